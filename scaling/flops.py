@@ -1,0 +1,88 @@
+"""FLOPs of a shape: the exact count, by group, and the published approximations as named functions.
+
+One multiply-add is two FLOPs. The exact count is every matrix multiplication of the forward pass plus twice that for
+the backward pass (one product for the input's gradient, one for the weight's); recomputation, the optimizer, softmax,
+norms and activations are not counted, as in torch's FlopCounterMode. Embedding look-ups cost nothing.
+"""
+
+from scaling.shape import Shape, TransformerShape, parameter_counts
+
+BACKWARD_PER_FORWARD = 2
+
+EXACT_IN_WORDS = "exact: every matmul, forward and backward; causal scores in full, not halved"
+
+
+def forward_flops_by_group(shape: Shape, stream_tokens: dict[str, int]) -> dict[str, int]:
+    """Forward FLOPs by group for so many tokens of each stream, e.g. a shape's own `stream_tokens()`."""
+    flops: dict[str, int] = {}
+    for m in shape.matmuls():
+        cost = 2 * m.fan_in * m.fan_out * m.layers * stream_tokens[m.stream]
+        flops[m.group] = flops.get(m.group, 0) + cost
+    # Two products a layer: queries with keys, and weights with values.
+    flops["scores"] = sum(
+        2 * 2 * s.width * s.keys * s.layers * stream_tokens[s.stream] for s in shape.attention_scores()
+    )
+    return flops
+
+
+def train_flops_per_sequence(shape: Shape) -> int:
+    """Exact training FLOPs of one sequence, forward and backward, every stream at its own length."""
+    return (1 + BACKWARD_PER_FORWARD) * sum(forward_flops_by_group(shape, shape.stream_tokens()).values())
+
+
+def train_flops_per_token_by_group(shape: Shape) -> dict[str, float]:
+    """Exact training FLOPs of one sequence, by group, over its training tokens (`Shape.sequence_tokens`)."""
+    forward = forward_flops_by_group(shape, shape.stream_tokens())
+    return {group: (1 + BACKWARD_PER_FORWARD) * flops / shape.sequence_tokens for group, flops in forward.items()}
+
+
+def exact(shape: Shape) -> float:
+    """Exact training FLOPs per token: see EXACT_IN_WORDS."""
+    return train_flops_per_sequence(shape) / shape.sequence_tokens
+
+
+def exact_halved(shape: Shape) -> float:
+    """The exact count with causal scores at what causality needs, (keys + 1) / 2 keys a query instead of all."""
+    streams = shape.stream_tokens()
+    spared = sum(
+        2 * 2 * s.width * (s.keys - 1) / 2 * s.layers * streams[s.stream] for s in shape.attention_scores() if s.causal
+    )
+    return exact(shape) - (1 + BACKWARD_PER_FORWARD) * spared / shape.sequence_tokens
+
+
+def six_n_total(shape: Shape) -> float:
+    """6N a token, N every parameter (the usual reading of Hoffmann et al. 2022)."""
+    return 6.0 * parameter_counts(shape)["total"]
+
+
+def six_n_non_embedding(shape: Shape) -> float:
+    """6N a token, N without embeddings and head (Kaplan et al. 2020, section 2.1)."""
+    return 6.0 * parameter_counts(shape)["non_embedding"]
+
+
+def six_n_non_embedding_head(shape: Shape) -> float:
+    """6N a token, N without embeddings but with the head (Porian et al. 2024)."""
+    return 6.0 * parameter_counts(shape)["non_embedding_head"]
+
+
+def chinchilla(shape: TransformerShape) -> float:
+    """Training FLOPs a token by Hoffmann et al. 2022, appendix F, which prices the embedding as a matmul.
+
+    The appendix knows no gated or grouped-query layers: those are counted by their real matrices. It describes a
+    decoder; of other families it prices the first tower.
+    """
+    d, t, width = shape.d_model, shape.context, shape.n_heads * shape.head_width
+    embedding = 2 * shape.vocab_size * d
+    qkv = 2 * d * (width + 2 * shape.n_kv_heads * shape.head_width)
+    scores, softmax, weighted_sum = 2 * t * width, 3 * shape.n_heads * t, 2 * t * width
+    output = 2 * width * d
+    dense = 2 * (3 if shape.activation == "swiglu" else 2) * d * shape.d_ff
+    head = 2 * d * shape.vocab_size
+    layer = qkv + scores + softmax + weighted_sum + output + dense
+    return float((1 + BACKWARD_PER_FORWARD) * (embedding + shape.n_layers * layer + head))
+
+
+def palm(shape: TransformerShape) -> float:
+    """6N + 12 L H Q T a token, N every parameter but the look-up embeddings (Chowdhery et al. 2022, appendix B)."""
+    scores = 12 * shape.n_layers * shape.n_heads * shape.head_width * shape.context
+    return 6.0 * parameter_counts(shape)["non_embedding_head"] + scores

@@ -1,0 +1,205 @@
+"""What a model may be asked to predict: each objective's settings and what follows from them before any training.
+
+That is: which families it suits, how long a sequence's parts are, and which tokens it adds to the vocabulary. The
+functions from tokens to examples are in `objectives.py`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of one sequence; every sequence of a run has the same, so that batches are rectangular."""
+
+    text: int  # of the data that it uses up
+    predicted: int  # that count in the loss, at most
+    target: int = 0  # of an encoder-decoder's target
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What all objectives have in common."""
+
+    kind: str  # a key of OBJECTIVE_SPECS
+
+    families: ClassVar[tuple[str, ...]]  # kinds of model that can be asked this
+    predicts_every_token: ClassVar[bool] = False  # so that the loss is that of the text itself
+
+    def lengths(self, context: int) -> Lengths:
+        """The parts of a sequence of this context; ValueError when it is too short for the objective."""
+        raise NotImplementedError
+
+    def added_tokens(self, context: int) -> tuple[str, ...]:
+        """Names of the tokens that the objective adds; they take the highest ids, counted down from the top."""
+        return ()
+
+    def needs_text(self) -> str | None:
+        """The setting that needs a tokenizer, or None."""
+        return None
+
+
+@dataclass(frozen=True)
+class Causal(Objective):
+    """Every token from those before it (Radford et al. 2018)."""
+
+    families = ("decoder",)
+    predicts_every_token = True
+
+    def lengths(self, context: int) -> Lengths:
+        return Lengths(text=context, predicted=context)
+
+
+@dataclass(frozen=True)
+class Prefix(Objective):
+    """The rest of a text from its beginning, which is read in both directions (Raffel et al. 2020, section 3.2).
+
+    The beginning's length is uniform between two fractions of the context.
+    """
+
+    shortest: float
+    longest: float
+    families = ("decoder",)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shortest <= self.longest < 1:
+            raise ValueError(
+                f"objective.shortest={self.shortest}, objective.longest={self.longest}: both must be at least 0 and "
+                f"below 1, the first not above the second"
+            )
+
+    def lengths(self, context: int) -> Lengths:
+        return Lengths(text=context, predicted=context)
+
+
+@dataclass(frozen=True)
+class Masked(Objective):
+    """Hidden tokens from those on both sides (Devlin et al. 2019, section 3.1).
+
+    Of the chosen tokens `masked` are replaced by <mask>, `replaced` by a random token, and the rest stay.
+    """
+
+    rate: float  # of the text, chosen to be predicted
+    masked: float
+    replaced: float
+    whole_words: bool  # choose words with all their tokens
+    next_sentence: bool  # also say whether the second half follows the first; otherwise it is another sequence's
+    families = ("encoder",)
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        if self.masked < 0 or self.replaced < 0 or self.masked + self.replaced > 1:
+            raise ValueError(
+                f"objective.masked={self.masked}, objective.replaced={self.replaced}: shares of the chosen tokens, "
+                f"neither below 0, together at most 1"
+            )
+
+    def lengths(self, context: int) -> Lengths:
+        text = context - (3 if self.next_sentence else 0)  # <cls> one <sep> two <sep>
+        if text < 2:
+            raise ValueError(f"model.context={context} is too short for objective={self.kind}; use at least 5")
+        return Lengths(text=text, predicted=max(1, round(self.rate * text)))
+
+    def added_tokens(self, context: int) -> tuple[str, ...]:
+        return ("<mask>", "<cls>", "<sep>") if self.next_sentence else ("<mask>",)
+
+    def needs_text(self) -> str | None:
+        return "objective.whole_words=true" if self.whole_words else None
+
+
+@dataclass(frozen=True)
+class Denoising(Objective):
+    """Span corruption: spans cut out of the source are the target (Raffel et al. 2020, section 3.1.4)."""
+
+    rate: float  # of the text, cut out
+    mean_span: float  # tokens
+    families = ("encoder_decoder",)
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        if not self.mean_span >= 1:
+            raise ValueError(f"objective.mean_span={self.mean_span}: must be at least 1")
+
+    def cut(self, context: int) -> tuple[int, int]:
+        """How many tokens are cut out of a sequence, and in how many spans: those of the longest text that fits.
+
+        A span leaves a sentinel, so that the source is the text that is kept and as many sentinels as spans.
+        """
+        if context < 2:
+            raise ValueError(f"model.context={context} is too short for objective={self.kind}; use at least 2")
+        text = 2
+        while text + 1 - self._shortened(text + 1) <= context:
+            text += 1
+        return self._cut(text)
+
+    def lengths(self, context: int) -> Lengths:
+        """Every sequence fills its source to the last token; the target ends with id 0."""
+        tokens, spans = self.cut(context)
+        target = tokens + spans + 1
+        return Lengths(text=context - spans + tokens, predicted=target, target=target)
+
+    def added_tokens(self, context: int) -> tuple[str, ...]:
+        _, spans = self.cut(context)
+        return tuple(f"<span {i}>" for i in range(spans))
+
+    def _cut(self, text: int) -> tuple[int, int]:
+        tokens = min(max(1, round(self.rate * text)), text - 1)
+        return tokens, min(max(1, round(tokens / self.mean_span)), text - tokens)
+
+    def _shortened(self, text: int) -> int:
+        tokens, spans = self._cut(text)
+        return tokens - spans
+
+
+@dataclass(frozen=True)
+class Infilling(Objective):
+    """Sentence infilling: whole sentences cut out of the source are the target (Donahue et al. 2020).
+
+    Sentences are drawn as long as they fit into `rate` of the context; the target is padded to that.
+    """
+
+    rate: float  # of the context, cut out at most
+    sentences: int  # cut out of a sequence at most
+    families = ("encoder_decoder",)
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        if self.sentences < 1:
+            raise ValueError(f"objective.sentences={self.sentences}: must be at least 1")
+
+    def cut(self, context: int) -> int:
+        """How many tokens are cut out of a sequence, at most."""
+        return max(1, round(self.rate * context))
+
+    def lengths(self, context: int) -> Lengths:
+        """The text is longer than the context by as much as may be cut out, so that the source is always full."""
+        target = self.cut(context) + self.sentences + 1
+        return Lengths(text=context + self.cut(context), predicted=target, target=target)
+
+    def added_tokens(self, context: int) -> tuple[str, ...]:
+        return tuple(f"<sentence {i}>" for i in range(self.sentences))
+
+    def needs_text(self) -> str | None:
+        return f"objective={self.kind}"
+
+
+OBJECTIVE_SPECS: dict[str, type[Objective]] = {
+    "causal": Causal,
+    "prefix": Prefix,
+    "masked": Masked,
+    "denoising": Denoising,
+    "infilling": Infilling,
+}
+
+
+def check_pair(family: str, objective: Objective) -> None:
+    """ValueError, with the pairs that go together, when this kind of model cannot be asked this."""
+    if family in objective.families:
+        return
+    pairs = "; ".join(f"{', '.join(spec.families)} with objective={kind}" for kind, spec in OBJECTIVE_SPECS.items())
+    raise ValueError(f"objective={objective.kind} does not go with model.kind={family}: choose from {pairs}")
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < 1:
+        raise ValueError(f"objective.rate={rate}: must lie between 0 and 1")

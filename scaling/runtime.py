@@ -1,0 +1,27 @@
+"""Runtime: how and where a run executes, none of which may change its outcome (beyond rounding)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything about a run that is not its identity."""
+
+    study: str
+    runs_dir: Path
+    cache_dir: Path  # prepared token files
+    device: str  # "auto", "cpu" or "cuda"
+    threads: int | None  # CPU threads of one run; None leaves torch's choice
+    micro_batch_sequences: int | None  # None takes the whole batch at once; smaller accumulates gradients
+    log_points: int  # metric rows over the run
+    eval_fractions: tuple[float, ...]  # of the run at which to validate, besides its end
+    checkpoint_every_s: float
+    keep_weights: bool  # keep the final weights after the record is published
+    progress: bool  # a progress line on this terminal
+    tracker: str
+    tracker_settings: dict[str, str | None]
+
+    @property
+    def study_dir(self) -> Path:
+        return self.runs_dir / self.study

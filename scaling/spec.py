@@ -1,0 +1,164 @@
+"""RunSpec: everything that decides a run's outcome, and nothing else; its hash is the run's identity.
+
+No field has a default: what a run used is always written down. Where a run executes, how it is watched and which budget
+asked for it are not in here, so the same experiment is never trained twice.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+from scaling.objective_spec import OBJECTIVE_SPECS, Lengths, Objective
+from scaling.registry import choose
+from scaling.shape import SHAPES, TransformerShape
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which tokens: the content of the source, the tokenizer, the split and what was spoilt, never a path."""
+
+    kind: str  # source kind: "stdlib", "text", "hf", "tokens", "synthetic"
+    fingerprint: str  # sha256 over the source's content
+    tokenizer: str  # "bytes", "chars", "bpe", "hf" (pretrained), "none" (already tokens)
+    tokenizer_sha256: str | None  # of a pretrained tokenizer.json; None for those that the data decide
+    end_id: int | None  # ends a document; None when the source is tokens
+    vocab_size: int  # token ids are below this
+    val_fraction: float  # share of the documents held out, chosen by hash of the document
+    noise: float  # share of the training tokens replaced by ids drawn uniformly
+    duplicate: float  # share of the training documents that are copies of others
+    quality_seed: int  # of both; 0 without either
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """AdamW (Loshchilov and Hutter 2019) with decay on matrices only."""
+
+    kind: str  # "adamw"
+    learning_rate: float  # peak
+    beta1: float
+    beta2: float  # per step, resolved from a half-life in tokens where one was given
+    eps: float
+    weight_decay: float
+    clip_norm: float | None  # of the whole gradient; None leaves gradients as they are
+
+
+@dataclass(frozen=True)
+class ScheduleSpec:
+    """The learning rate over the run, in steps; `schedule.py` holds the formulas."""
+
+    kind: str  # "wsd" or "cosine"
+    warmup_steps: int
+    cooldown_steps: int  # of "wsd"; 0 for cosine, which decays from the end of warm-up
+    cooldown_shape: str  # "linear", "1-sqrt"; "cosine" for cosine
+    final_fraction: float  # last learning rate as a share of the peak
+
+
+@dataclass(frozen=True)
+class RecipeSpec:
+    """How the model is trained: resolved numbers, not rules."""
+
+    steps: int
+    batch_sequences: int
+    optimizer: OptimizerSpec
+    schedule: ScheduleSpec
+    precision: str
+    compile: bool
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run."""
+
+    model: TransformerShape
+    objective: Objective
+    data: DataSpec
+    recipe: RecipeSpec
+    val_tokens: int  # at most so many held-out tokens are scored
+    seed: int  # of the initial weights and of the order of the data
+
+    @property
+    def lengths(self) -> Lengths:
+        """The parts of one sequence."""
+        return self.objective.lengths(self.model.context)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Training tokens of a batch: all that its sequences' towers read."""
+        return self.recipe.batch_sequences * self.model.sequence_tokens
+
+    @property
+    def train_tokens(self) -> int:
+        return self.recipe.steps * self.batch_tokens
+
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of the data that the run uses up; a decoder's training tokens, fewer or more for other families."""
+        return self.recipe.steps * self.recipe.batch_sequences * self.lengths.text
+
+    @property
+    def run_id(self) -> str:
+        """Twelve hex digits of the SHA-256 of the canonical JSON of this spec."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return sha256(text.encode()).hexdigest()[:12]
+
+
+# The recipe of a checkpoint that came from elsewhere: not known here.
+NO_RECIPE = RecipeSpec(
+    steps=0,
+    batch_sequences=0,
+    optimizer=OptimizerSpec("imported", 0.0, 0.0, 0.0, 0.0, 0.0, None),
+    schedule=ScheduleSpec("imported", 0, 0, "imported", 0.0),
+    precision="fp32",
+    compile=False,
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What stands in for the recipe of a checkpoint that was trained elsewhere."""
+
+    weights_sha256: str  # of the weights as they are here
+    train_tokens: int  # as its importer states them
+
+
+@dataclass(frozen=True)
+class ImportedSpec(RunSpec):
+    """A run that was not trained here: its recipe is NO_RECIPE, its data what it is evaluated on."""
+
+    imported: Imported
+
+    @property
+    def train_tokens(self) -> int:
+        return self.imported.train_tokens
+
+    @property
+    def text_tokens(self) -> int:
+        return self.train_tokens * self.lengths.text // self.model.sequence_tokens
+
+
+def to_dict(spec: RunSpec) -> dict[str, Any]:
+    """The spec as plain JSON values."""
+    return asdict(spec)
+
+
+def from_dict(values: dict[str, Any]) -> RunSpec:
+    """Rebuild a spec from `to_dict`'s values; unknown keys and kinds raise."""
+    recipe = dict(values["recipe"])
+    recipe["optimizer"] = OptimizerSpec(**recipe["optimizer"])
+    recipe["schedule"] = ScheduleSpec(**recipe["schedule"])
+    shape = choose("model kind", SHAPES, values["model"]["kind"])
+    objective = choose("objective kind", OBJECTIVE_SPECS, values["objective"]["kind"])
+    given: dict[str, Any] = {
+        "model": shape(**values["model"]),
+        "objective": objective(**values["objective"]),
+        "data": DataSpec(**values["data"]),
+        "recipe": RecipeSpec(**recipe),
+        "val_tokens": values["val_tokens"],
+        "seed": values["seed"],
+    }
+    if "imported" in values:
+        return ImportedSpec(**given, imported=Imported(**values["imported"]))
+    return RunSpec(**given)
