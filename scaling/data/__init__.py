@@ -1,0 +1,1 @@
+"""Text or token files in; fixed train and validation tokens, and batches of them, out."""

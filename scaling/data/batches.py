@@ -1,0 +1,88 @@
+"""Training batches, each a pure function of (seed, step), and the fixed validation set."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.data.token_source import Ids
+
+# L tokens in the split, T context, B sequences, n chunks an epoch
+
+
+def epoch_tokens(split_tokens: int, context: int) -> int:
+    """Tokens predicted in one epoch over a split: its whole chunks of `context`."""
+    return split_tokens // context * context
+
+
+class Batches:
+    """Training batches: the split as a ring, cut into T-token chunks, with new borders and order each epoch.
+
+    Within an epoch no token is predicted twice, and all are when T divides the split. Chunk k of the run is
+    the same for every batch size. The end of the split is followed by its beginning, as one document is by
+    another. Raises ValueError when the split is too short for one chunk.
+    """
+
+    def __init__(self, tokens: Ids, context: int, batch_sequences: int, seed: int) -> None:
+        _check(len(tokens), context, batch_sequences)
+        self.context = context
+        self.batch_sequences = batch_sequences
+        self.chunks = len(tokens) // context
+        self._tokens = np.asarray(tokens)
+        self._starts = lru_cache(maxsize=2)(lambda epoch: _chunk_starts(len(tokens), context, seed, epoch))
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Batch number `step` (from 0), shape (B, T + 1): inputs are [:, :-1], targets [:, 1:]."""
+        chunk_B = np.arange(step * self.batch_sequences, (step + 1) * self.batch_sequences)
+        epoch_B, place_B = np.divmod(chunk_B, self.chunks)
+        starts_B = np.concatenate([self._starts(int(epoch))[place_B[epoch_B == epoch]] for epoch in np.unique(epoch_B)])
+        index_BT = (starts_B[:, None] + np.arange(self.context + 1)) % len(self._tokens)
+        return self._tokens[index_BT].astype(np.int64)
+
+    def epochs(self, tokens_seen: int) -> float:
+        """Times the split has been read after `tokens_seen` predicted tokens; above 1, tokens repeat."""
+        return tokens_seen / epoch_tokens(len(self._tokens), self.context)
+
+
+def _chunk_starts(split_tokens: int, context: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """First token of each chunk of an epoch, in reading order.
+
+    Uses raw words of the bit generator, whose stream NumPy keeps across versions (NEP 19), unlike its
+    distributions.
+    """
+    chunks = split_tokens // context
+    words = np.random.PCG64([seed, epoch]).random_raw(chunks + 1)
+    order = np.argsort(words[1:], kind="stable")
+    return (order * context + int(words[0] % split_tokens)) % split_tokens
+
+
+def validation_batches(tokens: Ids, context: int, batch_sequences: int, max_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """The fixed validation set: up to `max_tokens` predictions in chunks spread evenly over the split.
+
+    Yields (b, T + 1) with b <= batch_sequences; no token is predicted twice. Raises ValueError when the split
+    or `max_tokens` is too small for one chunk.
+    """
+    _check(len(tokens), context, batch_sequences)
+    if max_tokens < context:
+        raise ValueError(f"validation on {max_tokens} tokens is less than one context of {context}")
+    possible = (len(tokens) - 1) // context
+    wanted = min(possible, max_tokens // context)
+    starts = np.arange(wanted) * possible // wanted * context
+    return _gather(np.asarray(tokens), starts, context, batch_sequences)
+
+
+def _gather(tokens: Ids, starts: NDArray[np.int64], context: int, batch_sequences: int) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, len(starts), batch_sequences):
+        index_BT = starts[first : first + batch_sequences, None] + np.arange(context + 1)
+        yield tokens[index_BT].astype(np.int64)
+
+
+def _check(split_tokens: int, context: int, batch_sequences: int) -> None:
+    if context < 1 or batch_sequences < 1:
+        raise ValueError(f"context and batch_sequences must be at least 1, got {context} and {batch_sequences}")
+    if split_tokens < context + 1:
+        raise ValueError(
+            f"too little data: the split holds {split_tokens:,} tokens, one chunk of context {context} needs "
+            f"{context + 1:,}; add text, or lower the context"
+        )

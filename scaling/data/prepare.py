@@ -1,0 +1,306 @@
+"""From a source to fixed train and validation token files: split, tokenise, cache under the spec's digest.
+
+A document is held out when the hash of its text, as a fraction of all hashes, lies below `val_fraction`; the
+lowest always is and the highest never. So copies of a document share a split, and the order of files changes
+nothing, not even the order of tokens. Noise and duplicates come last: into the training tokens alone, after the
+tokenizer is learned, so that their losses are measured on the same validation tokens as without them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.data.manifest import Manifest
+from scaling.data.pretrained import PRETRAINED, PretrainedTokenizer, asked_pretrained
+from scaling.data.progress import Meter
+from scaling.data.publish import drafting
+from scaling.data.quality import Repeated, add_noise, check_quality, occurrences
+from scaling.data.sources import Source, TextSource
+from scaling.data.splits import split_documents
+from scaling.data.spool import Spool
+from scaling.data.token_source import Ids, TokenSource, id_type
+from scaling.data.tokenizers import END_ID, TOKENIZERS, Tokenizer, in_chunks
+from scaling.registry import choose
+from scaling.spec import DataSpec
+
+NO_TOKENIZER = "none"
+LAYOUT = 2  # of a folder in the cache; raised when the code writes it differently
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to prepare: the source as the user names it, how to cut it into tokens and splits, and what to spoil.
+
+    Left out, the last five leave the data as they are.
+    """
+
+    source: Source
+    tokenizer: str
+    vocab_size: int
+    val_fraction: float
+    tokenizer_path: str | None = None  # of a pretrained tokenizer: a tokenizer.json, a folder or a name on the hub
+    end_token: str | None = None  # which of its tokens ends a document; None for its own end of text
+    noise: float = 0.0  # share of the training tokens drawn at random
+    duplicate: float = 0.0  # share of the training documents that are copies of others
+    quality_seed: int = 0  # decides which
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """Both splits, memory-mapped, shape (tokens,): uint16, or uint32 for a vocabulary above 65,536."""
+
+    train: "np.memmap[Any, np.dtype[Any]]"
+    val: "np.memmap[Any, np.dtype[Any]]"
+    manifest: Manifest
+    folder: Path
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made these tokens; ValueError for a source that came as tokens."""
+        name, path, vocab_size = self.manifest.tokenizer, self.folder / "tokenizer.json", self.manifest.vocab_size
+        if name == NO_TOKENIZER:
+            raise ValueError("this data came as tokens; their tokenizer is not known")
+        if name == PRETRAINED:
+            assert self.manifest.end_id is not None
+            return PretrainedTokenizer.load(path, vocab_size, self.manifest.end_id)
+        return TOKENIZERS[name].load(path, vocab_size)
+
+
+def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
+    """The spec of this data, from its content alone, without tokenising.
+
+    With `cache_dir`, hashes of large unchanged files are remembered there. Raises ValueError for settings
+    that no data can meet and for paths that are missing, empty or of an unknown kind.
+    """
+    source = config.source
+    if not 0 < config.val_fraction < 1:
+        raise ValueError(f"val_fraction must lie between 0 and 1, got {config.val_fraction}")
+    check_quality(config.noise, config.duplicate, config.quality_seed)
+    if config.duplicate and not isinstance(source, TextSource):
+        raise ValueError(
+            f"data.duplicate={config.duplicate}: a {source.kind} source knows no documents to repeat; "
+            "set data.duplicate=0"
+        )
+    val_fraction = config.val_fraction
+    tokenizer_sha256, end_id = None, None
+    pretrained = _pretrained(config)
+    if isinstance(source, TextSource):
+        if pretrained is None:
+            choose("tokenizer", {**TOKENIZERS, PRETRAINED: None}, config.tokenizer)
+            TOKENIZERS[config.tokenizer].check(config.vocab_size)
+            end_id = END_ID
+        else:
+            tokenizer_sha256, end_id = pretrained.sha256, pretrained.end_id
+    else:
+        if config.tokenizer != NO_TOKENIZER:
+            raise ValueError(
+                f"source {source.kind} is tokens already: tokenizer {config.tokenizer!r} has nothing to do; "
+                f"set data.tokenizer={NO_TOKENIZER}"
+            )
+        if config.vocab_size < 2:
+            raise ValueError(f"vocab_size must be at least 2, got {config.vocab_size}")
+        if not source.holds_out():
+            val_fraction = 0.0
+    memory = None if cache_dir is None else _memory(cache_dir)
+    return DataSpec(
+        kind=source.kind,
+        fingerprint=source.fingerprint(memory),
+        tokenizer=config.tokenizer,
+        tokenizer_sha256=tokenizer_sha256,
+        end_id=end_id,
+        vocab_size=config.vocab_size,
+        val_fraction=val_fraction,
+        noise=float(config.noise),
+        duplicate=float(config.duplicate),
+        quality_seed=config.quality_seed if config.noise or config.duplicate else 0,
+    )
+
+
+def _pretrained(config: DataConfig) -> PretrainedTokenizer | None:
+    return asked_pretrained(config.tokenizer, config.tokenizer_path, config.end_token, config.vocab_size)
+
+
+def _memory(cache_dir: Path) -> Path:
+    return cache_dir / "fingerprints"
+
+
+def manifest(spec: DataSpec, cache_dir: Path) -> Manifest | None:
+    """What is prepared for `spec`, or None when nothing complete is."""
+    folder = cache_dir / digest(spec)
+    try:
+        values = json.loads((folder / "manifest.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if values["entropies_nats"] is not None:
+        values["entropies_nats"] = tuple(values["entropies_nats"])
+    found = Manifest(**values)
+    width = np.dtype(id_type(found.vocab_size)).itemsize
+    for split, tokens in (("train", found.train_tokens), ("val", found.val_tokens)):
+        path = folder / f"{split}.bin"
+        if not path.is_file() or path.stat().st_size != tokens * width:
+            return None
+    return found
+
+
+def digest(spec: DataSpec) -> str:
+    """The name of a data set's folder in the cache."""
+    text = f"{LAYOUT} {json.dumps(asdict(spec), sort_keys=True)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bool) -> TokenData:
+    """The tokens of `spec`, from the cache or made from `config` and put there.
+
+    Safe to call from several processes at once; a killed call leaves only a draft that a later call removes.
+    Raises ValueError for content that cannot be used, and when it is no longer what `spec` says.
+    """
+    found = manifest(spec, cache_dir)
+    folder = cache_dir / digest(spec)
+    if found is None:
+        with (
+            drafting(folder, complete=lambda: manifest(spec, cache_dir) is not None) as draft,
+            Meter(progress) as meter,
+        ):
+            if isinstance(config.source, TextSource):
+                made = _tokenise(config, config.source, spec, draft, meter)
+            else:
+                made = _collect(config.source, spec, draft, cache_dir, meter)
+            now = identify(config, cache_dir)
+            if now != spec:
+                raise ValueError(f"the data is not what was planned: {now} instead of {spec}; plan again")
+            with (draft / "manifest.json").open("wb") as file:
+                file.write(json.dumps(asdict(made), indent=1).encode())
+                _settle(file)
+        found = manifest(spec, cache_dir)
+        assert found is not None
+    kind = id_type(found.vocab_size)
+    train, val = (np.memmap(folder / f"{split}.bin", dtype=kind, mode="r") for split in ("train", "val"))
+    return TokenData(train=train, val=val, manifest=found, folder=folder)
+
+
+def _tokenise(config: DataConfig, source: TextSource, spec: DataSpec, draft: Path, meter: Meter) -> Manifest:
+    size = source.content_bytes()
+    read = 0
+    meter.begin("reading text", size)
+    with Spool(draft / "spool", size) as spool:
+        for text in source.documents():
+            meter.advance(spool.add(text))
+            read += 1
+    splits = split_documents(spool, spec.val_fraction)
+    counts = {name: len(documents) for name, documents in splits.items()}
+    tokenizer: Tokenizer | None = _pretrained(config)
+    if tokenizer is None:
+        meter.begin(f"learning tokenizer {spec.tokenizer}", size)
+        tokenizer = TOKENIZERS[spec.tokenizer].learn(_counted(splits["train"], meter), spec.vocab_size)
+    tokenizer.save(draft / "tokenizer.json")
+    training = None
+    if spec.duplicate:
+        times = occurrences(counts["train"], spec.duplicate, spec.quality_seed)
+        training = Repeated(splits["train"].ranked, times, Spool(draft / "copies", size))
+    meter.begin("writing tokens", size)
+    uses, sizes = {}, {}
+    for name, documents in (("train", splits["train"] if training is None else training), ("val", splits["val"])):
+        uses[name] = np.zeros(spec.vocab_size, dtype=np.int64)
+        sizes[name] = counts[name]  # a byte for each end marker
+        with (draft / f"{name}.bin").open("wb") as file:
+            for chunk in in_chunks(_counted(documents, meter)):
+                sizes[name] += sum(len(text.encode()) for text in chunk)
+                uses[name] += _write(tokenizer.encode_documents(chunk), file, spec.vocab_size)
+            _settle(file)
+    train_tokens, copies, copied_tokens = int(uses["train"].sum()), 0, 0
+    if training is not None:
+        for chunk in in_chunks(training.copies()):
+            copies += len(chunk)
+            copied_tokens += len(tokenizer.encode_documents(chunk))
+        shutil.rmtree(draft / "copies")
+    shutil.rmtree(spool.folder)
+    noisy, used = _spoil(draft / "train.bin", spec)
+    return Manifest(
+        digest=digest(spec),
+        tokenizer=spec.tokenizer,
+        vocab_size=spec.vocab_size,
+        used_vocabulary=used,
+        train_tokens=train_tokens,
+        unique_train_tokens=train_tokens - copied_tokens,
+        noisy_train_tokens=noisy,
+        val_tokens=int(uses["val"].sum()),
+        train_bytes=sizes["train"],
+        val_bytes=sizes["val"],
+        train_documents=counts["train"],
+        duplicate_train_documents=copies,
+        val_documents=counts["val"],
+        dropped_documents=read - sum(counts.values()),
+        unknown_val_tokens=0 if tokenizer.unknown_id is None else int(uses["val"][tokenizer.unknown_id]),
+        entropies_nats=None,
+        tokenizer_sha256=hashlib.sha256((draft / "tokenizer.json").read_bytes()).hexdigest(),
+        end_id=tokenizer.end_id,
+    )
+
+
+def _spoil(train: Path, spec: DataSpec) -> tuple[int, int]:
+    """Put the noise into the training tokens; how many were drawn, and how many distinct ids there are then."""
+    noisy = add_noise(train, spec.noise, spec.vocab_size, spec.quality_seed) if spec.noise else 0
+    used = np.zeros(spec.vocab_size, dtype=bool)
+    tokens = np.memmap(train, dtype=id_type(spec.vocab_size), mode="r")
+    for start in range(0, len(tokens), 1 << 22):
+        used[tokens[start : start + (1 << 22)]] = True
+    return noisy, int(np.count_nonzero(used))
+
+
+def _counted(documents: Iterable[str], meter: Meter) -> Iterator[str]:
+    for text in documents:
+        meter.advance(len(text))
+        yield text
+
+
+def _write(ids: Ids, file: BinaryIO, vocab_size: int) -> NDArray[np.int64]:
+    file.write(ids.tobytes())
+    return np.bincount(ids, minlength=vocab_size)
+
+
+def _settle(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _collect(source: TokenSource, spec: DataSpec, draft: Path, cache_dir: Path, meter: Meter) -> Manifest:
+    meter.begin("writing tokens", source.content_tokens())
+    with (draft / "train.bin").open("wb") as train, (draft / "val.bin").open("wb") as val:
+        written = source.write(train, val, spec, _memory(cache_dir), meter.advance)
+        _settle(train)
+        _settle(val)
+    kind = np.dtype(id_type(spec.vocab_size))
+    train_tokens, val_tokens = ((draft / f"{split}.bin").stat().st_size // kind.itemsize for split in ("train", "val"))
+    if not train_tokens or not val_tokens:
+        raise ValueError(
+            f"too few tokens to split: found {train_tokens + val_tokens} ({train_tokens} for training, "
+            f"{val_tokens} for validation), needed at least 1 in each; add tokens, or change val_fraction"
+        )
+    noisy, used = _spoil(draft / "train.bin", spec)
+    return Manifest(
+        digest=digest(spec),
+        tokenizer=spec.tokenizer,
+        vocab_size=spec.vocab_size,
+        used_vocabulary=used,
+        train_tokens=train_tokens,
+        unique_train_tokens=train_tokens,
+        noisy_train_tokens=noisy,
+        val_tokens=val_tokens,
+        train_bytes=None,
+        val_bytes=None,
+        train_documents=written.train_documents,
+        duplicate_train_documents=0,
+        val_documents=written.val_documents,
+        dropped_documents=written.dropped_documents,
+        unknown_val_tokens=0,
+        entropies_nats=written.entropies_nats,
+        tokenizer_sha256=None,
+        end_id=None,
+    )

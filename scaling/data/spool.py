@@ -1,0 +1,62 @@
+"""Documents put in the order of their hash, on disk, so that no source need fit in memory.
+
+The hash decides everything about a document: its place, its split, and that a second copy of it is dropped.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+BUCKET_BYTES = 1 << 26
+MAX_BUCKETS = 128  # open files at once
+HASH_BYTES = 16
+ENTRY = struct.Struct(f"<{HASH_BYTES}sQ")
+
+
+class Spool:
+    """A folder of buckets, each holding one range of hashes; small enough to be sorted in memory."""
+
+    def __init__(self, folder: Path, content_bytes: int) -> None:
+        self.folder = folder
+        self.buckets = min(MAX_BUCKETS, 1 + content_bytes // BUCKET_BYTES)
+        self._files: list[BinaryIO] = []
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir()
+        self._files = [self._path(bucket).open("wb") for bucket in range(self.buckets)]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.close()
+
+    def add(self, text: str, salt: bytes = b"") -> int:
+        """Store one document while the spool is open, at the hash of `salt` and text; returns its bytes."""
+        content = text.encode()
+        digest = hashlib.sha256(salt + content).digest()[:HASH_BYTES]
+        bucket = int.from_bytes(digest[:4], "big") * self.buckets >> 32
+        self._files[bucket].write(ENTRY.pack(digest, len(content)) + content)
+        return len(content)
+
+    def documents(self) -> Iterator[tuple[float, str]]:
+        """Each distinct document in the order of its hash, with the hash as a fraction in [0, 1)."""
+        for bucket in range(self.buckets):
+            content = memoryview(self._path(bucket).read_bytes())
+            entries: dict[bytes, tuple[int, int]] = {}
+            place = 0
+            while place < len(content):
+                digest, length = ENTRY.unpack_from(content, place)
+                place += ENTRY.size
+                entries[digest] = (place, length)
+                place += length
+            for digest in sorted(entries):
+                place, length = entries[digest]
+                yield int.from_bytes(digest[:8], "big") / 2**64, str(content[place : place + length], "utf-8")
+
+    def _path(self, bucket: int) -> Path:
+        return self.folder / f"{bucket:03d}"

@@ -1,0 +1,28 @@
+"""The causal decoder: token ids in, next-token logits out.
+
+B batch, T tokens, D model width, V vocabulary
+"""
+
+from torch import Tensor, nn
+
+from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
+from scaling.shape import DecoderShape
+
+
+class Decoder(nn.Module):
+    """A decoder of any DecoderShape; its parameter count equals the shape's, group by group."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        super().__init__()
+        (tower,) = shape.towers()
+        self.embedding = token_embedding(shape)
+        self.target = TowerModule(shape, tower)
+        self.head = token_head(shape)
+
+    def forward(self, tokens_BT: Tensor, seen_B: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V) of the token after each position.
+
+        Position t sees tokens up to t only; with `seen_B`, the first so many tokens of a sequence see each other.
+        """
+        x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B)
+        return unembed(x_BTD, self.embedding, self.head)

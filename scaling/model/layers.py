@@ -1,0 +1,257 @@
+"""The parts every transformer family is made of: norms, positions, attention, MLP, residual block.
+
+B batch, T tokens, S tokens of the source, H query heads, G key-value heads, K head width, D = H*K model width,
+F hidden MLP width
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scaling.shape import RELATIVE_BUCKETS, Tower, TransformerShape, kind_and_number
+
+# GPT-2's 0.02 belongs to its fan-in of 768 (Radford et al. 2019); other widths keep the same output scale.
+INIT_STD, INIT_FAN_IN = 0.02, 768
+FARTHEST = 128  # of relative positions: every distance beyond shares a bucket (Raffel et al. 2020)
+
+
+def relu2(x: Tensor) -> Tensor:
+    """Squared ReLU (So et al. 2021)."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # as GPT-2 computed it
+    "silu": F.silu,
+    "swiglu": F.silu,
+    "relu2": relu2,
+}
+
+
+def linear(fan_in: int, fan_out: int, bias: bool, gain: float = 1.0) -> nn.Linear:
+    """A linear layer, weights normal with std INIT_STD * sqrt(INIT_FAN_IN / fan_in) * gain, biases zero."""
+    layer = nn.Linear(fan_in, fan_out, bias=bias)
+    nn.init.normal_(layer.weight, std=INIT_STD * math.sqrt(INIT_FAN_IN / fan_in) * gain)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def norm(shape: TransformerShape) -> nn.Module:
+    """LayerNorm (Ba et al. 2016), with a bias where the shape has biases, or RMSNorm (Zhang and Sennrich 2019)."""
+    kind, eps = kind_and_number(shape.norm)
+    assert eps is not None
+    if kind == "layernorm":
+        return nn.LayerNorm(shape.d_model, eps=eps, bias=shape.bias)
+    return nn.RMSNorm(shape.d_model, eps=eps)
+
+
+def sinusoids(context: int, d_model: int) -> Tensor:
+    """Position codes PE(pos, 2i) = sin(pos / 10000^(2i/D)), PE(pos, 2i+1) = cos(same), shape (T, D).
+
+    Vaswani et al. 2017, section 3.5.
+    """
+    position_T1 = torch.arange(context, dtype=torch.float64).unsqueeze(1)
+    rate = torch.pow(10000.0, -torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
+    code_TD = torch.empty(context, d_model, dtype=torch.float64)
+    code_TD[:, 0::2] = torch.sin(position_T1 * rate)
+    code_TD[:, 1::2] = torch.cos(position_T1 * rate)
+    return code_TD.float()
+
+
+class Rotary(nn.Module):
+    """Rotates channel k of a head with channel k + K/2 by an angle that grows with position (Su et al. 2021)."""
+
+    cos_TK: Tensor
+    sin_TK: Tensor
+
+    def __init__(self, context: int, head_width: int, base: float) -> None:
+        super().__init__()
+        rate = torch.pow(base, -torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+        angle = torch.outer(torch.arange(context, dtype=torch.float64), rate)
+        angle_TK = torch.cat((angle, angle), dim=1)
+        self.register_buffer("cos_TK", angle_TK.cos().float(), persistent=False)
+        self.register_buffer("sin_TK", angle_TK.sin().float(), persistent=False)
+
+    def forward(self, x_BHTK: Tensor) -> Tensor:
+        tokens = x_BHTK.shape[2]
+        first, second = x_BHTK.chunk(2, dim=-1)
+        turned_BHTK = torch.cat((-second, first), dim=-1)
+        rotated = x_BHTK * self.cos_TK[:tokens] + turned_BHTK * self.sin_TK[:tokens]
+        return rotated.type_as(x_BHTK)
+
+
+class RelativeBias(nn.Module):
+    """A learned number per head and bucket of distance, added to every score (Raffel et al. 2020, section 2.1).
+
+    Half of the buckets hold one distance each, the rest grow with its logarithm up to FARTHEST.
+    """
+
+    bucket_TT: Tensor
+
+    def __init__(self, tokens: int, heads: int, causal: bool) -> None:
+        super().__init__()
+        self.per_bucket = nn.Embedding(RELATIVE_BUCKETS, heads)
+        nn.init.normal_(self.per_bucket.weight, std=INIT_STD)
+        self.register_buffer("bucket_TT", relative_buckets(tokens, causal), persistent=False)
+
+    def forward(self, tokens: int) -> Tensor:
+        """What to add to the scores of a query (row) with a key (column), shape (1, H, T, T)."""
+        bias_TTH: Tensor = self.per_bucket(self.bucket_TT[:tokens, :tokens])
+        return bias_TTH.permute(2, 0, 1).unsqueeze(0)
+
+
+def relative_buckets(tokens: int, causal: bool) -> Tensor:
+    """The bucket of each query's (row's) distance to each key (column), shape (T, T)."""
+    position_T = torch.arange(tokens)
+    ahead_TT = position_T.unsqueeze(0) - position_T.unsqueeze(1)
+    if causal:
+        buckets, first_TT, distance_TT = RELATIVE_BUCKETS, torch.zeros_like(ahead_TT), (-ahead_TT).clamp(min=0)
+    else:
+        buckets = RELATIVE_BUCKETS // 2
+        first_TT, distance_TT = (ahead_TT > 0) * buckets, ahead_TT.abs()
+    single = buckets // 2
+    growth = torch.log(distance_TT.clamp(min=1).double() / single) / math.log(FARTHEST / single)
+    shared_TT = (single + (growth * (buckets - single)).long()).clamp(max=buckets - 1)
+    return first_TT + torch.where(distance_TT < single, distance_TT, shared_TT)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of a tower with itself, grouped-query where n_kv_heads < n_heads (Ainslie et al. 2023)."""
+
+    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_width = shape.n_heads, shape.n_kv_heads, shape.head_width
+        self.causal, self.dropout = tower.causal, shape.dropout
+        self.scale = score_scale(shape)
+        self.qkv = linear(shape.d_model, shape.d_model + 2 * shape.kv_width, shape.bias)
+        shrink_queries(self.qkv, shape)
+        self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
+
+    def forward(self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None) -> Tensor:
+        """`mask_BHTT` (False or -inf where a key is hidden) stands in for the causal mask."""
+        qkv_BHTK = split_heads(self.qkv(x_BTD), self.head_width)
+        q_BHTK, k_BGTK, v_BGTK = torch.split(qkv_BHTK, [self.heads, self.kv_heads, self.kv_heads], dim=1)
+        if rotary is not None:
+            q_BHTK, k_BGTK = rotary(q_BHTK), rotary(k_BGTK)
+        if mask_BHTT is not None and mask_BHTT.is_floating_point():
+            mask_BHTT = mask_BHTT.type_as(q_BHTK)
+        out_BHTK = F.scaled_dot_product_attention(
+            q_BHTK,
+            k_BGTK,
+            v_BGTK,
+            attn_mask=mask_BHTT,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=self.causal and mask_BHTT is None,
+            scale=self.scale,
+            enable_gqa=self.kv_heads != self.heads,
+        )
+        out: Tensor = self.out(out_BHTK.transpose(1, 2).flatten(start_dim=2))
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Attention of a target with the whole source (Vaswani et al. 2017, section 3.2.3).
+
+    Without rotary or relative positions: places in two different sequences have no distance.
+    """
+
+    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+        super().__init__()
+        self.head_width, self.dropout = shape.head_width, shape.dropout
+        self.grouped = shape.n_kv_heads != shape.n_heads
+        self.scale = score_scale(shape)
+        self.q = linear(shape.d_model, shape.d_model, shape.bias)
+        shrink_queries(self.q, shape)
+        self.kv = linear(shape.d_model, 2 * shape.kv_width, shape.bias)
+        self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
+
+    def forward(self, x_BTD: Tensor, source_BSD: Tensor) -> Tensor:
+        q_BHTK = split_heads(self.q(x_BTD), self.head_width)
+        k_BGSK, v_BGSK = split_heads(self.kv(source_BSD), self.head_width).chunk(2, dim=1)
+        dropout = self.dropout if self.training else 0.0
+        out_BHTK = F.scaled_dot_product_attention(
+            q_BHTK, k_BGSK, v_BGSK, dropout_p=dropout, enable_gqa=self.grouped, scale=self.scale
+        )
+        out: Tensor = self.out(out_BHTK.transpose(1, 2).flatten(start_dim=2))
+        return out
+
+
+def score_scale(shape: TransformerShape) -> float | None:
+    """What attention multiplies its scores by; None is the usual 1/sqrt(K)."""
+    return None if shape.scales_scores() else 1.0
+
+
+def shrink_queries(layer: nn.Linear, shape: TransformerShape) -> None:
+    """Where scores are not scaled, initial queries (the first rows) are, so that scores start out alike."""
+    if not shape.scales_scores():
+        with torch.no_grad():
+            layer.weight[: shape.d_model] /= math.sqrt(shape.head_width)
+
+
+def split_heads(x_BTD: Tensor, head_width: int) -> Tensor:
+    """Channels cut into heads, (B, T, H*K) to (B, H, T, K)."""
+    batch, tokens, width = x_BTD.shape
+    return x_BTD.view(batch, tokens, width // head_width, head_width).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    """Two layers with an activation between; SwiGLU gates the hidden units (Shazeer 2020)."""
+
+    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+        super().__init__()
+        self.gated = shape.activation == "swiglu"
+        self.activation = ACTIVATIONS[shape.activation]
+        self.up = linear(shape.d_model, shape.d_ff * (2 if self.gated else 1), shape.bias)
+        self.down = linear(shape.d_ff, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        hidden_BTF = self.up(x_BTD)
+        if self.gated:
+            gate_BTF, hidden_BTF = hidden_BTF.chunk(2, dim=-1)
+            hidden_BTF = self.activation(gate_BTF) * hidden_BTF
+        else:
+            hidden_BTF = self.activation(hidden_BTF)
+        out: Tensor = self.down(hidden_BTF)
+        return out
+
+
+def residual_gain(shape: TransformerShape, tower: Tower) -> float:
+    """Shrinks the layers that write to the residual stream, so that it does not grow with depth (GPT-2)."""
+    return 1 / math.sqrt(tower.sublayers * shape.n_layers)
+
+
+class Block(nn.Module):
+    """Attention, cross-attention where the tower has a source, and MLP.
+
+    Each is added to the residual stream, normed before (pre) or after the addition (post).
+    """
+
+    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+        super().__init__()
+        self.norm_first = shape.norm_place == "pre"
+        self.attention_norm, self.attention = norm(shape), Attention(shape, tower)
+        if tower.source_tokens is not None:
+            self.cross_attention_norm, self.cross_attention = norm(shape), CrossAttention(shape, tower)
+        self.mlp_norm, self.mlp = norm(shape), MLP(shape, tower)
+        self.dropout = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
+
+    def forward(
+        self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None, source_BSD: Tensor | None
+    ) -> Tensor:
+        x_BTD = self._add(x_BTD, self.attention_norm, lambda x: self.attention(x, rotary, mask_BHTT))
+        if source_BSD is not None:
+            x_BTD = self._add(x_BTD, self.cross_attention_norm, lambda x: self.cross_attention(x, source_BSD))
+        return self._add(x_BTD, self.mlp_norm, self.mlp)
+
+    def _add(self, x_BTD: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.norm_first:
+            out: Tensor = x_BTD + self.dropout(sublayer(norm(x_BTD)))
+        else:
+            out = norm(x_BTD + self.dropout(sublayer(x_BTD)))
+        return out

@@ -1,0 +1,103 @@
+"""A tower: positions and a stack of blocks over one stream of embedded tokens; and what lies before and after it.
+
+B batch, T tokens, S tokens of the source, D model width, V vocabulary
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scaling.model.layers import INIT_STD, Block, RelativeBias, Rotary, linear, norm, sinusoids
+from scaling.shape import Tower, TransformerShape, kind_and_number
+
+
+class TowerModule(nn.Module):
+    """The layers of a Tower of any shape."""
+
+    code_TD: Tensor
+
+    def __init__(self, shape: TransformerShape, tower: Tower, embedding_norm: bool = False) -> None:
+        super().__init__()
+        self.causal = tower.causal
+        self.embedding_scale = embedding_scale(shape)
+        self.positions: nn.Embedding | None = None
+        self.rotary: Rotary | None = None
+        self.relative: RelativeBias | None = None
+        positions, base = kind_and_number(shape.positions)
+        self.sinusoidal = positions == "sinusoidal"
+        if positions == "learned":
+            self.positions = nn.Embedding(tower.tokens, shape.d_model)
+            nn.init.normal_(self.positions.weight, std=INIT_STD)
+        elif positions == "sinusoidal":
+            self.register_buffer("code_TD", sinusoids(tower.tokens, shape.d_model), persistent=False)
+        elif positions == "rotary":
+            assert base is not None
+            self.rotary = Rotary(tower.tokens, shape.head_width, base)
+        else:
+            self.relative = RelativeBias(tower.tokens, shape.n_heads, tower.causal)
+        self.embedding_norm = norm(shape) if embedding_norm else nn.Identity()
+        self.dropout = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
+        self.blocks = nn.ModuleList(Block(shape, tower) for _ in range(shape.n_layers))
+        self.final_norm = norm(shape) if shape.norm_place == "pre" else nn.Identity()
+
+    def forward(self, x_BTD: Tensor, source_BSD: Tensor | None = None, seen_B: Tensor | None = None) -> Tensor:
+        """Embedded tokens to (B, T, D); the first `seen_B` tokens of a causal tower see each other both ways."""
+        x_BTD = self.dropout(self.embedding_norm(self.place(x_BTD)))
+        mask_BHTT = self.mask(x_BTD.shape[1], seen_B)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD)
+        out: Tensor = self.final_norm(x_BTD)
+        return out
+
+    def place(self, x_BTD: Tensor) -> Tensor:
+        """The embeddings with what their positions add to them."""
+        tokens = x_BTD.shape[1]
+        if self.positions is not None:
+            return x_BTD + self.positions.weight[:tokens]
+        if self.sinusoidal:
+            return x_BTD * self.embedding_scale + self.code_TD[:tokens]
+        return x_BTD
+
+    def mask(self, tokens: int, seen_B: Tensor | None) -> Tensor | None:
+        """What the scores need beyond a plain causal mask, or None: a bias, or which keys are visible."""
+        if self.relative is None and seen_B is None:
+            return None
+        if self.relative is None:
+            assert seen_B is not None
+            return self.visible(tokens, seen_B, seen_B.device)
+        bias_1HTT: Tensor = self.relative(tokens)
+        if not self.causal:
+            return bias_1HTT
+        return bias_1HTT.masked_fill(~self.visible(tokens, seen_B, bias_1HTT.device), -math.inf)
+
+    def visible(self, tokens: int, seen_B: Tensor | None, device: torch.device) -> Tensor:
+        """Which keys (columns) a query (row) of a causal tower sees, (1 or B, 1, T, T)."""
+        position_T = torch.arange(tokens, device=device)
+        earlier_11TT = (position_T.unsqueeze(0) <= position_T.unsqueeze(1))[None, None]
+        return earlier_11TT if seen_B is None else earlier_11TT | (position_T < seen_B[:, None, None, None])
+
+
+def embedding_scale(shape: TransformerShape) -> float:
+    """Vaswani et al. 2017, section 3.4: embeddings of std 1/sqrt(D) are scaled up to meet codes of order one."""
+    return math.sqrt(shape.d_model) if shape.positions == "sinusoidal" else 1.0
+
+
+def token_embedding(shape: TransformerShape) -> nn.Embedding:
+    """The embedding of the vocabulary, at the scale that the positions ask for."""
+    embedding = nn.Embedding(shape.vocab_size, shape.d_model)
+    scale = embedding_scale(shape)
+    std = 1.0 if shape.scales_logits() else INIT_STD  # T5's, whose logits are scaled down by what this scales up
+    nn.init.normal_(embedding.weight, std=std if scale == 1 else 1 / scale)
+    return embedding
+
+
+def token_head(shape: TransformerShape) -> nn.Linear | None:
+    """The output head, or None where the embedding serves as one."""
+    return None if shape.tied_embeddings else linear(shape.d_model, shape.vocab_size, bias=False)
+
+
+def unembed(x_BTD: Tensor, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None) -> Tensor:
+    """Logits (B, T, V)."""
+    return F.linear(x_BTD, embedding.weight if head is None else head.weight, bias_V)

@@ -1,0 +1,198 @@
+"""Objectives: from a chunk of tokens to inputs, targets and the loss; each a pure function of the chunk and its draws.
+
+B batch, T tokens, P predictions, V vocabulary; S = T + 1 tokens of a chunk
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from scaling.corruption import Draws, Pair, choose_tokens, choose_words, cut_sentences, cut_spans, pair_up, replace
+from scaling.data.token_text import TokenText
+from scaling.data.tokenizers import END_ID
+from scaling.objective_spec import Denoising, Infilling, Masked, Prefix
+from scaling.registry import choose
+from scaling.spec import RunSpec
+
+Chunk = NDArray[np.int64]
+TRAINING, VALIDATION = 1, 2  # streams of draws that never meet, nor that of the batches' order
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the model sees and what it must predict."""
+
+    inputs: tuple[Tensor, ...]  # of the model's forward, each with the batch first
+    targets_BP: Tensor
+    weights_BP: Tensor | None  # 0 for what is there only to keep the batch rectangular; None: every target counts
+    follows_B: Tensor | None  # 1 where the second segment follows the first; None without that question
+    predicted: int  # targets that count
+
+    def split(self, sequences: int) -> Iterator["Example"]:
+        """The same, at most so many sequences at a time."""
+        for first in range(0, len(self.targets_BP), sequences):
+            part = slice(first, first + sequences)
+            weights = None if self.weights_BP is None else self.weights_BP[part]
+            targets = self.targets_BP[part]
+            yield Example(
+                tuple(tensor[part] for tensor in self.inputs),
+                targets,
+                weights,
+                None if self.follows_B is None else self.follows_B[part],
+                targets.numel() if weights is None else int(weights.sum()),
+            )
+
+    def to(self, device: torch.device) -> "Example":
+        """The same, on this device."""
+
+        def move(tensor: Tensor | None) -> Any:
+            if tensor is None or device.type != "cuda":
+                return tensor
+            return tensor.pin_memory().to(device, non_blocking=True)
+
+        inputs = tuple(move(tensor) for tensor in self.inputs)
+        return Example(inputs, move(self.targets_BP), move(self.weights_BP), move(self.follows_B), self.predicted)
+
+
+def example(
+    inputs: tuple[Chunk, ...], targets_BP: Chunk, weights_BP: NDArray[np.bool_] | None, follows_B: Chunk | None = None
+) -> Example:
+    """An Example from arrays; weights that are all 1 are left out."""
+    if weights_BP is not None and weights_BP.all():
+        weights_BP = None
+    return Example(
+        tuple(torch.from_numpy(array) for array in inputs),
+        torch.from_numpy(targets_BP),
+        None if weights_BP is None else torch.from_numpy(weights_BP).float(),
+        None if follows_B is None else torch.from_numpy(follows_B),
+        targets_BP.size if weights_BP is None else int(weights_BP.sum()),
+    )
+
+
+def causal(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Example:
+    """Predict every token from those before it (Radford et al. 2018)."""
+    return example((chunk_BS[:, :-1],), chunk_BS[:, 1:], None)
+
+
+def prefix(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Example:
+    """Predict what follows a beginning that is read in both directions (Raffel et al. 2020, section 3.2)."""
+    asked = spec.objective
+    assert isinstance(asked, Prefix)
+    sequences, tokens = len(chunk_BS), chunk_BS.shape[1] - 1
+    fraction_B = asked.shortest + (asked.longest - asked.shortest) * draws.uniform(sequences)
+    seen_B = np.maximum(1, (fraction_B * tokens).astype(np.int64))
+    weights_BT = np.arange(1, tokens + 1) >= seen_B[:, None]  # its last token predicts the first that is not seen
+    return example((chunk_BS[:, :-1], seen_B), chunk_BS[:, 1:], weights_BT)
+
+
+def masked(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Example:
+    """Predict hidden tokens from both sides (Devlin et al. 2019, section 3.1)."""
+    asked, ids = spec.objective, added_ids(spec)
+    assert isinstance(asked, Masked)
+    tokens_BT = chunk_BS[:, :-1]
+    starts_BT = text.word_starts(tokens_BT) if asked.whole_words and text is not None else None
+    special_BT = np.zeros(tokens_BT.shape, dtype=bool)
+    segments: tuple[Chunk, ...] = ()
+    follows_B = None
+    if asked.next_sentence:
+        tokens_BT, segments_BT, follows_B = pair_up(tokens_BT, ids["<cls>"], ids["<sep>"], draws)
+        special_BT = tokens_BT >= min(ids.values())
+        segments = (segments_BT,)
+        if text is not None and asked.whole_words:
+            starts_BT = text.word_starts(np.where(special_BT, END_ID, tokens_BT))
+    count = spec.lengths.predicted
+    chosen_BT = (
+        choose_tokens(~special_BT, count, draws)
+        if starts_BT is None
+        else choose_words(starts_BT, ~special_BT, count, draws)
+    )
+    corrupted_BT = replace(
+        tokens_BT, chosen_BT, asked.masked, asked.replaced, ids["<mask>"], spec.data.vocab_size, draws
+    )
+    # The chosen places first, then, where the head sees more than these, others that do not count.
+    slots = spec.model.stream_tokens()["predicted"]
+    places_BP = np.sort(np.argsort(~chosen_BT, axis=1, kind="stable")[:, :slots], axis=1)
+    targets_BP = np.take_along_axis(tokens_BT, places_BP, axis=1)
+    weights_BP = np.take_along_axis(chosen_BT, places_BP, axis=1)
+    return example((corrupted_BT, places_BP, *segments), targets_BP, weights_BP, follows_B)
+
+
+def denoising(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Example:
+    """Predict spans cut out of the source (Raffel et al. 2020, section 3.1.4)."""
+    assert isinstance(spec.objective, Denoising)
+    tokens, spans = spec.objective.cut(spec.model.context)
+    return _generate(cut_spans(chunk_BS[:, :-1], tokens, spans, list(added_ids(spec).values()), draws))
+
+
+def infilling(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Example:
+    """Predict whole sentences cut out of the source (Donahue et al. 2020)."""
+    assert isinstance(spec.objective, Infilling)
+    assert text is not None
+    context, sentinels = spec.model.context, list(added_ids(spec).values())
+    return _generate(cut_sentences(chunk_BS[:, :-1], context, spec.objective.cut(context), sentinels, text, draws))
+
+
+def _generate(pair: Pair) -> Example:
+    """The target token by token from the source, beginning with END_ID."""
+    before_BP = np.pad(pair.target_BP[:, :-1], ((0, 0), (1, 0)), constant_values=END_ID)
+    return example((pair.source_BS, before_BP), pair.target_BP, pair.weights_BP)
+
+
+Function = Callable[[RunSpec, Chunk, Draws, TokenText | None], Example]
+OBJECTIVES: dict[str, Function] = {
+    "causal": causal,
+    "prefix": prefix,
+    "masked": masked,
+    "denoising": denoising,
+    "infilling": infilling,
+}
+
+
+def added_ids(spec: RunSpec) -> dict[str, int]:
+    """The ids of the tokens that the objective adds: the highest of the vocabulary, the first of them on top."""
+    names = spec.objective.added_tokens(spec.model.context)
+    return {name: spec.model.vocab_size - 1 - i for i, name in enumerate(names)}
+
+
+def training_example(spec: RunSpec, chunk_BS: Chunk, step: int, text: TokenText | None) -> Example:
+    """The batch of a training step; a function of (seed, step) and the chunk."""
+    function = choose("objective", OBJECTIVES, spec.objective.kind)
+    return function(spec, chunk_BS, Draws(spec.seed, step, TRAINING), text)
+
+
+def validation_example(spec: RunSpec, chunk_BS: Chunk, index: int, text: TokenText | None) -> Example:
+    """A batch of the validation set; the same for every seed, so that what is hidden never changes."""
+    function = choose("objective", OBJECTIVES, spec.objective.kind)
+    return function(spec, chunk_BS, Draws(0, index, VALIDATION), text)
+
+
+def logits_of(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """The logits (B, P, V) of the predicted tokens in a model's output."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def token_losses(logits_BPV: Tensor, targets_BP: Tensor) -> Tensor:
+    """Cross-entropy of every target, nats, shape (B, P), in float32."""
+    losses = F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_BP.flatten(), reduction="none")
+    return losses.view_as(targets_BP)
+
+
+def mean_loss(logits_BPV: Tensor, targets_BP: Tensor, weights_BP: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy per predicted token, nats, in float32; 0 where nothing is predicted."""
+    if weights_BP is None:
+        return F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_BP.flatten())
+    return (token_losses(logits_BPV, targets_BP) * weights_BP).sum() / weights_BP.sum().clamp(min=1)
+
+
+def next_sentence_loss(output: Tensor | tuple[Tensor, Tensor], follows_B: Tensor | None) -> Tensor | float:
+    """Mean cross-entropy of whether the second segment follows the first, nats; 0 where that is not asked."""
+    if follows_B is None:
+        return 0.0
+    assert isinstance(output, tuple)
+    return F.cross_entropy(output[1].float(), follows_B)
