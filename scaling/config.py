@@ -1,0 +1,292 @@
+"""From Hydra's configuration to runs: composed, validated, resolved. Only this file and the plugins know Hydra."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scaling.budget import Allocation, allocate
+from scaling.data.prepare import DataConfig, identify
+from scaling.data.sources import SOURCES, Source, TextSource
+from scaling.objective_spec import OBJECTIVE_SPECS, Objective, check_pair
+from scaling.recipe import resolve
+from scaling.registry import choose
+from scaling.runtime import Runtime
+from scaling.schema import Config, DataSection, Grid, ModelSection, RuntimeSection
+from scaling.shape import SHAPES, TransformerShape, parameter_counts
+from scaling.spec import DataSpec, RunSpec
+
+_HERE = Path(__file__).resolve().parent
+# Inside an installed wheel the configs lie beside this file; in a checkout, one level up.
+CONF_DIR = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if (path / "config.yaml").is_file())
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as asked for: what it is, what it may cost, and where and how it executes."""
+
+    spec: RunSpec
+    allocation: Allocation
+    data: DataConfig
+    runtime: Runtime
+    budget_flops: float | None  # as asked for; None when tokens were
+    overrides: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def directory(self) -> Path:
+        return self.runtime.study_dir / self.spec.run_id
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def user_search_path() -> list[str]:
+    """Where a user's own config groups are looked for besides the shipped ones: ./conf here."""
+    own = Path.cwd() / "conf"
+    return [f"hydra.searchpath=[file://{own}]"] if own.is_dir() and own.resolve() != CONF_DIR else []
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """The configuration under these command-line overrides, Hydra's own included; ValueError if they do not fit."""
+    with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
+        try:
+            return hydra_compose("config", overrides=[*user_search_path(), *overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(str(error)) from error
+
+
+def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
+    """Validate and resolve a configuration; ValueError says what to mend.
+
+    `known` remembers the identity of data between calls, so that a sweep reads its sources once.
+    """
+    plain = OmegaConf.masked_copy(cfg, [f.name for f in dataclasses.fields(Config)])
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
+        config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error)) from error
+    data = data_config(config.data)
+    cache_dir = Path(config.cache_dir)
+    known = {} if known is None else known
+    key = repr(data)
+    if key not in known:
+        known[key] = identify(data, cache_dir)
+    objective = asked_objective(config.objective)
+    shape = model_shape(config.model, data.vocab_size, objective)
+    if (setting := objective.needs_text()) and not isinstance(data.source, TextSource):
+        raise ValueError(
+            f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
+            f"not say; use a source of text"
+        )
+    allocation = allocate(shape, config.budget, config.recipe.batch_tokens)
+    spec = RunSpec(
+        model=shape,
+        objective=objective,
+        data=known[key],
+        recipe=resolve(config.recipe, allocation),
+        val_tokens=config.val_tokens,
+        seed=config.seed,
+    )
+    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops)
+
+
+def _runtime(config: Config, cache_dir: Path) -> Runtime:
+    section = {f.name: getattr(config.runtime, f.name) for f in dataclasses.fields(RuntimeSection)}
+    section["eval_fractions"] = tuple(section["eval_fractions"])
+    return Runtime(
+        study=config.study,
+        runs_dir=Path(config.runs_dir),
+        cache_dir=cache_dir,
+        tracker=config.tracker.name,
+        tracker_settings=config.tracker.settings,
+        **section,
+    )
+
+
+def asked_objective(section: Mapping[str, Any]) -> Objective:
+    """What the model is asked to predict, its settings checked."""
+    asked = choose("objective.kind", OBJECTIVE_SPECS, section.get("kind", ""))
+    names = tuple(f.name for f in dataclasses.fields(asked))
+    settings = dict(section)
+    kind = section["kind"]
+    _check_settings("objective", settings, names, f"{kind} objective", f"; objective={kind} has every setting")
+    return asked(**settings)
+
+
+def model_shape(section: ModelSection, data_vocab_size: int, objective: Objective) -> TransformerShape:
+    """The shape with every derived dimension filled in, those that follow from the objective among them."""
+    values = {f.name: getattr(section, f.name) for f in dataclasses.fields(ModelSection)}
+    ratio, multiple, own = values.pop("ff_ratio"), values.pop("ff_multiple"), dict(values.pop("family"))
+    if values["n_kv_heads"] is None:
+        values["n_kv_heads"] = values["n_heads"]
+    if values["d_ff"] is None:
+        values["d_ff"] = math.ceil(ratio * values["d_model"] / multiple - 1e-9) * multiple
+    shape = choose("model.kind", SHAPES, section.kind)
+    check_pair(section.kind, objective)
+    lengths, added = objective.lengths(section.context), objective.added_tokens(section.context)
+    needed = data_vocab_size + len(added)
+    if values["vocab_size"] is None:
+        values["vocab_size"] = needed
+    elif values["vocab_size"] < needed:
+        others = f" and the {len(added)} that objective={objective.kind} adds ({', '.join(added)})" if added else ""
+        raise ValueError(
+            f"model.vocab_size={values['vocab_size']} is smaller than data.vocab_size={data_vocab_size}{others}; "
+            f"leave model.vocab_size=null to follow the data"
+        )
+    follows = {
+        "predicted": lengths.predicted,
+        "target_context": lengths.target,
+        "next_sentence": getattr(objective, "next_sentence", False),
+    }
+    fields = [f.name for f in dataclasses.fields(shape) if f.name not in values]
+    _check_settings("model.family", own, [f for f in fields if f not in follows], f"model of kind {section.kind}")
+    resolved: dict[str, Any] = values | own | {name: follows[name] for name in fields if name in follows}
+    return shape(**resolved)
+
+
+def data_config(section: DataSection) -> DataConfig:
+    """The data as asked for, its source built from the class that its kind names."""
+    settings = dict(section.source)
+    source = choose("data.source.kind", SOURCES, settings.pop("kind", ""))
+    _check_settings("data.source", settings, [f.name for f in dataclasses.fields(source)], f"{source.kind} source")
+    values = {k: _paths(v) if k in ("paths", "train", "val") else v for k, v in settings.items()}
+    built: Source = source(**values)  # type: ignore[arg-type]  # whatever fields this kind has
+    others = {f.name: getattr(section, f.name) for f in dataclasses.fields(DataSection) if f.name != "source"}
+    return DataConfig(built, **others)
+
+
+def _check_settings(section: str, given: Mapping[str, Any], names: Sequence[str], owner: str, remedy: str = "") -> None:
+    """ValueError for a setting that its owner does not have, or lacks."""
+    article = "an" if owner[0] in "aeiou" else "a"
+    if unknown := [name for name in given if name not in names]:
+        has = f"it has {', '.join(names)}" if names else "it has none"
+        raise ValueError(f"{section}.{unknown[0]}: {article} {owner} has no such setting; {has}")
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(f"{section}.{missing[0]} is missing: {article} {owner} needs it{remedy}")
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Command-line overrides as those that hold everywhere, and the axes to sweep over (`seed=0,1`)."""
+    fixed: list[str] = []
+    axes: dict[str, list[str]] = {}
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.is_sweep_override():
+            axes[override.get_key_element()] = list(override.sweep_string_iterator())
+        else:
+            assert override.input_line is not None
+            fixed.append(override.input_line)
+    return fixed, axes
+
+
+def cells(grid: Grid, cfg: DictConfig, axes: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
+    """Every cell of the grid as overrides: budgets x shapes (or the sizes each budget gets) x axes.
+
+    `axes` are further axes as the command line gave them, key -> values in Hydra's own spelling.
+    """
+    axes = {**{key: [_spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
+    others = [[f"{key}={value}" for value in values] for key, values in axes.items()]
+    budgets: list[float | None] = list(grid.budgets) or [None]
+    rows: list[tuple[str, ...]] = []
+    for budget in budgets:
+        at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
+        shapes = grid.shapes if grid.sizes is None else _sized(grid, cfg, budget)
+        for shape in shapes or [{}]:
+            at_shape = [f"model.{name}={_spell(value)}" for name, value in shape.items()]
+            rows.extend((*at_budget, *at_shape, *other) for other in itertools.product(*others))
+    return rows
+
+
+def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, Any]]:
+    """The shapes nearest the sizes that this budget asks for, smallest first."""
+    sizes = grid.sizes
+    assert sizes is not None
+    if budget is None or not grid.shapes:
+        raise ValueError("hydra.sweeper.sizes picks shapes for budgets: give hydra.sweeper.budgets and .shapes too")
+    optimum = sizes.optimum_params * (budget / sizes.at_flops) ** sizes.exponent
+    step = sizes.span ** (2 / max(1, sizes.count - 1))
+    targets = [optimum / sizes.span * step**i for i in range(sizes.count)]
+    section = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(section, dict)
+    asked = OmegaConf.to_container(cfg.objective, resolve=True)
+    assert isinstance(asked, dict)
+    objective = asked_objective({str(k): v for k, v in asked.items()})
+    counted = []
+    for shape in grid.shapes:
+        values = {str(k): v for k, v in section.items()} | shape
+        resolved = model_shape(ModelSection(**values), int(cfg.data.vocab_size), objective)
+        counted.append((parameter_counts(resolved)["non_embedding"], shape))
+    counted.sort(key=lambda pair: pair[0])
+    if len(counted) < sizes.count:
+        raise ValueError(f"hydra.sweeper.sizes.count={sizes.count}, but only {len(counted)} shapes are given")
+    picked: list[int] = []
+    for target in targets:
+        free = [i for i in range(len(counted)) if i not in picked]
+        picked.append(min(free, key=lambda i: abs(math.log(counted[i][0] / target))))
+    return [counted[i][1] for i in sorted(picked)]
+
+
+def cell_runs(
+    master: DictConfig, rows: Sequence[Sequence[str]], load: Callable[[Sequence[str]], DictConfig]
+) -> list[Run]:
+    """The runs of a grid's cells.
+
+    A cell that only sets values is a copy of the master configuration with these values; one that picks a config group
+    is composed anew by `load`, which takes Hydra some 50 ms.
+    """
+    known: dict[str, DataSpec] = {}
+    runs = []
+    for row in rows:
+        cfg = _with_values(master, row)
+        run = to_run(load(row) if cfg is None else cfg, known)
+        runs.append(dataclasses.replace(run, overrides=tuple(row)))
+    return runs
+
+
+def _with_values(master: DictConfig, row: Sequence[str]) -> DictConfig | None:
+    cfg = master.copy()
+    for override in row:
+        key, _, value = override.partition("=")
+        if key[0] in "+~" or "/" in key or "@" in key or OmegaConf.is_config(OmegaConf.select(cfg, key)):
+            return None
+        OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
+    return cfg
+
+
+def grid_of(cfg: DictConfig) -> Grid:
+    """The sweeper's settings, validated; ValueError when another sweeper is configured."""
+    names = [f.name for f in dataclasses.fields(Grid)]
+    section = OmegaConf.masked_copy(cfg.hydra.sweeper, names)
+    if len(section) < len(names):
+        raise ValueError(f"hydra/sweeper={cfg.hydra.sweeper._target_} has no plan to show; use hydra/sweeper=isoflop")
+    grid: Grid = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Grid), section))  # type: ignore[assignment]
+    return grid
+
+
+def _spell(value: Any) -> str:
+    """A value as Hydra's override grammar reads it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def load_like(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Compose a cell's configuration outside a Hydra app; `cfg` is what Hydra's own loader would start from."""
+    return compose(overrides)

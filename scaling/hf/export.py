@@ -1,0 +1,93 @@
+"""A finished run as a folder that Hugging Face's AutoModel and AutoTokenizer load."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from scaling.data.prepare import NO_TOKENIZER, digest, manifest
+from scaling.data.tokenizers import END_TOKEN, TOKENIZERS
+from scaling.hf import transformers_library
+from scaling.hf.settings import architecture_of, to_theirs
+from scaling.hf.tokenizers import translate
+from scaling.hf.weights import Tensors
+from scaling.hf.weights import to_theirs as weights_to_theirs
+from scaling.objectives import added_ids
+from scaling.record import DONE, read_record
+from scaling.shape import TransformerShape
+from scaling.spec import RunSpec, from_dict
+from scaling.train.checkpoint import final_weights
+
+
+def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
+    """Write the run's final weights, and its tokenizer where there is one, to `out`, whole or not at all.
+
+    Returns what was written, in words. ValueError for a run that is not done, keeps no weights, or has a setting that
+    no class of Hugging Face's has.
+    """
+    transformers_library()
+    record = read_record(run_dir)
+    if record is None or record.status != DONE:
+        state = "has no record yet" if record is None else record.status
+        raise ValueError(f"{run_dir}: only a finished run can be exported, and this one {state}; train it first")
+    if out.exists():
+        raise ValueError(f"{out} is there already; give --out a folder that is not")
+    spec = from_dict(record.spec)
+    model = as_theirs(spec.model, final_weights(run_dir))
+    try:
+        tokenizer, lack = tokenizer_of(spec, cache_dir), ""
+    except ValueError as error:
+        tokenizer, lack = None, str(error)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    prepared = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        model.save_pretrained(prepared)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(prepared)
+        os.chmod(prepared, 0o755)
+        os.rename(prepared, out)
+    except BaseException:
+        shutil.rmtree(prepared, ignore_errors=True)
+        raise
+    _, architecture = architecture_of(spec.model)
+    written = f"{out}: a {architecture.model_class}, loaded by transformers.{architecture.auto_class}"
+    return f"{written} and AutoTokenizer" if not lack else f"{written}; without a tokenizer: {lack}"
+
+
+def as_theirs(shape: TransformerShape, weights: Tensors) -> Any:
+    """A Hugging Face model of this shape and these weights."""
+    transformers = transformers_library()
+    kind, architecture = architecture_of(shape)
+    settings = to_theirs(shape, architecture)
+    config = transformers.AutoConfig.for_model(kind, **settings)
+    for name, value in settings.items():  # T5 derives some from others unless told afterwards
+        setattr(config, name, value)
+    model: nn.Module = getattr(transformers, architecture.model_class)(config)
+    model.load_state_dict(weights_to_theirs(weights, architecture, model.state_dict(), shape))
+    return model.eval()
+
+
+def tokenizer_of(spec: RunSpec, cache_dir: Path) -> Any:
+    """The tokenizer of a run's data as transformers' own; ValueError, with the reason, where there is none."""
+    if spec.data.tokenizer == NO_TOKENIZER:
+        raise ValueError("the run's data came as tokens")
+    if manifest(spec.data, cache_dir) is None:
+        raise ValueError(f"the run's data is not in {cache_dir}; name the folder with --cache")
+    folder = cache_dir / digest(spec.data)
+    ours = TOKENIZERS[spec.data.tokenizer].load(folder / "tokenizer.json", spec.data.vocab_size)
+    added: Mapping[str, int] = added_ids(spec)
+    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_TOKEN)
+    if "<mask>" in added:
+        special["mask_token"] = "<mask>"
+    return transformers_library().PreTrainedTokenizerFast(
+        tokenizer_object=translate(ours, added),
+        model_max_length=spec.model.context,
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+        split_special_tokens=not added,  # the end marker's letters within a text are only letters
+        **special,
+    )

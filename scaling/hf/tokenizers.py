@@ -1,0 +1,55 @@
+"""A run's tokenizer as one of the tokenizers library, id for id."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from scaling.data.tokenizers import END_ID, END_TOKEN, UNKNOWN_ID, Bpe, Bytes, Chars
+from scaling.data.tokenizers import Tokenizer as Ours
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what an unknown character decodes to
+
+
+def translate(tokenizer: Ours, added: Mapping[str, int]) -> Tokenizer:
+    """The same tokenizer with the objective's added tokens; ValueError where the library cannot express it."""
+    builders: dict[type, Any] = {Bytes: _bytes, Chars: _chars, Bpe: _bpe}
+    if type(tokenizer) not in builders:
+        raise ValueError(f"a tokenizer of the kind {type(tokenizer).__name__} is not translated")
+    values = json.loads(builders[type(tokenizer)](tokenizer).to_str())
+    values["model"]["vocab"] |= added  # in place, since the library would number them on from the last
+    made = Tokenizer.from_str(json.dumps(values))
+    made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (END_TOKEN, *added)])
+    assert all(made.token_to_id(name) == i for name, i in {END_TOKEN: END_ID, **added}.items())
+    return made
+
+
+def _bytes(tokenizer: Bytes) -> Tokenizer:
+    letters = _byte_letters()
+    vocabulary = {END_TOKEN: END_ID, **{letters[i]: i for i in range(1, 256)}}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=END_TOKEN))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    return made
+
+
+def _byte_letters() -> dict[int, str]:
+    """The letter that stands for each byte in byte-level vocabularies (Radford et al. 2019)."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [i for i in range(256) if i not in plain]
+    return {i: chr(i) for i in plain} | {i: chr(256 + n) for n, i in enumerate(others)}
+
+
+def _chars(tokenizer: Chars) -> Tokenizer:
+    if UNKNOWN in tokenizer.characters:
+        raise ValueError(f"its alphabet holds {UNKNOWN!r}, which also stands for characters outside it")
+    characters = {character: i for i, character in enumerate(tokenizer.characters, 2)}
+    made = Tokenizer(models.WordLevel(vocab={END_TOKEN: END_ID, UNKNOWN: UNKNOWN_ID} | characters, unk_token=UNKNOWN))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    made.decoder = decoders.Fuse()
+    return made
+
+
+def _bpe(tokenizer: Bpe) -> Tokenizer:
+    return tokenizer.model

@@ -1,0 +1,1 @@
+"""Launching many runs: which devices there are, and a pool of processes over them."""

@@ -1,0 +1,219 @@
+"""A pool of fresh processes, one job a slot: a job that fails, is killed or hangs up never stops or loses another."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from scaling.attempt import DONE as DONE
+from scaling.attempt import FAILED, INTERRUPTED, KILLED
+from scaling.launch.devices import Slot
+
+POLL_S = 0.2
+STOP_WITHIN_S = 30.0  # time for a run to write its checkpoint
+
+# glibc gives freed memory back to the system at every step and takes it again at the next; a training loop wants it
+# kept, and in huge pages. Read once, when a process starts.
+ALLOCATOR = {
+    "MALLOC_TRIM_THRESHOLD_": "-1",
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "67108864",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
+@dataclass
+class Job:
+    """One thing to do, and how it went."""
+
+    label: str
+    payload: Any
+    status: str = "waiting"
+    why: str = ""
+    result: Any = None
+    log: Path | None = None
+    slot: str = ""
+    latest: dict[str, Any] = field(default_factory=dict)  # what it last said of itself
+    started: float | None = None
+    ended: float | None = None
+
+
+class Channel:
+    """A job's line to the pool, from within its process."""
+
+    def __init__(self, connection: Connection, log: Path, threads: int) -> None:
+        self._connection = connection
+        self.log = log
+        self.threads = threads
+
+    def tell(self, **news: Any) -> None:
+        """Say something about the job's progress; it appears in the pool's table."""
+        self.send(("news", news))
+
+    def send(self, message: tuple[str, Any]) -> None:
+        """Send to the pool, or to nobody: a run whose pool was killed still has its checkpoint to write."""
+        with contextlib.suppress(ConnectionError):
+            self._connection.send(message)
+
+    def move_log(self, path: Path) -> None:
+        """Let what this process prints go on in `path`."""
+        os.rename(self.log, path)
+        self.log = path
+        self.tell(log=path)
+
+
+Target = Callable[[Any, Channel], Any]
+
+
+@dataclass
+class _Running:
+    job: Job
+    slot: Slot
+    process: Any
+    connection: Connection
+
+
+class Pool:
+    """Runs jobs over slots, first come first served, each in a process forked from a server with `preload` imported."""
+
+    def __init__(self, slots: Sequence[Slot], target: Target, log_dir: Path, preload: Sequence[str]) -> None:
+        self._free = list(slots)
+        self._target = target
+        self._log_dir = log_dir
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(preload))
+        self._running: list[_Running] = []
+        self.stopping = False
+        self._deadline = float("inf")
+
+    def run(self, jobs: Sequence[Job], show: Callable[[], None] = lambda: None) -> None:
+        """Run all jobs to their end, calling `show` a few times a second; Ctrl-C stops them cleanly and returns."""
+        environment = {**ALLOCATOR, "OMP_NUM_THREADS": "1"}
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update({name: value for name, value in environment.items() if before[name] is None})
+        queue = list(jobs)
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            while queue or self._running:
+                try:
+                    while queue and self._free and not self.stopping:
+                        self._start(queue.pop(0), self._free.pop(0))
+                    self._collect()
+                    show()
+                    if self.stopping and not self._running:
+                        break
+                    if time.monotonic() > self._deadline:
+                        self._stop()
+                except KeyboardInterrupt:
+                    self._stop()
+            for job in queue:
+                job.status, job.why = INTERRUPTED, "not started"
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+
+    def _start(self, job: Job, slot: Slot) -> None:
+        ours, theirs = self._context.Pipe()
+        with NamedTemporaryFile(dir=self._log_dir, prefix=".starting-", suffix=".log", delete=False) as log:
+            job.log = Path(log.name)
+        process = self._context.Process(
+            target=_enter, args=(self._target, job.payload, slot, theirs, job.log), daemon=False
+        )
+        process.start()
+        theirs.close()
+        job.status, job.slot, job.started = "running", slot.name, time.monotonic()
+        self._running.append(_Running(job, slot, process, ours))
+
+    def _collect(self) -> None:
+        lines = [entry.connection for entry in self._running]
+        sentinels = [entry.process.sentinel for entry in self._running]
+        wait([*lines, *sentinels], timeout=POLL_S)
+        for entry in list(self._running):
+            self._listen(entry)
+            if not entry.process.is_alive():
+                self._listen(entry)  # what it said last
+                self._finish(entry)
+
+    def _listen(self, entry: _Running) -> None:
+        try:
+            while entry.connection.poll():
+                kind, value = entry.connection.recv()
+                if kind == "news":
+                    entry.job.log = value.pop("log", entry.job.log)
+                    entry.job.latest.update(value)
+                else:
+                    entry.job.status = kind
+                    entry.job.why, entry.job.result = value
+        except (EOFError, ConnectionError):
+            pass
+
+    def _finish(self, entry: _Running) -> None:
+        job = entry.job
+        entry.process.join()
+        code = entry.process.exitcode
+        if job.status == "running":  # it left without a word
+            job.status = KILLED
+            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            job.why = f"the process died ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
+        job.ended = time.monotonic()
+        if job.status == DONE and job.log is not None and job.log.parent == self._log_dir:
+            job.log.unlink(missing_ok=True)
+        entry.connection.close()
+        self._running.remove(entry)
+        self._free.append(entry.slot)
+
+    def _stop(self) -> None:
+        """Ask every process to stop between two steps; at the second call kill them."""
+        if self.stopping:
+            for entry in self._running:
+                entry.process.kill()
+            return
+        self.stopping = True
+        for entry in self._running:
+            entry.process.terminate()
+        self._deadline = time.monotonic() + STOP_WITHIN_S
+
+
+def _enter(target: Target, payload: Any, slot: Slot, connection: Connection, log: Path) -> None:
+    """The first code of a job's process."""
+    os.setsid()  # Ctrl-C reaches the pool alone, which passes it on once
+    os.environ.update(slot.environment)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    _stop_when_orphaned()
+    channel = Channel(connection, log, slot.threads)
+    try:
+        outcome = (DONE, ("", target(payload, channel)))
+    except KeyboardInterrupt as error:
+        outcome = (INTERRUPTED, (str(error), None))
+    except BaseException as error:
+        traceback.print_exc()
+        outcome = (FAILED, (f"{type(error).__name__}: {error}", None))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    channel.send(outcome)
+    connection.close()
+
+
+def _stop_when_orphaned() -> None:
+    """Stop, as if asked to, when the pool's process dies: its successor will want to claim the run."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

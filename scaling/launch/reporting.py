@@ -1,0 +1,82 @@
+"""Where a run's news goes: to the pool that started this process, or to a progress line on this terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from scaling.launch.pool import Channel
+from scaling.quantities import short
+
+_channel: Channel | None = None
+
+
+def use_channel(channel: Channel) -> None:
+    """From now on this process reports to the pool that started it."""
+    global _channel
+    _channel = channel
+
+
+def reporter(progress: bool) -> "SilentReporter":
+    """The reporter for this process."""
+    if _channel is not None:
+        return ChannelReporter(_channel)
+    return ProgressReporter() if progress else SilentReporter()
+
+
+class SilentReporter:
+    """Tells nobody."""
+
+    def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
+        pass
+
+    def row(self, row: dict[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class ChannelReporter(SilentReporter):
+    """Tells the pool."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
+        self._channel.move_log(attempt_dir / "log.txt")
+        self._channel.tell(run_id=run_id, steps=steps, step=start_step)
+
+    def row(self, row: dict[str, Any]) -> None:
+        self._channel.tell(**row)
+        print("  ".join(f"{key} {value:.6g}" for key, value in row.items() if value is not None), flush=True)
+
+
+class ProgressReporter(SilentReporter):
+    """A progress line: steps, loss, tokens/s, FLOP/s, time left."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task: TaskID | None = None
+
+    def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
+        self._task = self._progress.add_task(run_id, total=steps, completed=start_step, loss="-", speed="")
+        self._progress.start()
+
+    def row(self, row: dict[str, Any]) -> None:
+        assert self._task is not None
+        loss = f"{row['train_loss']:.3f}" + (f" (val {row['val_loss']:.3f})" if "val_loss" in row else "")
+        speed = f"{short(row['tokens_per_s'])} tokens/s  {short(row['flops_per_s'])} FLOP/s"
+        self._progress.update(self._task, completed=row["step"], loss=loss, speed=speed)
+
+    def close(self) -> None:
+        self._progress.stop()

@@ -1,0 +1,71 @@
+"""One sweep, from its grid to its last line: plan, launch what is missing, say honestly what became of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+from rich.console import Console
+
+from scaling.attempt import DIVERGED, DONE, RunState, run_state, tally
+from scaling.config import Run, cell_runs, cells, grid_of, split_axes
+from scaling.data.prepare import prepare
+from scaling.plan import Plan, make_plan, spending
+from scaling.render import print_plan
+
+
+def expand(
+    cfg: DictConfig, fixed: Sequence[str], axes: Mapping[str, Sequence[str]], load: Callable[[Any, Any], DictConfig]
+) -> list[Run]:
+    """Every run of a configuration, as `split_axes` took its command line apart."""
+    rows = cells(grid_of(cfg), cfg, axes)
+    return cell_runs(cfg, rows, lambda row: load(cfg, [*fixed, *row]))
+
+
+def sweep(
+    cfg: DictConfig,
+    arguments: Sequence[str],
+    load: Callable[[Any, Any], DictConfig],
+    launch: Callable[..., Sequence[Any]],
+) -> Sequence[Any]:
+    """Train what is missing; raises SystemExit(1) when something failed, after saying what and how to look."""
+    console = Console(stderr=True)
+    fixed, axes = split_axes(arguments)
+    try:
+        runs = expand(cfg, fixed, axes, load)
+        plan = make_plan(runs, cfg.budget.total_flops)
+        print_plan(plan, console, cfg.question)
+        missing = plan.missing
+        if missing:  # here, once, with progress; bad input ends the sweep before it starts
+            for data, spec in {run.spec.data: (run.data, run.spec.data) for run in runs}.values():
+                prepare(data, spec, runs[0].runtime.cache_dir, progress=True)
+    except ValueError as error:
+        raise CompactHydraException(str(error)) from error
+    plan.write()
+    returns: Sequence[Any] = []
+    if missing:
+        returns = launch([[*fixed, *run.overrides] for run in missing], initial_job_idx=0)
+    if not conclude(plan, console):
+        raise SystemExit(1)
+    return returns
+
+
+def conclude(plan: Plan, console: Console) -> bool:
+    """Say what became of every run of the plan; True when all are finished, diverged ones included."""
+    states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in plan.runs}
+    said = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
+    console.print(said, highlight=False, soft_wrap=True)
+    for run_id, state in states.items():
+        if state.status != DONE:
+            console.print(explain(plan.study_dir, run_id, state), highlight=False, soft_wrap=True)
+    finished = all(state.status in (DONE, DIVERGED) for state in states.values())
+    if not finished:
+        console.print("The same command again trains only what is missing, from the last checkpoints.")
+    return finished
+
+
+def explain(study_dir: Path, run_id: str, state: RunState) -> str:
+    """One line on a run that is not done: what happened and where to look."""
+    look = f"; look at {state.log}" if state.log and state.log.exists() else ""
+    return f"  {run_id} {state.status} at step {state.step}: {state.why or 'never started'}{look}"

@@ -1,0 +1,46 @@
+"""One configuration trained to its record: the task function that every Hydra launcher calls."""
+
+import sys
+from collections.abc import Sequence
+
+import hydra
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig
+
+from scaling.config import CONF_DIR, to_run, user_search_path
+from scaling.launch.reporting import reporter
+
+
+def train_task(cfg: DictConfig) -> str:
+    """Train the configured run unless it is finished; returns its run id."""
+    try:
+        run = to_run(cfg)
+    except ValueError as error:
+        raise CompactHydraException(str(error)) from error
+    from scaling.train.loop import train  # imports torch
+
+    to = reporter(run.runtime.progress)
+    try:
+        record = train(run.spec, run.data, run.runtime, run.budget_flops, to)
+    finally:
+        to.close()
+    loss = "" if record.val_loss_nats is None else f", validation loss {record.val_loss_nats:.4f} nats"
+    print(f"{run.directory}: {record.status}{loss}{': ' + record.why if record.why else ''}")
+    return record.run_id
+
+
+def run_app(arguments: Sequence[str]) -> int:
+    """Run the Hydra application on these command-line arguments."""
+    app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_task)
+    before = sys.argv
+    sys.argv = ["scaling train", *user_search_path(), *arguments]
+    try:
+        app()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
+    except KeyboardInterrupt as stopped:
+        print(f"{stopped or 'stopped'}; the same command again resumes", file=sys.stderr)
+        return 130
+    finally:
+        sys.argv = before
+    return 0

@@ -1,0 +1,1 @@
+"""Hydra launcher `local`: one process a run over this machine's GPUs or cores."""

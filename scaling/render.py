@@ -1,0 +1,96 @@
+"""Plans and studies as tables on a terminal."""
+
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scaling.attempt import RunState
+from scaling.plan import Plan, arithmetic
+from scaling.quantities import duration, short
+
+WIDE = 160  # a log file has no width; tables then take what they need
+
+
+def print_plan(plan: Plan, console: Console, question: str | None) -> None:
+    """The priced grid, its totals, and whatever is worth a warning."""
+    if question:
+        console.print(f"[bold]{question.strip()}[/bold]")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    mixed = len({(run.family, run.objective) for run in plan.runs}) > 1
+    for name in ("run", "status", *(("asked",) if mixed else ())):
+        table.add_column(name, no_wrap=True)
+    for name in (
+        "shape",
+        "N",
+        "tokens",
+        "D/N",
+        "steps",
+        "batch",
+        "lr",
+        "epochs",
+        "C (exact)",
+        "memory",
+        "time",
+    ):
+        table.add_column(name, justify="right")
+    for run in plan.runs:
+        table.add_row(
+            run.run_id,
+            run.status,
+            *((f"{run.family} {run.objective}",) if mixed else ()),
+            f"{run.n_layers}x{run.d_model}/{run.n_heads}",
+            short(run.n_params["non_embedding"]),
+            short(run.train_tokens),
+            f"{run.tokens_per_param:.3g}",
+            f"{run.steps:,}",
+            f"{run.batch_tokens:,}",
+            f"{run.learning_rate:.2g}",
+            ("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}",
+            f"{run.train_flops:.3g}",
+            f"{short(run.memory_bytes)}B",
+            duration(run.estimated_s),
+        )
+    _wide(console).print(table)
+    console.print(
+        "shape: layers x width / heads; N: non-embedding parameters; C: exact training FLOPs",
+        style="dim",
+        soft_wrap=True,
+    )
+    seconds = sum(run.estimated_s for run in plan.missing)
+    console.print(
+        f"{len(plan.runs)} runs, {len(plan.missing)} to train; {plan.total_flops:.4g} FLOPs in all "
+        f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for text in plan.merged:
+        console.print(f"[yellow]merged[/yellow] {text}", highlight=False, soft_wrap=True)
+    for run_id, warning, hits in plan.worst_warnings():
+        others = f" ({hits} of {len(plan.runs)} runs do so; this one most)" if hits > 1 else ""
+        console.print(f"[yellow]warning[/yellow] {run_id} {warning.text}{others}", highlight=False, soft_wrap=True)
+
+
+def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]], console: Console) -> None:
+    """Every run of a study: status, progress, loss, speed."""
+    table = Table(title=str(study_dir), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "status", "step", "loss", "tokens/s", "attempts", "why"):
+        table.add_column(name, justify="right" if name in ("step", "loss", "tokens/s", "attempts") else "left")
+    for run_id, (state, steps) in states.items():
+        table.add_row(
+            run_id,
+            state.status,
+            f"{state.step:,}" + (f"/{steps:,}" if steps else ""),
+            "" if state.loss_nats is None else f"{state.loss_nats:.4f}",
+            "" if state.tokens_per_s is None else short(state.tokens_per_s),
+            str(state.attempts),
+            state.why,
+        )
+    _wide(console).print(table)
+
+
+def _wide(console: Console) -> Console:
+    if console.is_terminal or console.record:
+        return console
+    return Console(file=console.file, width=WIDE)

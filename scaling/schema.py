@@ -1,0 +1,110 @@
+"""The configuration's sections as dataclasses: names and types; values live in conf/*.yaml, never here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from scaling.budget import Budget
+from scaling.recipe import RecipeRules
+
+
+@dataclass
+class ModelSection:
+    kind: str
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int | None
+    d_ff: int | None
+    ff_ratio: float
+    ff_multiple: int
+    vocab_size: int | None
+    context: int
+    positions: str
+    norm: str
+    norm_place: str
+    activation: str
+    bias: bool
+    tied_embeddings: bool
+    dropout: float
+    family: dict[str, Any]  # the fields of this kind's own class in scaling/shape.py, but for those that follow
+
+
+@dataclass
+class DataSection:
+    source: dict[str, Any]  # "kind" and the fields of that source's class in scaling/data/sources.py
+    tokenizer: str
+    tokenizer_path: str | None
+    end_token: str | None
+    vocab_size: int
+    val_fraction: float
+    noise: float
+    duplicate: float
+    quality_seed: int
+
+
+@dataclass
+class RuntimeSection:
+    device: str
+    threads: int | None
+    micro_batch_sequences: int | None
+    log_points: int
+    eval_fractions: list[float]
+    checkpoint_every_s: float
+    keep_weights: bool
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if self.log_points < 1:
+            raise ValueError(f"runtime.log_points={self.log_points}: must be at least 1")
+        for fraction in self.eval_fractions:
+            if not 0 < fraction <= 1:
+                raise ValueError(f"runtime.eval_fractions holds {fraction}: fractions lie above 0 and up to 1")
+
+
+@dataclass
+class TrackerSection:
+    name: str
+    settings: dict[str, str | None]
+
+
+@dataclass
+class Config:
+    """The whole configuration; values live in conf/*.yaml, never here."""
+
+    question: str | None
+    study: str
+    runs_dir: str
+    cache_dir: str
+    seed: int
+    val_tokens: int
+    model: ModelSection
+    objective: dict[str, Any]  # "kind" and the fields of that objective's class in scaling/objective_spec.py
+    data: DataSection
+    recipe: RecipeRules
+    budget: Budget
+    runtime: RuntimeSection
+    tracker: TrackerSection
+
+
+@dataclass
+class Sizes:
+    """Which of the shapes a budget gets: `count` of them, from 1/span to span times the predicted optimum.
+
+    The optimum is optimum_params * (budget / at_flops) ** exponent non-embedding parameters.
+    """
+
+    count: int
+    span: float
+    optimum_params: float
+    at_flops: float
+    exponent: float
+
+
+@dataclass
+class Grid:
+    """What the isoflop sweeper crosses."""
+
+    budgets: list[float]
+    shapes: list[dict[str, Any]]
+    sizes: Sizes | None
+    axes: dict[str, list[Any]]

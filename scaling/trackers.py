@@ -1,0 +1,81 @@
+"""Trackers mirror a run elsewhere while it trains; the record on disk stays the truth."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from scaling.registry import choose
+
+# Metric row -> dashboard name. Rows without a value (validation is rare) send nothing for it.
+DASHBOARD_NAMES = {
+    "train_loss": "train/loss",
+    "tokens": "train/tokens",
+    "flops": "train/flops",
+    "lr": "train/lr",
+    "grad_norm": "train/grad_norm",
+    "val_loss": "val/loss",
+    "val_bpb": "val/bpb",
+    "tokens_per_s": "perf/tokens_per_s",
+    "flops_per_s": "perf/flops_per_s",
+    "mfu": "perf/mfu",
+}
+
+
+class Tracker(Protocol):
+    """What the training loop tells a tracker."""
+
+    def log(self, row: Mapping[str, Any]) -> None: ...
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None: ...
+
+
+class NoTracker:
+    """Mirrors nothing."""
+
+    def __init__(self, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        pass
+
+
+class WandbTracker:
+    """A Weights & Biases run: id = run_id, group = study, every metric against train/tokens."""
+
+    def __init__(self, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            id=run_id,
+            name=run_id,
+            group=study,
+            resume="allow",
+            config=dict(config),
+            settings=wandb.Settings(silent=True, console="off"),
+            **settings,
+        )
+        self._run.define_metric("*", step_metric="train/tokens")
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        self._run.log({name: row[key] for key, name in DASHBOARD_NAMES.items() if row.get(key) is not None})
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        numbers = {key: value for key, value in summary.items() if _is_scalar(value)}
+        self._run.summary.update({"status": status, **numbers})
+        self._run.finish(exit_code=0 if status == "done" else 1)
+
+
+TRACKERS: dict[str, type[NoTracker] | type[WandbTracker]] = {"none": NoTracker, "wandb": WandbTracker}
+
+
+def start_tracker(
+    name: str, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Tracker:
+    """The tracker of this name, told of the run; ValueError lists the choices."""
+    return choose("tracker", TRACKERS, name)(run_id, study, config, settings)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))

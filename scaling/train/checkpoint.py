@@ -1,0 +1,138 @@
+"""Checkpoints: weights and optimizer state as safetensors, the rest as JSON, whole or not at all.
+
+checkpoint/NNNN-SSSSSSSS/ was written by attempt NNNN after SSSSSSSS steps. Nothing else needs saving: the data and the
+dropout of a step are functions of (seed, step).
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from scaling.attempt import Attempt
+
+KEEP = 2  # the newest, and one more should the newest be unreadable
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A readable checkpoint on disk."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
+
+
+def save(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Write a checkpoint, then remove those it supersedes."""
+    parent = attempt.run_dir / "checkpoint"
+    parent.mkdir(exist_ok=True)
+    final = parent / f"{attempt.number:04d}-{state['step']:08d}"
+    if final.exists():
+        return
+    prepared = Path(tempfile.mkdtemp(dir=parent, prefix=f".{attempt.number:04d}-"))
+    save_file(_tensors(model.state_dict()), prepared / "model.safetensors")
+    save_file(_optimizer_tensors(optimizer), prepared / "optimizer.safetensors")
+    (prepared / "state.json").write_text(json.dumps(state))
+    for path in prepared.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    os.chmod(prepared, 0o755)
+    os.rename(prepared, final)
+    if attempt.is_current():
+        _remove_superseded(attempt.run_dir, keep=KEEP)
+
+
+def latest(run_dir: Path) -> Checkpoint | None:
+    """The furthest checkpoint that can be resumed from, or None."""
+    for path in _newest_first(run_dir):
+        checkpoint = _read(path)
+        if checkpoint is not None and (path / "optimizer.safetensors").exists():
+            return checkpoint
+    return None
+
+
+def save_weights(run_dir: Path, model: nn.Module) -> None:
+    """Write the final weights of a run that was not trained here, as a finished one keeps them."""
+    folder = run_dir / "checkpoint" / f"{0:04d}-{0:08d}"
+    folder.mkdir(parents=True)
+    save_file(_tensors(model.state_dict()), folder / "model.safetensors")
+    (folder / "state.json").write_text(json.dumps({"step": 0}))
+
+
+def final_weights(run_dir: Path) -> dict[str, Tensor]:
+    """The weights of a finished run; ValueError where none were kept."""
+    for path in _newest_first(run_dir):
+        if _read(path) is not None:
+            return load_file(path / "model.safetensors")
+    raise ValueError(f"{run_dir} holds no weights; train it with runtime.keep_weights=true")
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Load weights and optimizer state, in place, onto the devices they live on."""
+    model.load_state_dict(load_file(checkpoint.path / "model.safetensors"))
+    tensors = load_file(checkpoint.path / "optimizer.safetensors")
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        state["state"].setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(state)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names and bytes of the model's weights, in name order."""
+    digest = sha256()
+    for name, tensor in sorted(_tensors(model.state_dict()).items()):
+        digest.update(name.encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def finish(run_dir: Path, keep_weights: bool) -> None:
+    """After the record is published: keep the final weights, or nothing."""
+    _remove_superseded(run_dir, keep=1 if keep_weights else 0)
+    for path in _newest_first(run_dir):
+        (path / "optimizer.safetensors").unlink(missing_ok=True)
+
+
+def _remove_superseded(run_dir: Path, keep: int) -> None:
+    for path in _newest_first(run_dir)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (run_dir / "checkpoint").glob(".*"):  # half-written by an attempt that was killed
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _newest_first(run_dir: Path) -> list[Path]:
+    paths = (run_dir / "checkpoint").glob("[0-9]*-[0-9]*")
+    return sorted(paths, key=lambda path: tuple(map(int, reversed(path.name.split("-")))), reverse=True)
+
+
+def _read(path: Path) -> Checkpoint | None:
+    try:
+        state = json.loads((path / "state.json").read_text())
+        load_file(path / "model.safetensors")
+    except (OSError, ValueError, SafetensorError):
+        return None
+    return Checkpoint(path, state)
+
+
+def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = optimizer.state_dict()["state"]
+    return _tensors({f"{index}.{key}": value for index, state in states.items() for key, value in state.items()})

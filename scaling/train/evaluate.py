@@ -1,0 +1,69 @@
+"""Validation: the loss on a fixed held-out set, with its standard error."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from scaling.data.batches import validation_batches
+from scaling.data.token_source import Ids
+from scaling.data.token_text import TokenText
+from scaling.objectives import Example, logits_of, token_losses, validation_example
+from scaling.spec import RunSpec
+
+VAL_BATCH_TOKENS = 8192  # the same for every run: the batch of a tiny run would make its validation the longer part
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out loss in nats per predicted token; the standard error treats each sequence as one draw."""
+
+    loss_nats: float
+    se_nats: float
+    predicted_tokens: int
+    sequences: int
+
+
+def validation_examples(
+    spec: RunSpec, val_tokens: Ids, text: TokenText | None, device: torch.device
+) -> Iterator[Example]:
+    """The run's fixed validation set, a batch at a time."""
+    length = spec.lengths.text
+    chunks = validation_batches(val_tokens, length, max(1, VAL_BATCH_TOKENS // length), spec.val_tokens)
+    for i, chunk in enumerate(chunks):
+        yield validation_example(spec, chunk, i, text).to(device)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, examples: Iterable[Example], autocast: torch.autocast) -> Validation:
+    """Mean loss over all predicted tokens, and its standard error from the spread of the sequences' losses.
+
+    Tokens of one sequence are not independent, sequences nearly are, so the sequence is the unit. Where sequences
+    predict different numbers of tokens the mean is a ratio of sums, and its error that of a ratio (Cochran 1977, 2.11).
+    """
+    model.eval()
+    sums: list[torch.Tensor] = []
+    counts: list[torch.Tensor] = []
+    for example in examples:
+        with autocast:
+            logits_BPV = logits_of(model(*example.inputs))
+        losses_BP = token_losses(logits_BPV, example.targets_BP)
+        weights_BP = torch.ones_like(losses_BP) if example.weights_BP is None else example.weights_BP
+        sums.append((losses_BP * weights_BP).sum(dim=1))
+        counts.append(weights_BP.sum(dim=1))
+    model.train()
+    loss_S, tokens_S = (torch.cat(parts).double().cpu().numpy() for parts in (sums, counts))
+    sequences, tokens = len(loss_S), int(tokens_S.sum())
+    mean = float(loss_S.sum()) / max(1, tokens)
+    if sequences < 2 or not tokens:
+        return Validation(mean, math.nan, tokens, sequences)
+    spread = float(np.sum((loss_S - mean * tokens_S) ** 2)) / (sequences - 1)
+    return Validation(mean, math.sqrt(spread / sequences) * sequences / tokens, tokens, sequences)
+
+
+def bits_per_byte(loss_nats: float, tokens: int, text_bytes: int | None) -> float | None:
+    """Nats per token to bits per byte of the text behind the tokens; None for a source without bytes."""
+    return None if text_bytes is None else loss_nats * tokens / text_bytes / math.log(2)

@@ -1,0 +1,368 @@
+"""Train one run, from its spec to its record.
+
+B batch, P predictions, S tokens of a chunk, V vocabulary
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from scaling import flops as ledger
+from scaling.attempt import (
+    DIVERGED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    Attempt,
+    Heartbeat,
+    RunIsLiveError,
+    claim,
+    now,
+)
+from scaling.data.batches import Batches, epoch_tokens
+from scaling.data.prepare import DataConfig, TokenData, prepare
+from scaling.data.token_text import TokenText
+from scaling.model import build, parameters_by_group
+from scaling.objectives import (
+    logits_of,
+    mean_loss,
+    next_sentence_loss,
+    training_example,
+)
+from scaling.record import SCHEMA, RunRecord, publish_record, read_record, write_json
+from scaling.runtime import Runtime
+from scaling.shape import parameter_counts
+from scaling.spec import RunSpec, to_dict
+from scaling.trackers import Tracker, start_tracker
+from scaling.train import checkpoint, hardware
+from scaling.train.evaluate import Validation, bits_per_byte, evaluate, validation_examples
+from scaling.train.optim import build_optimizer, set_learning_rate
+from scaling.train.schedule import learning_rate_factor
+from scaling.train.stop import StopRequest
+
+# A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
+EXPLODED_AT_UNIFORM_LOSSES = 2.0
+WAIT_FOR_OTHER_S = 1.0
+
+
+class Reporter(Protocol):
+    """Who hears how a run is doing while it trains."""
+
+    def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None: ...
+    def row(self, row: dict[str, Any]) -> None: ...
+
+
+def train(
+    spec: RunSpec,
+    data: DataConfig,
+    runtime: Runtime,
+    budget_flops: float | None,
+    reporter: Reporter,
+) -> RunRecord:
+    """Train the run unless it is finished, resuming where an earlier attempt stopped, and return its record.
+
+    `reporter` hears of the claim and of every metric row. Raises KeyboardInterrupt after a clean stop that left the run
+    resumable, ValueError for what the user must mend.
+    """
+    run_dir = runtime.study_dir / spec.run_id
+    if (finished := read_record(run_dir)) is not None:
+        return finished
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    device = hardware.pick_device(runtime.device, spec.recipe.precision)
+    tokens = prepare(data, spec.data, runtime.cache_dir, progress=runtime.progress)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / "spec.json", to_dict(spec))
+
+    # From here on a signal stops the run between two steps; before, there is nothing to lose.
+    with StopRequest() as stop:
+        claimed = _claim(run_dir, {"hardware": hardware.describe(device)}, stop)
+        if isinstance(claimed, RunRecord):  # somebody else finished it while we waited
+            return claimed
+        attempt, resume_from = claimed
+        reporter.claimed(attempt.path, spec.run_id, spec.recipe.steps, resume_from.step if resume_from else 0)
+        job = _Job(spec, tokens, runtime, device, attempt, resume_from, budget_flops)
+        with Heartbeat(attempt) as heartbeat:
+            return _train_and_publish(job, reporter, heartbeat, stop)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One attempt at one run: what is trained, on what, from where on."""
+
+    spec: RunSpec
+    tokens: TokenData
+    runtime: Runtime
+    device: torch.device
+    attempt: Attempt
+    resume_from: checkpoint.Checkpoint | None
+    budget_flops: float | None
+
+
+def _train_and_publish(job: _Job, reporter: Reporter, heartbeat: Heartbeat, stop: StopRequest) -> RunRecord:
+    """Train to the record; whatever goes wrong, leave word of it and raise."""
+    spec, runtime, attempt = job.spec, job.runtime, job.attempt
+    tracker: Tracker | None = None
+    try:
+        counts = {"n_params": parameter_counts(spec.model), "params_by_group": spec.model.parameters_by_group()}
+        config = {**to_dict(spec), **counts, "budget_flops": job.budget_flops}
+        tracker = start_tracker(runtime.tracker, spec.run_id, runtime.study, config, runtime.tracker_settings)
+        record = _run(job, tracker, reporter, heartbeat, stop)
+        return _publish(attempt, record, tracker, runtime.keep_weights)
+    except BaseException as error:
+        status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+        attempt.end(status, f"{type(error).__name__}: {error}".rstrip(": "), heartbeat.report["step"])
+        if tracker is not None:
+            tracker.finish(status, {})
+        raise
+
+
+def _claim(
+    run_dir: Path, meta: dict[str, Any], stop: StopRequest
+) -> RunRecord | tuple[Attempt, checkpoint.Checkpoint | None]:
+    """Claim the run, waiting while another process trains it, with the checkpoint to resume from."""
+    told = False
+    while True:
+        resume_from = checkpoint.latest(run_dir)
+        try:
+            attempt = claim(run_dir, resume_from.step if resume_from else 0, meta)
+        except RunIsLiveError as error:
+            if not told:
+                print(f"waiting: {error}", flush=True)
+            told = True
+            if stop.asked:
+                raise KeyboardInterrupt("stopped while waiting") from None
+            time.sleep(WAIT_FOR_OTHER_S)
+            continue
+        if (finished := read_record(run_dir)) is not None:
+            attempt.end(finished.status, "finished by an earlier attempt", finished.steps)
+            return finished
+        return attempt, resume_from
+
+
+def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, stop: StopRequest) -> RunRecord:
+    spec, tokens, runtime, device, attempt = job.spec, job.tokens, job.runtime, job.device, job.attempt
+    recipe, steps = spec.recipe, spec.recipe.steps
+    model = build(spec.model, spec.seed).to(device)
+    optimizer = build_optimizer(model, recipe.optimizer)
+    state: dict[str, Any] = {
+        "step": 0,
+        "loss_sum": 0.0,  # of the steps since the last metric row
+        "loss_steps": 0,
+        "train_s": 0.0,
+        "wall_s": 0.0,
+        "eval_flops": 0,
+        "predicted_tokens": 0,
+        "started_at": now(),
+        "row": {},  # the last metric row
+    }
+    if job.resume_from is not None:
+        checkpoint.restore(job.resume_from, model, optimizer)
+        state |= job.resume_from.state
+
+    # Two views of one set of weights: `forward` may be compiled, `model` is what is saved and counted.
+    forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+    text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
+    text_tokens = spec.lengths.text
+    batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
+    flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
+    micro_batch = runtime.micro_batch_sequences or recipe.batch_sequences
+
+    def validate() -> Validation:
+        return evaluate(forward, validation_examples(spec, tokens.val, text, device), autocast)
+
+    log_steps = _spread(steps, runtime.log_points)
+    val_steps = {max(1, round(fraction * steps)) for fraction in runtime.eval_fractions} | {steps}
+    loss_sum = torch.full((), state["loss_sum"], device=device)
+    loss_steps, diverged = state["loss_steps"], ""
+    started = mark = saved_at = time.perf_counter()
+    wall_before, row_tokens, row_train_s = state["wall_s"], 0, state["train_s"]
+
+    with (attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
+        for step in range(state["step"] + 1, steps + 1):
+            factor = learning_rate_factor(recipe.schedule, step - 1, steps)
+            set_learning_rate(optimizer, recipe.optimizer.learning_rate * factor)
+            if spec.model.dropout:
+                torch.manual_seed(_mix(spec.seed, step))  # dropout, too, is a function of (seed, step)
+            optimizer.zero_grad(set_to_none=True)
+            batch = training_example(spec, batches.batch(step - 1), step, text)
+            for part in batch.split(micro_batch):
+                example = part.to(device)
+                with autocast:
+                    output = forward(*example.inputs)
+                loss = mean_loss(logits_of(output), example.targets_BP, example.weights_BP)
+                loss = loss * (example.predicted / max(1, batch.predicted))
+                beside = next_sentence_loss(output, example.follows_B)
+                total = loss + beside * (len(example.targets_BP) / recipe.batch_sequences)
+                total.backward()  # type: ignore[no-untyped-call]
+                loss_sum += loss.detach()
+            state["predicted_tokens"] += batch.predicted
+            grad_norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm or math.inf)
+            optimizer.step()
+            loss_steps += 1
+            row_tokens += spec.batch_tokens
+            logged = step in log_steps or step in val_steps
+            stopping = stop.asked  # asked once a step: what is announced below was saved
+            save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
+            if not logged and not save:
+                continue
+
+            # Reading the loss waits for the device, so it happens only at steps that are logged or saved.
+            state.update(step=step, loss_sum=float(loss_sum), loss_steps=loss_steps)
+            state["train_s"] += time.perf_counter() - mark
+            if logged:
+                train_loss = state["loss_sum"] / loss_steps
+                speed = row_tokens / (state["train_s"] - row_train_s)
+                row: dict[str, Any] = {
+                    "step": step,
+                    "tokens": step * spec.batch_tokens,
+                    "flops": step * recipe.batch_sequences * flops_per_sequence,
+                    "train_loss": train_loss,
+                    "lr": recipe.optimizer.learning_rate * factor,
+                    "grad_norm": float(grad_norm),
+                    "tokens_per_s": speed,
+                    "flops_per_s": speed * flops_per_sequence / spec.model.sequence_tokens,
+                }
+                diverged = _divergence(train_loss, spec.model.vocab_size, step)
+                if step in val_steps and not diverged:
+                    validation = validate()
+                    state["eval_flops"] += (
+                        validation.sequences * flops_per_sequence // (1 + ledger.BACKWARD_PER_FORWARD)
+                    )
+                    row["val_loss"], row["val_loss_se"] = validation.loss_nats, validation.se_nats
+                    row["val_bpb"] = _bits_per_byte(validation.loss_nats, spec, tokens)
+                    row["val_tokens"] = validation.predicted_tokens
+                    if not math.isfinite(validation.loss_nats):
+                        diverged = f"validation loss {validation.loss_nats} at step {step}"
+                state["row"] = {key: _or_null(value) for key, value in row.items()}
+                metrics.write(json.dumps(state["row"]) + "\n")
+                heartbeat.report = {
+                    "step": step,
+                    "steps": steps,
+                    "loss_nats": train_loss,
+                    "tokens_per_s": speed,
+                }
+                if runtime.tracker != "none":
+                    row["mfu"] = row["flops_per_s"] / hardware.peak_flops(device, recipe.precision)
+                tracker.log(row)
+                reporter.row(row)
+                loss_sum.zero_()
+                loss_steps, row_tokens, row_train_s = 0, 0, state["train_s"]
+                state.update(loss_sum=0.0, loss_steps=0)
+            state["wall_s"] = wall_before + time.perf_counter() - started
+            if diverged:
+                break
+            if save:
+                checkpoint.save(attempt, model, optimizer, state)
+                saved_at = time.perf_counter()
+            if stopping and step < steps:
+                raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")
+            mark = time.perf_counter()
+
+    return _record(job, parameters_by_group(model), checkpoint.weights_digest(model), state, diverged)
+
+
+def _record(
+    job: _Job, params_by_group: dict[str, int], weights_sha256: str, state: dict[str, Any], diverged: str
+) -> RunRecord:
+    """The record of a run that ended in this state; `diverged` says why if it did."""
+    spec, manifest, row = job.spec, job.tokens.manifest, state["row"]
+    sequences = state["step"] * spec.recipe.batch_sequences
+    # A source's entropies bound what is predicted from one side alone.
+    bounded = spec.objective.predicts_every_token
+    return RunRecord(
+        schema=SCHEMA,
+        run_id=spec.run_id,
+        study=job.runtime.study,
+        status=DIVERGED if diverged else DONE,
+        why=diverged,
+        spec=to_dict(spec),
+        params_by_group=params_by_group,
+        n_params=parameter_counts(spec.model),
+        flops_per_token_by_group=ledger.train_flops_per_token_by_group(spec.model),
+        flops_convention=ledger.EXACT_IN_WORDS,
+        budget_flops=job.budget_flops,
+        train_flops=sequences * ledger.train_flops_per_sequence(spec.model),
+        eval_flops=state["eval_flops"],
+        train_tokens=state["step"] * spec.batch_tokens,
+        predicted_tokens=state["predicted_tokens"],
+        unique_tokens=manifest.unique_train_tokens,
+        epochs=sequences * spec.lengths.text / epoch_tokens(manifest.train_tokens, spec.lengths.text),
+        steps=state["step"],
+        val_loss_nats=None if diverged else row["val_loss"],
+        val_loss_se_nats=None if diverged else row["val_loss_se"],
+        val_bits_per_byte=None if diverged else row["val_bpb"],
+        train_loss_nats=row["train_loss"],
+        val_tokens=row.get("val_tokens", 0),
+        entropy_rate_nats=manifest.entropy_rate_nats if bounded else None,
+        least_loss_nats=manifest.least_loss_nats(spec.model.context) if bounded else None,
+        wall_s=state["wall_s"],
+        train_s=state["train_s"],
+        attempts=job.attempt.number,
+        weights_sha256=weights_sha256,
+        hardware=hardware.describe(job.device),
+        versions=hardware.versions(),
+        git_commit=hardware.git_commit(),
+        started_at=state["started_at"],
+        ended_at=now(),
+        imported=None,
+    )
+
+
+def _publish(attempt: Attempt, record: RunRecord, tracker: Tracker, keep_weights: bool) -> RunRecord:
+    """Publish the record, unless this attempt was overtaken: then the other's word stands."""
+    if not attempt.is_current() or not publish_record(attempt.run_dir, record):
+        attempt.end(record.status, "overtaken by a later attempt; its record stands", record.steps)
+        return read_record(attempt.run_dir) or record
+    attempt.end(record.status, record.why, record.steps)
+    checkpoint.finish(attempt.run_dir, keep_weights)
+    summary = {
+        "val_loss_nats": record.val_loss_nats,
+        "train_flops": record.train_flops,
+        "train_tokens": record.train_tokens,
+        **{f"n_params.{name}": count for name, count in record.n_params.items()},
+    }
+    tracker.finish(record.status, summary)
+    return record
+
+
+def _spread(steps: int, points: int) -> frozenset[int]:
+    """About `points` steps, evenly spread, the last step among them."""
+    return frozenset(math.ceil(steps * i / points) for i in range(1, points + 1))
+
+
+def _divergence(train_loss: float, vocab_size: int, step: int) -> str:
+    """Why the run counts as diverged, or an empty string."""
+    if not math.isfinite(train_loss):
+        return f"training loss {train_loss} at step {step}"
+    limit = EXPLODED_AT_UNIFORM_LOSSES * math.log(vocab_size)
+    if train_loss > limit:
+        return (
+            f"training loss {train_loss:.3g} nats at step {step}, beyond {limit:.3g} "
+            f"({EXPLODED_AT_UNIFORM_LOSSES:g} times a uniform guess's)"
+        )
+    return ""
+
+
+def _bits_per_byte(loss_nats: float, spec: RunSpec, tokens: TokenData) -> float | None:
+    manifest = tokens.manifest
+    if not spec.objective.predicts_every_token:
+        return None
+    return bits_per_byte(loss_nats, manifest.val_tokens, manifest.val_bytes)
+
+
+def _or_null(value: float | None) -> float | None:
+    """JSON has no NaN."""
+    return value if value is None or math.isfinite(value) else None
+
+
+def _mix(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence((seed, step)).generate_state(1)[0])
