@@ -1,0 +1,1 @@
+"""From runs, or anybody's table of runs, to fitted scaling laws with honest intervals."""

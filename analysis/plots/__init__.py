@@ -1,0 +1,59 @@
+"""Every figure of a results document: `FIGURES` draws one on a given figure, `save_all` writes all to files."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.plots import allocation, fits, isoflop, judgement, surface, training
+from analysis.plots.chart import Absent, Chart
+from scaling.registry import choose
+
+if TYPE_CHECKING:
+    from matplotlib.figure import FigureBase
+
+Results = Mapping[str, Any]
+
+# In the order in which a reader asks.
+CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
+    "isoflop": isoflop.curves,
+    "estimators": isoflop.estimators,
+    "allocation": allocation.allocation,
+    "exponents": allocation.exponents,
+    "surface": surface.contours,
+    "loss_laws": surface.loss_laws,
+    "residuals": fits.residuals,
+    "parameters": fits.pairs,
+    "rollout": judgement.rollout,
+    "choices": judgement.choices,
+    "influence": judgement.influence,
+    "envelope": training.envelope,
+    "training_curves": training.curves,
+}
+
+
+def draw(name: str, results: Results, figure: "FigureBase") -> None:
+    """Draw a figure by name on an empty figure or subfigure; where the results cannot fill it, it says why."""
+    from analysis.plots import paper
+
+    found = choose("figure", CHARTS, name)(results)
+    if isinstance(found, Absent):
+        paper.empty(found.title, found.why, figure)
+    else:
+        paper.draw(found, figure)
+
+
+FIGURES: dict[str, Callable[[Results, "FigureBase"], None]] = {name: partial(draw, name) for name in CHARTS}
+
+
+def save_all(results: Results, out_dir: Path) -> list[Path]:
+    """Write every figure that the results can fill as NAME.png, NAME.svg and NAME.pdf; returns the files."""
+    from analysis.plots import paper
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, chart in CHARTS.items():
+        found = chart(results)
+        if isinstance(found, Chart):
+            written += paper.save(found, out_dir / name)
+    return written

@@ -1,0 +1,90 @@
+"""Numbers and names in words, the same in every figure, table and sentence."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SYMBOLS = {
+    "alpha": "α",
+    "beta": "β",
+    "gamma": "γ",
+    "eta": "η",
+    "epsilon": "ε",
+    "alpha_N": "α_N",
+    "alpha_D": "α_D",
+}
+
+
+def power_of_ten(exponent: int) -> str:
+    """10 to an integer power, as text."""
+    return "10" + str(exponent).translate(SUPERSCRIPTS)
+
+
+def scientific(value: float, digits: int = 3) -> str:
+    """A number as mantissa × power of ten: 1.30×10²³."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    mantissa = mantissa.replace("-", "−")
+    if mantissa.rstrip("0").rstrip(".") == "1":
+        return power_of_ten(int(exponent))
+    return f"{mantissa}×{power_of_ten(int(exponent))}"
+
+
+def count(value: float, *, trim: bool = False) -> str:
+    """A count in thousands, millions, billions or trillions with three digits: 34.0B; scientific beyond.
+
+    `trim` leaves trailing zeros out, as on a tick.
+    """
+    if not math.isfinite(value):
+        return f"{value}"
+    for unit, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * unit:
+            scaled = value / unit
+            if scaled >= 999.5:
+                return scientific(value)
+            return (f"{scaled:.3g}" if trim else f"{scaled:#.3g}".rstrip(".")) + letter
+    return f"{value:.3g}"
+
+
+def number(value: float | None) -> str:
+    """Any number to four digits, scientific where very large or small; a dash for null."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return scientific(value)
+    return f"{value:#.4g}".rstrip(".").replace("-", "−")
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction as a signed percentage with a true minus sign."""
+    return f"{100 * value:+.{digits}f}%".replace("-", "−")
+
+
+def flops_text(value: float) -> str:
+    """Compute in words: 10²⁰ FLOPs."""
+    return f"{scientific(value)} FLOPs"
+
+
+def symbol(name: str) -> str:
+    """A parameter's symbol as papers print it."""
+    return SYMBOLS.get(name, name)
+
+
+def shorten(name: str, most: int = 28) -> str:
+    """A name cut in its middle where it is too long for an axis."""
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
+
+
+def interval_text(one: Mapping[str, Any], say: Callable[[float], str]) -> str:
+    """An interval in words, or that there is none."""
+    if one["low"] is None or one["high"] is None:
+        return "(no interval)"
+    return f"({say(one['low'])} to {say(one['high'])})"
+
+
+def sentence(text: str) -> str:
+    """Text as a sentence: a capital first, a full stop last."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".") if text else ""

@@ -1,0 +1,212 @@
+// What to train with a given compute: the fitted laws of N (parameters) and D (tokens) evaluated, nothing fitted.
+// `whatIf(facts, ask)` is pure; the panel below it only reads inputs and writes words.
+"use strict";
+
+const LAW_OF = {
+  chinchilla: (p, N, D) => p.E + p.A * N ** -p.alpha + p.B * D ** -p.beta,
+  kaplan: (p, N, D) => ((p.N_c / N) ** (p.alpha_N / p.alpha_D) + p.D_c / D) ** p.alpha_D,
+  gamma: (p, N, D) => p.E + (p.A * N ** -p.alpha + p.B * D ** -p.beta) ** p.gamma,
+  power_mean: (p, N, D) => (p.E ** p.q + (p.A * N ** -p.alpha) ** p.q + (p.B * D ** -p.beta) ** p.q) ** (1 / p.q),
+  tied: (p, N, D) => p.E + (p.a * (D / N) ** p.eta + p.b * (D / N) ** -p.eta) * (p.six * N * D) ** -p.eta,
+  farseer: (p, N, D) =>
+    Math.exp(p.a3 * N ** p.gamma + p.b3) +
+    Math.exp(p.a2 * N ** p.beta + p.b2 - Math.log(D) * Math.exp(p.a1 * N ** p.alpha + p.b1)),
+};
+
+// Tokens bought at size N: training costs k N^gamma D, serving a third of that a token (the forward pass alone).
+function tokensFor(ask, cost, N) {
+  return ask.flops / (cost.k * N ** cost.gamma) - ask.served / 3;
+}
+
+// Repeated tokens are worth less and less: Muennighoff et al. 2023, eq. 5.
+function effective(D, unique, halfLife) {
+  if (!(D > unique)) return D;
+  return unique * (1 + halfLife * (1 - Math.exp(-(D / unique - 1) / halfLife)));
+}
+
+// The allocation with the lowest loss: a scan of log N, then golden section. null where there is no interior optimum.
+function optimum(law, p, ask, facts) {
+  const { cost } = facts;
+  const loss = (x) => {
+    const N = Math.exp(x);
+    const D = tokensFor(ask, cost, N);
+    if (!(D > 0)) return Infinity;
+    const value = law(p, N, effective(D, ask.unique, facts.repeats.half_life));
+    return Number.isFinite(value) ? value : Infinity;
+  };
+  // Beyond the largest N a budget buys less than one token, or serving alone takes it all.
+  const end = Math.log(ask.flops / (cost.k * Math.max(1, ask.served / 3))) / cost.gamma;
+  const steps = 96;
+  let best = 0;
+  let least = Infinity;
+  for (let i = 0; i <= steps; i++) {
+    const value = loss((end * i) / steps);
+    if (value < least) [best, least] = [i, value];
+  }
+  if (best === 0 || best === steps || least === Infinity) return null;
+  let low = (end * (best - 1)) / steps;
+  let high = (end * (best + 1)) / steps;
+  const ratio = (Math.sqrt(5) - 1) / 2;
+  let [left, right] = [high - ratio * (high - low), low + ratio * (high - low)];
+  let [atLeft, atRight] = [loss(left), loss(right)];
+  for (let i = 0; i < 48; i++) {
+    if (atLeft < atRight) {
+      [high, right, atRight] = [right, left, atLeft];
+      left = high - ratio * (high - low);
+      atLeft = loss(left);
+    } else {
+      [low, left, atLeft] = [left, right, atRight];
+      right = low + ratio * (high - low);
+      atRight = loss(right);
+    }
+  }
+  const N = Math.exp((low + high) / 2);
+  return { params: N, tokens: tokensFor(ask, cost, N), loss: loss((low + high) / 2) };
+}
+
+function quantile(sorted, q) {
+  const place = q * (sorted.length - 1);
+  const k = Math.min(Math.floor(place), sorted.length - 2);
+  if (sorted.length < 2) return sorted[0];
+  return sorted[k] + (sorted[k + 1] - sorted[k]) * (place - k);
+}
+
+function interpolate(x, xs, ys) {
+  if (x <= xs[0]) return ys[0];
+  if (x >= xs[xs.length - 1]) return ys[ys.length - 1];
+  let k = 1;
+  while (xs[k] < x) k++;
+  return ys[k - 1] + ((ys[k] - ys[k - 1]) * (x - xs[k - 1])) / (xs[k] - xs[k - 1]);
+}
+
+// How far the power law through the isoFLOP minima lies from the surface, less what its own interval explains.
+function isoflopGap(facts, name, flops, value) {
+  const law = facts.isoflop[name];
+  if (!law) return null;
+  const at = law.floor + law.coefficient * flops ** law.exponent;
+  const grid = law.flops.map(Math.log);
+  const [low, high] = [law.low, law.high].map((end) => interpolate(Math.log(flops), grid, end.map(Math.log)));
+  const own = (high - low) / 2 / facts.z;
+  return Math.sqrt(Math.max(Math.log(at / value) ** 2 - own ** 2, 0));
+}
+
+function parametersOf(form, values) {
+  const p = { six: form.six };
+  form.names.forEach((name, i) => (p[name] = values[i]));
+  return p;
+}
+
+// facts: what the report embeds. ask: {flops, served, unique}. Returns null where the leading law has no optimum.
+function whatIf(facts, ask) {
+  const [lead, ...others] = facts.forms;
+  const point = optimum(LAW_OF[lead.law], parametersOf(lead, lead.values), ask, facts);
+  if (!point) return null;
+  const training_flops = facts.cost.k * point.params ** facts.cost.gamma * point.tokens;
+  const plain = optimum(LAW_OF[lead.law], parametersOf(lead, lead.values), { flops: training_flops, served: 0, unique: Infinity }, facts);
+  const elsewhere = others.map((form) => optimum(LAW_OF[form.law], parametersOf(form, form.values), ask, facts));
+  const drawn = lead.draws.map((values) => optimum(LAW_OF[lead.law], parametersOf(lead, values), ask, facts));
+  const answer = { tokens_per_param: { value: point.tokens / point.params } };
+  for (const name of ["params", "tokens", "loss"]) {
+    const value = point[name];
+    answer[name] = { value, low: null, high: null };
+    const logs = drawn.filter(Boolean).map((one) => Math.log(one[name])).sort((a, b) => a - b);
+    if (!logs.length) continue;
+    const gaps = elsewhere.filter(Boolean).map((one) => Math.log(one[name] / value));
+    const gap = plain ? isoflopGap(facts, name, training_flops, plain[name]) : null;
+    if (gap !== null) gaps.push(gap);
+    const form = gaps.length ? facts.z * Math.sqrt(gaps.reduce((sum, g) => sum + g * g, 0) / gaps.length) : 0;
+    const noise = name === "loss" ? facts.z * facts.noise_sd_log : 0;
+    const middle = Math.log(value);
+    const [low, high] = [(1 - facts.level) / 2, (1 + facts.level) / 2].map((q) => quantile(logs, q));
+    const factor = facts.factors[name === "loss" ? "loss" : "params"];
+    answer[name].low = Math.exp(middle - factor * Math.hypot(Math.max(middle - low, 0), noise, form));
+    answer[name].high = Math.exp(middle + factor * Math.hypot(Math.max(high - middle, 0), noise, form));
+  }
+  answer.training_flops = training_flops;
+  answer.epochs = point.tokens / ask.unique;
+  return { ...answer, ...trust(facts, answer, ask) };
+}
+
+// Whether the answer lies where predictions were checked, and the reasons why not.
+function trust(facts, answer, ask) {
+  const flops = answer.training_flops;
+  const [least, most] = facts.range.flops;
+  const decades = Math.max(Math.log10(flops / most), Math.log10(least / flops), 0);
+  const reasons = [];
+  if (!facts.resampled) reasons.push("no resamples were drawn, so there is no interval");
+  else if (!facts.reach_decades) reasons.push("no roll-out was scored, so the interval is not calibrated");
+  else if (flops < least / 10 ** facts.reach_slack) reasons.push(`${decades.toFixed(2)} decades below the data, where nothing was checked`);
+  else if (decades > facts.reach_decades + facts.reach_slack) {
+    reasons.push(`${decades.toFixed(2)} decades beyond the data; predictions were checked up to ${facts.reach_decades.toFixed(2)} decades only`);
+  }
+  const ratio = answer.tokens_per_param.value;
+  const [few, many] = facts.range.tokens_per_param;
+  if (ratio < few || ratio > many) {
+    reasons.push(`${number(ratio)} tokens per parameter lie outside the ${number(few)} to ${number(many)} that the data hold`);
+  }
+  if (answer.epochs > 1) reasons.push(`tokens are repeated: ${facts.repeats.words}`);
+  return { decades_beyond: decades, calibrated: reasons.length === 0, reasons };
+}
+
+function number(value) {
+  return value >= 1e5 || value < 1e-3 ? scientific(value) : String(Number(value.toPrecision(4)));
+}
+
+function scientific(value) {
+  const [mantissa, exponent] = value.toExponential(2).split("e");
+  const raised = String(Number(exponent)).replace(/[-0-9]/g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"["0123456789".indexOf(c)] || "⁻");
+  return Number(mantissa) === 1 ? `10${raised}` : `${mantissa}×10${raised}`;
+}
+
+function count(value) {
+  for (const [unit, letter] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
+    if (value >= 0.9995 * unit) return value / unit >= 999.5 ? scientific(value) : (value / unit).toPrecision(3).replace(/\.$/, "") + letter;
+  }
+  return String(Number(value.toPrecision(3)));
+}
+
+// "3e24", "70B", "1.5 T" or empty; NaN for anything else.
+function parseAmount(text) {
+  const found = /^([0-9.]+(?:e[-+]?[0-9]+)?)\s*([kKMBGTP]?)$/i.exec(text.trim().replace(/[,_]/g, ""));
+  if (!found) return NaN;
+  const unit = { "": 1, K: 1e3, M: 1e6, B: 1e9, G: 1e9, T: 1e12, P: 1e15 }[found[2].toUpperCase()];
+  return Number(found[1]) * unit;
+}
+
+function startWhatIf(facts, root) {
+  const inputs = Object.fromEntries(["flops", "served", "unique"].map((name) => [name, root.querySelector(`[name=${name}]`)]));
+  const out = (name) => root.querySelector(`[data-out=${name}]`);
+  const say = (one, words) =>
+    one.low === null ? [words(one.value), "no interval"] : [words(one.value), `${words(one.low)} to ${words(one.high)}`];
+  const refresh = () => {
+    const ask = { flops: parseAmount(inputs.flops.value), served: 0, unique: Infinity };
+    if (inputs.served.value.trim()) ask.served = parseAmount(inputs.served.value);
+    if (inputs.unique.value.trim()) ask.unique = parseAmount(inputs.unique.value);
+    const bad = ["flops", "served", "unique"].filter((name) => !(ask[name] >= 0) || (name !== "served" && !(ask[name] > 0)));
+    for (const name of Object.keys(inputs)) inputs[name].setAttribute("aria-invalid", String(bad.includes(name)));
+    const answer = bad.length ? null : whatIf(facts, ask);
+    root.classList.toggle("unknown", !answer);
+    const trusted = out("trust");
+    if (!answer) {
+      for (const name of ["params", "tokens", "loss"]) [out(name).textContent, out(`${name}-interval`).textContent] = ["–", ""];
+      out("notes").textContent = "";
+      trusted.className = "badge bad";
+      trusted.textContent = bad.length ? "Write amounts as 3e24, 70B or 1.5T." : "The law has no optimum there: one of its terms is flat or absent.";
+      return;
+    }
+    for (const [name, words] of [["params", count], ["tokens", count], ["loss", (v) => v.toFixed(4)]]) {
+      [out(name).textContent, out(`${name}-interval`).textContent] = say(answer[name], words);
+    }
+    const notes = [`${number(answer.tokens_per_param.value)} tokens per parameter`];
+    if (ask.served > 0) notes.push(`training takes ${scientific(answer.training_flops)} FLOPs of the ${scientific(ask.flops)}, serving the rest`);
+    if (Number.isFinite(answer.epochs) && answer.epochs > 0) notes.push(`${number(answer.epochs)} passes over the unique tokens`);
+    out("notes").textContent = notes.join("; ") + ".";
+    trusted.className = answer.calibrated ? "badge good" : "badge bad";
+    const checked = answer.decades_beyond ? `${answer.decades_beyond.toFixed(2)} decades beyond the data, within what the roll-outs checked` : "inside the data's range";
+    trusted.textContent = answer.calibrated ? `Calibrated: ${checked}.` : `Out of the calibrated range: ${answer.reasons.join("; ")}.`;
+  };
+  Object.values(inputs).forEach((input) => input.addEventListener("input", refresh));
+  refresh();
+}
+
+if (typeof module !== "undefined") module.exports = { whatIf, parseAmount, count, scientific, LAW_OF };
