@@ -1,0 +1,96 @@
+"""Studies simulated from a known law, as tables and as run folders."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.cost import Cost
+from analysis.law import SIX_N_D
+from analysis.laws import Chinchilla
+from analysis.observations import Observations, load
+from scaling.record import publish_record
+from tests.examples import RECORD
+
+TRUTH = Chinchilla(E=1.9, A=120.0, B=900.0, alpha=0.35, beta=0.37)
+BUDGETS = (1e14, 3e14, 1e15, 3e15)
+SPREADS = (0.25, 0.4, 0.63, 1.0, 1.6, 2.5, 4.0)
+
+
+def table(
+    *,
+    budgets: Sequence[float] = BUDGETS,
+    spreads: Sequence[float] = SPREADS,
+    seeds: int = 1,
+    noise_nats: float = 0.0,
+    seed: int = 0,
+    truth: Chinchilla = TRUTH,
+    shift: float = 1.0,
+    cost: Cost = SIX_N_D,
+) -> pd.DataFrame:
+    """A grid of sizes around every budget's optimum, times `shift`, with normal noise on the loss."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for budget in budgets:
+        for spread in spreads:
+            params = float(truth.optimum(budget, cost).N) * spread * shift
+            tokens = cost.tokens(budget, params)
+            for _ in range(seeds):
+                loss = float(truth(N=params, D=tokens)) + noise_nats * rng.standard_normal()
+                rows.append((params, tokens, budget, loss, budget))
+    return pd.DataFrame(rows, columns=["params", "tokens", "flops", "loss", "budget"])
+
+
+def observe(frame: pd.DataFrame, folder: Path, **options: Any) -> Observations:
+    """The table as a reader of its CSV sees it."""
+    path = folder / "runs.csv"
+    frame.to_csv(path, index=False)
+    return load(path, **options)
+
+
+def write_study(root: Path, *, points: int = 60, cooldown: bool = True) -> Path:
+    """Run folders with records and training curves: BUDGETS x SPREADS, one diverged run and one
+    unfinished.
+    """
+    rng = np.random.default_rng(0)
+    for k, row in enumerate(table(noise_nats=0.005).itertuples()):
+        size, steps = round(row.params), max(round(row.tokens / 1024), 1)
+        tokens, head = steps * 1024, round(20 * row.params**0.5)
+        run = root / f"run{k:02d}"
+        (run / "attempts" / "0001").mkdir(parents=True)
+        schedule = {"kind": "wsd", "warmup_steps": 10, "cooldown_steps": steps // 5 if cooldown else 0}
+        spec = {"model": {"d_model": 32}, "recipe": {"steps": steps, "schedule": schedule}, "seed": 0}
+        (run / "spec.json").write_text(json.dumps(spec))
+        record = replace(
+            RECORD,
+            run_id=run.name,
+            study=root.name,
+            spec=spec,
+            n_params={"total": size + 2 * head, "non_embedding": size, "non_embedding_head": size + head},
+            flops_convention="exact: matrix multiplications, forward and backward",
+            budget_flops=row.budget,
+            train_flops=6 * (size + head) * tokens,
+            train_tokens=tokens,
+            unique_tokens=2 * tokens,
+            val_loss_nats=row.loss,
+        )
+        assert publish_record(run, record)
+        (run / "attempts" / "0001" / "meta.json").write_text(json.dumps({"resumed_from_step": 0}))
+        lines = []
+        for step in np.unique(np.geomspace(1, steps, points).astype(int)):
+            seen = int(step) * 1024
+            loss = min(float(TRUTH(N=size, D=seen)) * 1.02, 9.0) + 0.01 * rng.standard_normal()
+            lines.append({"step": int(step), "tokens": seen, "flops": 6 * (size + head) * seen, "train_loss": loss})
+        lines[-1] |= {"val_loss": row.loss, "val_loss_se": 0.004, "val_bpb": row.loss}
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (run / "attempts" / "0001" / "metrics.jsonl").write_text(text)
+    for name in ("diverged", "unfinished"):
+        (root / name).mkdir()
+        (root / name / "spec.json").write_text("{}")
+    lost = replace(RECORD, run_id="diverged", study=root.name, status="diverged", why="loss 31.2 at step 40")
+    assert publish_record(root / "diverged", lost)
+    return root

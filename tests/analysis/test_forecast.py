@@ -1,0 +1,164 @@
+"""Forecasts: what the interval holds, how far it is trusted, and in which words; nothing is quietly
+confident.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.fit import Loss
+from analysis.forecast import Form, describe, predict, spread
+from analysis.law import from_columns
+from analysis.laws import Chinchilla
+from analysis.results import analyse
+from tests.analysis.simulated import TRUTH, observe, table
+
+BUDGETS = np.geomspace(1e14, 1e16, 5).tolist()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    frame = table(budgets=BUDGETS, noise_nats=0.01, seed=1)
+    return analyse(observe(frame, tmp_path_factory.mktemp("forecast")), bootstrap=200)
+
+
+def test_at_a_compute_the_truth_lies_in_every_interval(results: dict[str, Any]) -> None:
+    found, best = predict(results, flops=1e17), TRUTH.optimum(1e17)
+    for name, truth in (("params", best.N), ("tokens", best.D), ("loss", best.loss)):
+        assert found[name]["low"] < float(truth) < found[name]["high"], name
+        assert found[name]["low"] < found[name]["value"] < found[name]["high"], name
+    assert found["params"]["value"] * found["tokens"]["value"] * 6 == pytest.approx(1e17)
+
+
+def test_at_a_size_and_tokens_only_the_loss_is_predicted(results: dict[str, Any]) -> None:
+    found = predict(results, params=1e7, tokens=1e9)
+    assert found["flops"] == pytest.approx(6e16)
+    assert found["loss"]["low"] < float(TRUTH(N=1e7, D=1e9)) < found["loss"]["high"]
+    assert "params" not in found
+    assert (found["params_given"], found["tokens_given"]) == (1e7, 1e9)
+
+
+def test_params_and_compute_give_tokens_and_say_so(results: dict[str, Any]) -> None:
+    found = predict(results, params=1e7, flops=6e16)
+    assert found["tokens_given"] == pytest.approx(1e9)
+    assert "tokens = C / (6 N) = 1e+09" in found["notes"]
+
+
+def test_beyond_the_longest_roll_out_the_interval_is_marked_uncalibrated(results: dict[str, Any]) -> None:
+    reach = results["forecast"]["reach_decades"]
+    assert reach == pytest.approx(1.5, abs=0.01)
+    near, far = predict(results, flops=10 ** (16 + reach - 0.1)), predict(results, flops=10 ** (16 + reach + 0.1))
+    assert near["calibrated"]
+    assert not far["calibrated"]
+    assert f"{reach + 0.1:.2f} decades beyond the data" in far["words"]
+    assert "UNCALIBRATED" in far["words"]
+    assert "UNCALIBRATED" in describe(far)
+    below = predict(results, flops=1e12)
+    assert not below["calibrated"]
+    assert "2.00 decades below the data" in below["words"]
+
+
+def test_intervals_widen_with_distance(results: dict[str, Any]) -> None:
+    widths = []
+    for flops in (1e15, 1e17, 1e19, 1e21):
+        one = predict(results, flops=flops)["params"]
+        widths.append(np.log(one["high"] / one["low"]))
+    assert widths == sorted(widths)
+    assert widths[-1] > 2 * widths[0]
+
+
+def test_a_loss_interval_holds_noise_parameters_and_form(results: dict[str, Any]) -> None:
+    found = predict(results, flops=1e17)["loss"]
+    assert found["noise"] == pytest.approx(1.96 * results["fits"][0]["noise_sd_log"], rel=1e-3)
+    half = np.log(found["high"] / found["low"]) / 2
+    factor = results["forecast"]["calibration"]["loss"]["factor"]
+    assert half == pytest.approx(
+        factor * np.hypot(np.hypot(found["noise"], found["parameter"]), found["form"]), rel=0.1
+    )
+
+
+def test_the_roll_outs_factor_widens_every_interval(results: dict[str, Any]) -> None:
+    wider = deepcopy(results)
+    for one in wider["forecast"]["calibration"].values():
+        one["factor"] *= 2
+    for name in ("params", "loss"):
+        before, after = predict(results, flops=1e17)[name], predict(wider, flops=1e17)[name]
+        assert np.log(after["high"] / after["value"]) == pytest.approx(2 * np.log(before["high"] / before["value"]))
+
+
+def test_another_form_that_the_data_allow_widens_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    values = np.array(list(TRUTH.params.values())) * (1 + 0.01 * rng.standard_normal((200, 5)))
+    lead = Form("one", TRUTH, from_columns(Chinchilla, values))
+    other = Form("other", Chinchilla(E=1.8, A=100.0, B=700.0, alpha=0.33, beta=0.35), None)
+
+    def at(forms: list[Form]) -> Any:
+        return spread(forms, lambda law: law(N=1e9, D=1e11), also=(), noise_sd=0.0, factor=1.0, level=0.95, z=1.96)
+
+    alone, both = at([lead]), at([lead, other])
+    gap = abs(np.log(other.point(N=1e9, D=1e11) / TRUTH(N=1e9, D=1e11)))
+    assert both.form[0] == pytest.approx(1.96 * gap)
+    assert alone.form[0] == 0
+    assert both.high[0] > alone.high[0]
+    assert both.low[0] < alone.low[0]
+
+
+def test_without_resamples_there_is_no_interval_and_no_calibration(tmp_path: Path) -> None:
+    point = analyse(observe(table(noise_nats=0.01), tmp_path), bootstrap=0)
+    found = predict(point, flops=1e17)
+    assert found["params"]["value"] > 0
+    assert found["params"]["low"] is None
+    assert not found["calibrated"]
+    assert "no resamples were drawn" in found["words"]
+    assert "[no interval]" in describe(found)
+
+
+def test_without_roll_outs_the_interval_is_uncalibrated(tmp_path: Path) -> None:
+    found = predict(analyse(observe(table(noise_nats=0.01), tmp_path), bootstrap=50, holdout=None), flops=1e16)
+    assert found["params"]["low"] < found["params"]["high"]
+    assert not found["calibrated"]
+    assert "UNCALIBRATED (no prediction could be tested" in found["words"]
+
+
+def test_unseen_ratios_of_tokens_to_parameters_are_noted(results: dict[str, Any]) -> None:
+    assert "outside the" in predict(results, params=1e4, tokens=1e11)["notes"][0]
+    assert predict(results, params=1e6, tokens=1.2e8)["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give --flops, or --params with --tokens or --flops; got nothing"),
+        ({"params": 1e9}, "got params"),
+        ({"flops": 1e20, "tokens": 1e9}, "got flops, tokens"),
+        ({"flops": -1.0}, "flops must be positive and finite, got -1"),
+        ({"flops": float("inf")}, "flops must be positive and finite"),
+        ({"params": 1e9, "tokens": float("nan")}, "tokens must be positive and finite"),
+    ],
+)
+def test_other_questions_are_refused(results: dict[str, Any], given: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        predict(results, **given)
+
+
+def test_results_without_a_law_of_params_and_tokens_are_refused(tmp_path: Path) -> None:
+    only = analyse(observe(table(noise_nats=0.01), tmp_path), laws=("power:C",), bootstrap=20)
+    with pytest.raises(ValueError, match="no fitted law of params and tokens"):
+        predict(only, flops=1e17)
+
+
+def test_forecasts_a_decade_out_cover_the_truth(tmp_path: Path) -> None:
+    hits = {"params": 0, "loss": 0}
+    studies = 16
+    for seed in range(studies):
+        frame = table(budgets=BUDGETS, noise_nats=0.01, seed=seed)
+        found = analyse(observe(frame, tmp_path), loss=Loss("mse"), bootstrap=60, seed=seed, target_flops=1e17)
+        best = TRUTH.optimum(1e17)
+        for name, truth in (("params", float(best.N)), ("loss", float(best.loss))):
+            one = found["forecast"]["at_target"][name]
+            hits[name] += one["low"] <= truth <= one["high"]
+    # 16 trials at 95%: fewer than 13 hits has probability below 1%.
+    assert min(hits.values()) >= 13, hits

@@ -1,0 +1,223 @@
+"""IsoFLOP optima: budgets, curve models, their known bias, the noise model's intervals, the laws through
+the minima.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.interpolate import Akima1DInterpolator
+
+from analysis.budgets import group_budgets
+from analysis.isoflop import edge, measure
+from analysis.isoflop_curves import CURVES, akima_spline, cubic, parabola
+from analysis.isoflop_section import isoflop_section, laws_of
+from analysis.laws import Chinchilla
+from analysis.observations import Observations
+from analysis.power_law import floored_power_law, power_law
+from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
+
+HOFFMANN = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)  # Hoffmann et al. 2022, approach 3
+GRID = np.geomspace(1e14, 1e18, 5)
+
+
+def exponent(observations: Observations, *, draws: int = 400, seed: int = 0) -> dict[str, Any]:
+    """The law of optimal params against compute through the parabolas' minima."""
+    section = isoflop_section(measure(observations, draws=draws, seed=seed), None, GRID, 0.95)
+    law: dict[str, Any] = section["laws"]["parabola"]["params"]
+    return law
+
+
+@pytest.mark.parametrize(("width", "bias"), [(2, -0.0033), (4, -0.0130), (8, -0.0290), (16, -0.0510)])
+def test_the_parabolas_known_bias_in_tokens_at_1e24_is_reproduced(width: float, bias: float, tmp_path: Path) -> None:
+    spreads = np.logspace(-1, 1, 15, base=width)
+    frame = table(budgets=np.logspace(17, 21, 5).tolist(), spreads=spreads.tolist(), truth=HOFFMANN)
+    study = measure(observe(frame, tmp_path), draws=0, seed=0)
+    section = isoflop_section(study, None, np.array([1e24]), 0.95)
+    predicted = section["laws"]["parabola"]["tokens"]["band"]["value"][0]
+    assert predicted / float(HOFFMANN.optimum(1e24).D) - 1 == pytest.approx(bias, abs=5e-5)
+
+
+def test_on_wide_grids_the_cubic_is_less_biased_than_the_parabola(tmp_path: Path) -> None:
+    frame = table(spreads=np.logspace(-1, 1, 15, base=16).tolist())
+    study = measure(observe(frame, tmp_path), draws=0, seed=0)
+    for budget, minima in zip(study.budgets, study.minima, strict=True):
+        truth = np.log(TRUTH.optimum(budget.flops).N)
+        off = {name: abs(float(minima[name].log_params[0] - truth)) for name in CURVES}
+        assert off["cubic"] < 0.5 * off["parabola"]
+        assert off["akima"] < 0.5 * off["parabola"]
+
+
+def test_all_curve_models_find_the_minimum_of_a_parabola() -> None:
+    x = np.linspace(10, 14, 9)
+    losses = (3 + 0.2 * (x - 12.1) ** 2)[:, None]
+    for name, find in CURVES.items():
+        found = find(x, losses, np.ones(9))
+        assert found.log_params[0] == pytest.approx(12.1, abs=0.03 if name == "akima" else 1e-9), name
+        assert found.curve(np.array([11.0]))[0] == pytest.approx(3.242, abs=1e-3), name
+
+
+def test_the_minimum_of_a_cubic_is_its_exact_local_minimum() -> None:
+    x = np.linspace(-1, 2, 9)
+    found = cubic(x, (x**3 - x)[:, None], np.ones(9))
+    assert found.log_params[0] == pytest.approx(3**-0.5, abs=1e-9)
+    assert found.loss[0] == pytest.approx(-2 / 3**1.5, abs=1e-9)
+
+
+def test_the_akima_spline_equals_scipys() -> None:
+    rng = np.random.default_rng(0)
+    for n in (5, 8, 13):
+        x, y = np.sort(rng.random(n)), rng.normal(size=(n, 3))
+        at = np.linspace(x[0], x[-1], 60)[1:-1]
+        assert akima_spline(x, y, at) == pytest.approx(Akima1DInterpolator(x, y)(at), abs=1e-12)
+
+
+def test_a_curve_without_a_minimum_has_none() -> None:
+    x = np.linspace(0, 4, 9)
+    falling = (5 - x)[:, None]
+    assert np.isnan(cubic(x, falling - 0.001 * x[:, None] ** 2, np.ones(9)).log_params[0])
+    assert np.isnan(parabola(x, falling - 0.1 * x[:, None] ** 2, np.ones(9)).log_params[0])
+    assert np.isnan(CURVES["akima"](x, falling, np.ones(9)).log_params[0])
+
+
+def test_budgets_are_clustered_by_tolerance_not_by_equality(tmp_path: Path) -> None:
+    frame = table().drop(columns="budget")
+    jitter = np.random.default_rng(0).uniform(0.99, 1.01, len(frame))
+    frame["flops"] *= jitter
+    budgets, outside = group_budgets(observe(frame, tmp_path))
+    assert outside == 0
+    assert [len(budget.rows) for budget in budgets] == [7] * 4
+    assert [budget.flops for budget in budgets] == pytest.approx(BUDGETS, rel=0.01)
+
+
+def test_a_named_budget_holds_its_runs_whatever_they_spent(tmp_path: Path) -> None:
+    frame = table()
+    frame["flops"] *= np.linspace(0.7, 1.4, len(frame))
+    budgets, outside = group_budgets(observe(frame, tmp_path))
+    assert outside == 0
+    assert [len(budget.rows) for budget in budgets] == [7] * 4
+
+
+def test_stray_runs_are_in_no_budget_and_counted(tmp_path: Path) -> None:
+    stray = pd.DataFrame({"params": [3e5, 4e5], "tokens": [5e7, 1e8], "flops": [9e13 * 2, 6e14], "loss": [4.6, 4.2]})
+    frame = pd.concat([table().drop(columns="budget"), stray])
+    assert measure(observe(frame, tmp_path), draws=0, seed=0).outside == 2
+
+
+def test_without_budgets_there_is_no_isoflop(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"params": np.geomspace(1e6, 1e9, 9), "tokens": 1e10, "loss": np.linspace(4, 3, 9)})
+    with pytest.raises(ValueError, match="no compute budget has 4 or more model sizes within ±8%"):
+        measure(observe(frame, tmp_path), draws=0, seed=0)
+
+
+@pytest.mark.parametrize(("shift", "end", "remedy"), [(8.0, "smallest", "smaller"), (0.125, "largest", "larger")])
+def test_a_minimum_on_the_grids_edge_is_said_with_the_remedy(
+    tmp_path: Path, shift: float, end: str, remedy: str
+) -> None:
+    study = measure(observe(table(shift=shift), tmp_path), draws=50, seed=0)
+    for budget, minima in zip(study.budgets, study.minima, strict=True):
+        said = edge(budget, minima["parabola"])
+        assert f"on the grid's edge: the {end} model" in said
+        assert f"try {remedy} ones" in said
+    law = laws_of("parabola", study, _budget_sections(study), None, GRID, 0.95)["params"]
+    assert law["exponent"] is None
+    assert law["why"] == "0 of 4 budgets have a trusted minimum; a law in compute needs two"
+
+
+def _budget_sections(study: Any) -> Sequence[dict[str, Any]]:
+    sections: Sequence[dict[str, Any]] = isoflop_section(study, None, GRID, 0.95)["budgets"]
+    return sections
+
+
+@pytest.mark.parametrize(
+    ("spreads", "seeds", "method"),
+    [
+        ((0.25, 0.5, 1, 2, 4), 1, "parametric"),
+        (np.geomspace(0.25, 4, 12), 1, "wild"),
+        ((0.25, 0.5, 1, 2, 4), 3, "seeds"),
+    ],
+)
+def test_the_exponents_interval_covers_in_small_samples(
+    tmp_path: Path, spreads: Sequence[float], seeds: int, method: str
+) -> None:
+    truth = float(TRUTH.derived["a"])
+    covered = 0
+    studies = 80
+    for k in range(studies):
+        frame = table(budgets=BUDGETS[:3], spreads=list(spreads), seeds=seeds, noise_nats=0.013, seed=k)
+        observations = observe(frame, tmp_path)
+        if k == 0:
+            assert measure(observations, draws=10, seed=0).noise.method == method
+        interval = exponent(observations, seed=k)["interval"]
+        covered += interval["low"] <= truth <= interval["high"]
+    # 80 trials at 95%: fewer than 69 hits has probability below 1 in 1,000.
+    assert covered >= 69
+
+
+def test_noise_is_pooled_with_its_degrees_of_freedom(tmp_path: Path) -> None:
+    found = [
+        measure(
+            observe(table(spreads=(0.5, 0.8, 1, 1.25, 2), noise_nats=0.01, seed=k), tmp_path), draws=10, seed=0
+        ).noise
+        for k in range(40)
+    ]
+    assert {noise.degrees_of_freedom for noise in found} == {8}
+    assert np.mean([noise.loss_sd_nats**2 for noise in found]) ** 0.5 == pytest.approx(0.01, rel=0.12)
+
+
+def test_three_sizes_a_budget_give_a_minimum_and_no_interval(tmp_path: Path) -> None:
+    frame = table(spreads=(0.5, 1, 2))
+    study = measure(observe(frame, tmp_path), draws=100, seed=0)
+    section = isoflop_section(study, None, GRID, 0.95)
+    assert section["noise"]["words"] == "no intervals: every parabola passes through all its points"
+    for budget in section["budgets"]:
+        assert budget["estimates"]["parabola"]["params"]["value"] > 0
+        assert budget["estimates"]["parabola"]["params"]["low"] is None
+    law = section["laws"]["parabola"]["params"]
+    assert law["exponent"] == pytest.approx(float(TRUTH.derived["a"]), abs=0.01)
+    assert law["interval"] is None
+
+
+def test_the_same_seed_gives_the_same_draws(tmp_path: Path) -> None:
+    observations = observe(table(noise_nats=0.01), tmp_path)
+    first, again = exponent(observations, seed=3), exponent(observations, seed=3)
+    assert first["interval"] == again["interval"]
+    assert first["interval"] != exponent(observations, seed=4)["interval"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(slope=st.floats(-2, 2), level=st.floats(-5, 5), weights=st.lists(st.floats(0.1, 10), min_size=4, max_size=4))
+def test_a_power_law_is_recovered_exactly_whatever_the_weights(
+    slope: float, level: float, weights: list[float]
+) -> None:
+    compute = np.array([1e10, 1e12, 3e12, 1e15])
+    values = np.exp(level) * (compute / 1e12) ** slope
+    found, coefficient = power_law(compute, np.stack([values, 2 * values], axis=1), np.array(weights))
+    assert found == pytest.approx([slope, slope], abs=1e-9)
+    assert coefficient[1] / coefficient[0] == pytest.approx(2)
+
+
+def test_a_power_law_leaves_missing_minima_out_of_their_own_draw() -> None:
+    compute = np.array([1e10, 1e12, 1e14])
+    values = np.stack([compute**0.5, compute**0.5, compute**0.5], axis=1)
+    values[1, 1] = np.nan
+    values[:2, 2] = np.nan
+    found, _ = power_law(compute, values)
+    assert found[:2] == pytest.approx([0.5, 0.5])
+    assert np.isnan(found[2])
+
+
+@settings(max_examples=20, deadline=None)
+@given(floor=st.floats(0, 3), rate=st.floats(0.05, 0.8), size=st.floats(0.1, 5))
+def test_a_floored_power_law_is_recovered(floor: float, rate: float, size: float) -> None:
+    compute = np.geomspace(1e15, 1e20, 6)
+    values = (floor + size * (compute / 1e17) ** -rate)[:, None]
+    found_floor, found_exponent, coefficient = floored_power_law(compute, values)
+    fitted = found_floor[0] + coefficient[0] * compute ** found_exponent[0]
+    assert fitted == pytest.approx(values[:, 0], abs=1e-6 * values.max())  # least squares weigh absolute errors
+    assert found_exponent[0] == pytest.approx(-rate, rel=1e-3)

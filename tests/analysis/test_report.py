@@ -1,0 +1,335 @@
+"""report.html: self-contained, escaped, honest about what is missing; its calculator agrees with the forecast."""
+
+import copy
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import forecast, plots, report, report_words
+from analysis.law import build
+from analysis.laws import LAWS
+from analysis.observations import load
+from analysis.plots import words
+from analysis.plots.chart import Absent
+from analysis.results import analyse
+from tests.analysis import simulated
+
+Results = dict[str, Any]
+HOSTILE = """<script>alert(1)</script>"'&</td><img src=x onerror="document.title='owned'">"""
+NODE = shutil.which("node")
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    root = tmp_path_factory.mktemp("runs") / "study"
+    simulated.write_study(root)
+    return analyse(load(root, curves=True), laws=("chinchilla", "gamma", "power:C"), bootstrap=60)
+
+
+@pytest.fixture(scope="module")
+def hostile(results: Results) -> Results:
+    """The same document with every name from data turned into markup."""
+    changed = copy.deepcopy(results)
+    changed["source"] = [HOSTILE]
+    changed["conventions"] = {name: f"{said} {HOSTILE}" for name, said in changed["conventions"].items()}
+    changed["observations"]["run_id"] = [f"{HOSTILE}{k}" for k in changed["observations"]["row"]]
+    changed["observations"]["group"] = [HOSTILE for _ in changed["observations"]["row"]]
+    changed["excluded"] = [{"row": 1, "run_id": HOSTILE, "reason": HOSTILE}]
+    changed["warnings"] = [HOSTILE, *changed["warnings"]]
+    changed["notes"] = [HOSTILE]
+    for run in changed["influence"]["runs"]:
+        run["run"] = HOSTILE
+    for curve in changed["curves"]:
+        curve["run_id"] = HOSTILE + "\u2028</script>"
+    changed["envelope"]["run_id"] = [HOSTILE for _ in changed["envelope"]["run_id"]]
+    return changed
+
+
+@pytest.fixture(scope="module")
+def written(hostile: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.write_report(hostile, tmp_path_factory.mktemp("report"))
+
+
+class Page(html.parser.HTMLParser):
+    """Elements, their attributes and the text of a page, apart from scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.scripts: list[str] = []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.inside in ("script", "style") else self.words).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def render(results: Results) -> str:
+    """The page without writing figures to disk."""
+    return report.render(results, {name: make(results) for name, make in plots.CHARTS.items()}, {})
+
+
+def plotless(page: str) -> str:
+    """The page without plotly's own source."""
+    return re.sub(r"<script>/\*\*\s*\* plotly.*?</script>", "", page, flags=re.DOTALL)
+
+
+def test_every_figure_lies_beside_the_page_in_three_formats_and_is_linked(written: Path) -> None:
+    page = Page(written.read_text())
+    links = {one["href"] for tag, one in page.elements if tag == "a" and not (one["href"] or "").startswith("#")}
+    assert links == {f"figures/{name}.{kind}" for name in plots.FIGURES for kind in ("png", "svg", "pdf")}
+    assert all((written.parent / str(link)).stat().st_size > 1000 for link in links)
+    assert list(written.parent.glob(".report*")) == []
+
+
+def test_the_page_loads_nothing(written: Path) -> None:
+    page = Page(written.read_text())
+    for tag, attributes in page.elements:
+        assert "src" not in attributes, tag
+        if "href" in attributes:
+            assert re.match(r"#|figures/|data:,$", attributes["href"] or ""), tag
+    own = plotless(written.read_text())
+    assert len(own) < 3_000_000
+    assert not re.search(r"https?:|@import|url\(|//cdn", own.replace(HOSTILE, ""))
+    policy = next(one["content"] for tag, one in page.elements if one.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert "default-src 'none'" in policy
+
+
+def test_names_from_data_are_text_and_never_markup(written: Path) -> None:
+    page = Page(written.read_text())
+    scripts = [one for tag, one in page.elements if tag == "script"]
+    assert len(scripts) == 6
+    assert not any(tag == "img" for tag, _ in page.elements)
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert page.text.count("<script>alert(1)</script>") > 50
+    assert "alert(1)</script>" not in plotless(written.read_text())
+    data = next(text for text in page.scripts if text.startswith('{"isoflop"'))
+    assert not set(data) & set("<>&\u2028\u2029")
+    drawn = json.loads(data)["training_curves"]["panels"][0]["data"]
+    assert "&lt;script&gt;" in drawn[0]["hovertext"]
+    assert "<script" not in json.dumps(drawn)
+
+
+def test_json_in_a_script_cannot_end_it() -> None:
+    value = ["</script>", "<!--", "\u2028\u2029", "&amp;", 'quote "', "名"]
+    text = report.script_json(value)
+    assert not set(text) & set("<>&\u2028\u2029")
+    assert json.loads(text) == value
+
+
+def test_warnings_come_first_then_the_answer_then_the_sections_in_order(results: Results) -> None:
+    changed = copy.deepcopy(results)
+    changed["warnings"] = ["a minimum lies on the edge", "a second thing"]
+    text = render(changed)
+    order = [
+        f'id="{name}"'
+        for name in ("answer", "what-if", "isoflop", "allocation", "surface", "loss-laws", "residuals", "rollout")
+    ]
+    order += [f'id="{name}"' for name in ("choices", "influence", "envelope", "fits", "data", "settings")]
+    places = [text.index(mark) for mark in ["a minimum lies on the edge", "a second thing", *order]]
+    assert places == sorted(places)
+
+
+def test_the_answer_holds_the_target_with_intervals(results: Results) -> None:
+    target = results["forecast"]["at_target"]
+    (sentence,) = report_words.answer(results)["lead"]
+    for name in ("params", "tokens"):
+        for end in ("value", "low", "high"):
+            assert words.count(target[name][end]) in sentence
+    assert f"{target['loss']['value']:.3f}" in sentence
+    assert report_words.answer(results)["calibrated"] == target["calibrated"]
+
+
+def test_what_is_not_identified_has_no_number(results: Results) -> None:
+    changed = copy.deepcopy(results)
+    entry = changed["fits"][0]
+    entry["params"]["E"] = 1.234567
+    entry["intervals"]["E"] = {"low": 0.0, "high": 2.5, "level": 0.95, "method": "profile"}
+    entry["identification"]["E"] = {"kind": "weakly_identified", "sentence": "E is weakly identified: from 0 to 2.5"}
+    text = Page(render(changed)).text
+    assert "1.23" not in text
+    assert "E is weakly identified: from 0 to 2.5" in text
+    entry["identification"]["E"] = {"kind": "identified", "sentence": ""}
+    assert "1.235" in Page(render(changed)).text
+
+
+def test_a_bare_analysis_says_what_is_missing(tmp_path: Path) -> None:
+    observed = simulated.observe(simulated.table(noise_nats=0.01), tmp_path)
+    results = analyse(observed, bootstrap=0, holdout=None)
+    text = Page(render(results)).text
+    assert text.count("Not drawn:") == sum(isinstance(make(results), Absent) for make in plots.CHARTS.values()) >= 5
+    assert "(no interval)" in text
+    assert "no resamples were drawn" in text
+
+
+def test_one_budget_and_no_law_of_both_is_reported(tmp_path: Path) -> None:
+    observed = simulated.observe(simulated.table(noise_nats=0.01, budgets=(1e15,)), tmp_path)
+    results = analyse(observed, laws=("chinchilla", "power:N"), bootstrap=5)
+    text = Page(render(results)).text
+    assert "one compute budget only" in text
+    assert "chinchilla was not fitted" in text
+    assert "Not offered: no fitted law" in text
+
+
+def test_long_tables_are_cut_and_say_so(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis import report_tables
+
+    monkeypatch.setattr(report_tables, "MOST_ROWS", 5)
+    table = report_tables.observations(results)
+    assert len(table["rows"]) == 5
+    assert f"5 of {len(results['observations']['row'])}" in table["note"]
+
+
+# ------------------------------------------------------------------------------------------- the calculator
+
+
+def calculate(code: str, **values: Any) -> Any:
+    """Run JavaScript with the calculator's functions in scope; `code` is an expression over `values`."""
+    source = report.TEMPLATES / "what_if.js"
+    script = (
+        f"const whatIf = require({json.dumps(str(source))}); const given = {json.dumps(values)};"
+        f"console.log(JSON.stringify({code}))"
+    )
+    assert NODE is not None
+    done = subprocess.run([NODE, "-e", script], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+needs_node = pytest.mark.skipif(NODE is None, reason="no node to run the report's JavaScript with")
+
+
+def test_every_law_with_an_optimum_is_known_to_the_calculator() -> None:
+    source = (report.TEMPLATES / "what_if.js").read_text()
+    known = set(re.findall(r"^  (\w+): \(p, N, D\) =>", source, flags=re.MULTILINE))
+    assert known == {name for name, law in LAWS.items() if set(law.variables) == {"N", "D"} and name != "learning_rate"}
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "name", [name for name, law in LAWS.items() if set(law.variables) == {"N", "D"} and name != "learning_rate"]
+)
+def test_the_calculators_law_is_the_law(name: str) -> None:
+    law = build(LAWS[name], LAWS[name].example)
+    points = [(1e8, 1e10), (3e9, 2e11)]
+    found = calculate(
+        "given.points.map(([N, D]) => whatIf.LAW_OF[given.name](given.p, N, D))",
+        name=name,
+        points=points,
+        p={**law.params, "six": 6},
+    )
+    assert found == pytest.approx([float(law(N=N, D=D)) for N, D in points], rel=1e-12)
+
+
+@needs_node
+@pytest.mark.parametrize("times", [0.1, 1.0, 10.0, 1e4])
+def test_the_calculator_agrees_with_the_forecast(times: float, results: Results) -> None:
+    assert len(results["forecast"]["forms"]) >= 1
+    flops = results["settings"]["target_flops"] * times
+    expected = forecast.predict(results, flops=flops)
+    found = calculate(
+        "whatIf.whatIf(given.facts, {flops: given.flops, served: 0, unique: Infinity})",
+        facts=report.what_if_facts(results),
+        flops=flops,
+    )
+    for name in ("params", "tokens", "loss"):
+        for end in ("value", "low", "high"):
+            assert found[name][end] == pytest.approx(expected[name][end], rel=1e-5), (name, end)
+    assert found["decades_beyond"] == pytest.approx(expected["decades_beyond"], abs=1e-6)
+    assert found["calibrated"] <= expected["calibrated"]
+
+
+@needs_node
+def test_serving_more_tokens_buys_a_smaller_model_trained_longer(results: Results) -> None:
+    facts = report.what_if_facts(results)
+    flops = results["settings"]["target_flops"]
+    code = "given.served.map((served) => whatIf.whatIf(given.facts, {flops: given.flops, served, unique: Infinity}))"
+    plain, served = calculate(code, facts=facts, flops=flops, served=[0, 1e10])
+    assert served["params"]["value"] < plain["params"]["value"]
+    assert served["tokens_per_param"]["value"] > plain["tokens_per_param"]["value"]
+    assert served["loss"]["value"] > plain["loss"]["value"]
+    a_token = results["cost"]["k"] * served["params"]["value"] ** results["cost"]["gamma"]
+    spent = a_token * served["tokens"]["value"] + a_token / 3 * 1e10
+    assert spent == pytest.approx(flops, rel=1e-9)
+
+
+@needs_node
+def test_few_unique_tokens_cost_loss_and_are_never_called_calibrated(results: Results) -> None:
+    facts = report.what_if_facts(results)
+    flops = results["range"]["flops"][1]
+    code = "given.unique.map((unique) => whatIf.whatIf(given.facts, {flops: given.flops, served: 0, unique}))"
+    enough, few = calculate(code, facts=facts, flops=flops, unique=[1e15, 1e7])
+    assert few["loss"]["value"] > enough["loss"]["value"]
+    assert few["epochs"] > 1
+    assert not few["calibrated"]
+    assert any("repeated" in reason for reason in few["reasons"])
+
+
+@needs_node
+def test_amounts_are_read_as_people_write_them() -> None:
+    read = calculate('["3e24", " 70B", "1.5 T", "2,000", "", "-1", "x", "1e3M"].map(whatIf.parseAmount)')
+    assert read == [3e24, 70e9, 1.5e12, 2000, None, None, None, 1e9]
+    assert calculate("[34e9, 999.6e9, 5e15, 1e6].map(whatIf.count)") == ["34.0B", "1.00T", "5.00×10¹⁵", "1.00M"]
+
+
+PRESSES = """
+const ask = document.querySelector("[name=flops]");
+ask.value = "1e24";
+ask.dispatchEvent(new Event("input"));
+window.dispatchEvent(new Event("beforeprint"));
+document.querySelector(".legend button").click();
+const names = performance.getEntriesByType("resource").map((one) => one.name);
+const loaded = names.filter((name) => !/^(data|blob):/.test(name));
+document.documentElement.dataset.loaded = loaded.join(" ");
+document.querySelectorAll("thead button").forEach((one) => (one.click(), one.click()));
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the report with")
+def test_a_real_browser_draws_every_panel_without_errors_or_requests(
+    written: Path, hostile: Results, tmp_path: Path
+) -> None:
+    assert CHROMIUM is not None
+    flags = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--window-size=1280,900",
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom",
+    ]  # fmt: skip
+    page = tmp_path / "report.html"
+    page.write_text(written.read_text().replace("</body>", f"<script>{PRESSES}</script></body>"))
+    done = subprocess.run([CHROMIUM, *flags, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert "<title>Scaling report: " in done.stdout
+    assert "owned</title>" not in done.stdout
+    panels = re.findall(r'<div class="panel[ "][^>]*>', done.stdout)
+    assert len(panels) == sum(panel is not None for make in plots.CHARTS.values() for panel in make(hostile).panels)  # type: ignore[union-attr]
+    assert all("js-plotly-plot" in panel for panel in panels)
+    shown = dict(re.findall(r'data-out="(\w+)"[^>]*>([^<]*)<', done.stdout))
+    far = forecast.predict(hostile, flops=1e24)
+    assert shown["params"] == words.count(far["params"]["value"])
+    assert shown["loss"] == f"{far['loss']['value']:.4f}"
+    assert shown["trust"].startswith("Out of the calibrated range: ")
+    assert 'aria-sort="descending"' in done.stdout
+    assert 'aria-pressed="false"' in done.stdout
+    assert 'data-loaded=""' in done.stdout

@@ -1,0 +1,117 @@
+"""Values that many tests start from."""
+
+from dataclasses import asdict, replace
+
+from scaling.objective_spec import Causal, Denoising, Masked, Objective
+from scaling.record import SCHEMA, RunRecord
+from scaling.shape import DecoderShape, EncoderDecoderShape, EncoderShape, TransformerShape
+from scaling.spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
+
+GPT2 = DecoderShape(
+    kind="decoder",
+    n_layers=12,
+    d_model=768,
+    n_heads=12,
+    n_kv_heads=12,
+    d_ff=3072,
+    vocab_size=50257,
+    context=1024,
+    positions="learned",
+    norm="layernorm",
+    norm_place="pre",
+    activation="gelu",
+    bias=True,
+    tied_embeddings=True,
+    dropout=0.0,
+)
+
+TINY = replace(GPT2, n_layers=3, d_model=24, n_heads=6, n_kv_heads=6, d_ff=40, vocab_size=37, context=16)
+
+ENCODER = EncoderShape(
+    **asdict(TINY) | {"kind": "encoder", "vocab_size": 38},
+    predicted=3,
+    head_sees="predicted",
+    head_transform=True,
+    embedding_norm=True,
+    segments=False,
+    next_sentence=False,
+)
+ENCODER_DECODER = EncoderDecoderShape(
+    **asdict(TINY) | {"kind": "encoder_decoder", "vocab_size": 39},
+    target_context=6,
+    attention_scale=True,
+    logit_scale=False,
+    head_bias=False,
+)
+
+SPEC = RunSpec(
+    model=TINY,
+    objective=Causal("causal"),
+    data=DataSpec(
+        kind="synthetic",
+        fingerprint="f" * 64,
+        tokenizer="none",
+        tokenizer_sha256=None,
+        end_id=None,
+        vocab_size=37,
+        val_fraction=0.1,
+        noise=0.0,
+        duplicate=0.0,
+        quality_seed=0,
+    ),
+    recipe=RecipeSpec(
+        steps=10,
+        batch_sequences=4,
+        optimizer=OptimizerSpec("adamw", 1e-3, 0.9, 0.99, 1e-8, 0.1, 1.0),
+        schedule=ScheduleSpec("wsd", 2, 3, "1-sqrt", 0.0),
+        precision="fp32",
+        compile=False,
+    ),
+    val_tokens=1024,
+    seed=0,
+)
+
+# The smallest model of each family with an objective that suits it, over the data of SPEC.
+FAMILIES: dict[str, tuple[TransformerShape, Objective]] = {
+    "decoder": (TINY, SPEC.objective),
+    "encoder": (ENCODER, Masked("masked", 0.2, 0.8, 0.1, whole_words=False, next_sentence=False)),
+    "encoder_decoder": (ENCODER_DECODER, Denoising("denoising", 0.2, 1.5)),
+}
+
+RECORD = RunRecord(
+    schema=SCHEMA,
+    run_id="0123456789ab",
+    study="s",
+    status="done",
+    why="",
+    spec={"seed": 0},
+    params_by_group={"mlp": 3},
+    n_params={"total": 3, "non_embedding": 3, "non_embedding_head": 3},
+    flops_per_token_by_group={"mlp": 18},
+    flops_convention="exact",
+    budget_flops=1e3,
+    train_flops=990,
+    eval_flops=5,
+    train_tokens=55,
+    predicted_tokens=50,
+    unique_tokens=100,
+    epochs=0.55,
+    steps=5,
+    val_loss_nats=2.5,
+    val_loss_se_nats=0.01,
+    val_bits_per_byte=3.6,
+    train_loss_nats=2.4,
+    val_tokens=10,
+    entropy_rate_nats=None,
+    least_loss_nats=None,
+    wall_s=1.0,
+    train_s=0.5,
+    attempts=1,
+    weights_sha256="0",
+    hardware={"device": "cpu"},
+    versions={"torch": "2"},
+    git_commit=None,
+    started_at="2026-01-01T00:00:00+00:00",
+    ended_at="2026-01-01T00:00:01+00:00",
+    imported=None,
+)

@@ -1,0 +1,65 @@
+"""The command line as its user meets it."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from scaling.cli import main
+
+COMMANDS = ("plan", "train", "status", "fit", "predict", "report", "import", "export")
+
+
+def help_of(*command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as leaving:
+        main([*command, "--help"])
+    assert leaving.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_names_every_subcommand_in_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_of(capsys=capsys)
+    for command in COMMANDS:
+        assert len(re.findall(rf"^    {command} +\S", text, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_ends_with_two_examples_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, examples = help_of(command, capsys=capsys).partition("examples:\n")
+    lines = examples.strip().splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert shlex.split(line)[:2] == ["scaling", command]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["plan", "model.n_heads=7"], "does not divide"),
+        (["plan", "+sweep=quickstrat"], "quickstrat"),
+        (["status", "runs/none"], "runs/none is not a directory"),
+        (["fit", "none.csv"], "none.csv"),
+        (["predict", "none.json", "--flops", "1e9"], "none.json"),
+    ],
+)
+def test_mistakes_end_in_one_clear_line(
+    command: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert error.startswith(f"scaling {command[0]}: ")
+
+
+def test_an_option_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main(["status", "runs/x", "--fast"])
+    assert leaving.value.code == 2
+    assert "unrecognized arguments: --fast" in capsys.readouterr().err

@@ -1,0 +1,171 @@
+"""From sweep to report, on the CPU, as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from scaling.plan import read_plan
+from scaling.record import read_records
+
+SCALING = Path(sys.executable).parent / "scaling"
+TINY = ["data=synthetic", "data.source.tokens=200000", "val_tokens=2048"]
+
+
+def scaling(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([SCALING, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def results_of(study: Path) -> dict[str, tuple[float | None, str]]:
+    return {record.run_id: (record.val_loss_nats, record.weights_sha256) for record in read_records(study)}
+
+
+def test_sweep_to_report(tmp_path: Path) -> None:
+    trained = scaling("train", "+sweep=smoke", "-m", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert "15 runs: 15 done" in trained.stderr
+    study = tmp_path / "runs" / "smoke"
+    records = read_records(study)
+    assert len(records) == 15
+    for record in records:
+        assert record.budget_flops is not None
+        assert record.train_flops == pytest.approx(record.budget_flops, rel=0.01)
+    assert {line["run_id"] for line in read_plan(study)} == {record.run_id for record in records}
+    again = scaling("train", "+sweep=smoke", "-m", cwd=tmp_path)
+    assert "0 to train" in again.stderr
+    status = scaling("status", "runs/smoke", cwd=tmp_path)
+    assert status.stdout.strip().endswith("15 done")
+    reported = scaling("report", "runs/smoke", "--bootstrap", "100", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    page = (study / "report" / "report.html").read_text()
+    assert "isoFLOP" in page
+    results = json.loads((study / "results.json").read_text())
+    assert len(results["isoflop"]["budgets"]) == 3
+    predicted = scaling("predict", "runs/smoke/results.json", "--flops", "1e10", cwd=tmp_path)
+    assert predicted.returncode == 0, predicted.stderr
+    assert "N*" in predicted.stdout
+
+
+def test_hydras_own_basic_launcher_and_sweeper_work_too(tmp_path: Path) -> None:
+    command = [
+        "train",
+        "-m",
+        *TINY,
+        "budget.flops=1e9,2e9",
+        "hydra/launcher=basic",
+        "hydra/sweeper=basic",
+        "study=b",
+    ]
+    done = scaling(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(read_records(tmp_path / "runs" / "b")) == 2
+
+
+def test_python_m_scaling_train_is_the_same_command(tmp_path: Path) -> None:
+    module = [sys.executable, "-m", "scaling.train", *TINY, "budget.flops=1e7", "runtime.progress=false"]
+    done = subprocess.run(module, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (record,) = read_records(tmp_path / "runs" / "default")
+    assert record.run_id in done.stdout
+    assert scaling("train", *TINY, "budget.flops=1e7", cwd=tmp_path).returncode == 0
+    assert len(read_records(tmp_path / "runs" / "default")) == 1
+
+
+def test_one_bad_run_fails_the_sweep_honestly_and_loses_no_other(tmp_path: Path) -> None:
+    command = ["train", "-m", *TINY, "budget.flops=1e9", "study=d"]
+    # A rate this high diverges, which is an answer; a checkpoint folder that cannot be made is a failure.
+    diverged = scaling(*command, "recipe.learning_rate.value=1e-3,1e9", "recipe.clip_norm=null", cwd=tmp_path)
+    assert diverged.returncode == 0, diverged.stderr
+    assert "1 diverged, 1 done" in diverged.stderr
+    assert "training loss" in diverged.stderr
+    seeds = [*command, "seed=1,2,3"]
+    study = tmp_path / "runs" / "d"
+    planned = scaling("plan", *seeds[2:], cwd=tmp_path)
+    broken = study / planned.stdout.split("pending")[1].split()[-1]
+    broken.mkdir()
+    (broken / "checkpoint").touch()
+    failed = scaling(*seeds, cwd=tmp_path)
+    assert failed.returncode == 1
+    assert "1 failed" in failed.stderr
+    assert len(read_records(study)) == 4
+    log = failed.stderr.split("look at ")[1].split()[0]
+    assert "FileExistsError" in (tmp_path / log).read_text()
+    (broken / "checkpoint").unlink()
+    mended = scaling(*seeds, cwd=tmp_path)
+    assert mended.returncode == 0
+    assert "1 to train" in mended.stderr
+
+
+def slow_sweep() -> list[str]:
+    return ["train", "-m", *TINY, "budget.flops=1e11", "seed=0,1,2", "study=k", "runtime.checkpoint_every_s=0.05"]
+
+
+def training_processes(study: Path) -> list[int]:
+    """The processes that hold a run of the study right now."""
+    held = []
+    for meta in study.glob("*/attempts/*/meta.json"):
+        if not (meta.parent / "end.json").exists():
+            held.append(json.loads(meta.read_text())["pid"])
+    return held
+
+
+def wait_for_training(study: Path, launcher: subprocess.Popen[bytes], count: int) -> list[int]:
+    deadline = time.monotonic() + 60
+    while len(training_processes(study)) < count:
+        assert launcher.poll() is None, "the sweep ended before it could be disturbed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    return training_processes(study)
+
+
+def stopped_cleanly(study: Path, count: int) -> list[Path]:
+    """The attempts that ended between two steps with a checkpoint, once there are `count` of them."""
+    deadline = time.monotonic() + 20
+    while True:
+        ends = list(study.glob("*/attempts/*/end.json"))
+        clean = [path for path in ends if "checkpoint written" in json.loads(path.read_text())["why"]]
+        if len(clean) >= count or time.monotonic() > deadline:
+            return clean
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float | None, str]]:
+    """What the slow sweep gives when nobody disturbs it."""
+    calm = tmp_path_factory.mktemp("calm")
+    assert scaling(*slow_sweep(), cwd=calm).returncode == 0
+    return results_of(calm / "runs" / "k")
+
+
+@pytest.mark.parametrize("victim", ["run", "launcher", "ctrl-c"])
+def test_a_disturbed_sweep_ends_with_the_results_of_an_undisturbed_one(
+    tmp_path: Path, victim: str, undisturbed: dict[str, tuple[float | None, str]]
+) -> None:
+    disturbed, study = tmp_path, tmp_path / "runs" / "k"
+    launcher = subprocess.Popen(
+        [SCALING, *slow_sweep()], cwd=disturbed, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    pids = wait_for_training(study, launcher, 2)
+    if victim == "run":
+        os.kill(pids[0], signal.SIGKILL)
+        assert launcher.wait(timeout=120) == 1
+        assert len(read_records(study)) == 2
+    elif victim == "launcher":
+        launcher.kill()
+        launcher.wait()
+        assert len(stopped_cleanly(study, count=2)) == 2  # its runs notice, and stop by themselves
+    else:
+        os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+        assert launcher.wait(timeout=60) == 1
+        assert len(read_records(study)) < 3
+        assert len(stopped_cleanly(study, count=2)) == 2
+    again = scaling(*slow_sweep(), cwd=disturbed)
+    assert again.returncode == 0, again.stderr
+    assert results_of(study) == undisturbed
+    assert sum(record.attempts for record in read_records(study)) > 3
