@@ -65,6 +65,16 @@ def _parser() -> argparse.ArgumentParser:
         "runs/quickstart runs/smoke",
     )
     status.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
+    bench = command(
+        "bench",
+        "time training steps on this machine, so that plans know how long runs take",
+        _bench,
+        "",
+        "--precision bf16 --seconds 10",
+    )
+    bench.add_argument("--precision", default="fp32", help="fp32 or bf16 (default: %(default)s)")
+    bench.add_argument("--seconds", type=float, default=3.0, help="of training a measurement (default: %(default)s)")
+    bench.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where plans look (default: %(default)s)")
     fit = command(
         "fit",
         "fit scaling laws to a study or to anybody's table of runs",
@@ -206,6 +216,38 @@ def _status(options: Any) -> int:
         states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in {**steps, **found}}
         print_status(study, states, Console())
         print(tally(state for state, _ in states.values()) or "no runs yet")
+    return 0
+
+
+def _bench(options: Any) -> int:
+    from rich.console import Console
+
+    from scaling.bench import CASES, device_here, print_timings, time_cases, time_matmul
+    from scaling.spec import check_precision
+    from scaling.speed import fit_speed, remember, speed
+
+    device, precision = device_here(), check_precision("--precision", options.precision)
+    if not options.seconds > 0:
+        raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
+    guess, _ = speed(options.cache, device, precision)
+    ceiling = time_matmul(device, precision)
+    said = Console(stderr=True)
+    timings = time_cases(
+        device,
+        precision,
+        CASES[device],
+        options.seconds,
+        guess,
+        lambda t: said.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s", highlight=False),
+    )
+    print_timings(timings, ceiling, precision, Console())
+    side_by_side = max(timing.runs for timing in timings)
+    found = fit_speed([timing.sample for timing in timings if timing.runs == side_by_side])
+    print(
+        f"a step of one run: {found.step_s * 1e3:.2f} ms + {found.layer_s * 1e3:.2f} ms a layer "
+        f"+ its FLOPs at {found.flops_per_s:.3g} FLOP/s; plans with this cache reckon so: "
+        f"{remember(options.cache, device, precision, found)}"
+    )
     return 0
 
 

@@ -17,11 +17,8 @@ from scaling.quantities import duration
 from scaling.record import read_records
 from scaling.shape import parameter_counts
 from scaling.spec import RunSpec
+from scaling.speed import speed
 
-# Time estimates. Measured on one core of a 2020s server CPU in float32: what a step costs before its arithmetic, what
-# each layer adds to that, and the arithmetic's speed. Assumed for a GPU: 40% of an H100's dense bf16 peak.
-CPU_STEP_S, CPU_LAYER_S, CPU_FLOPS_PER_S = 0.3e-3, 0.4e-3, 40e9
-GPU_STEP_S, GPU_LAYER_S, GPU_FLOPS_PER_S = 2e-3, 0.5e-3, 400e12
 # Weights, gradients and AdamW's two moments, each float32.
 STATE_BYTES_PER_PARAM = 16
 # Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
@@ -77,6 +74,7 @@ class Plan:
     study_dir: Path
     runs: tuple[PlannedRun, ...]
     merged: tuple[str, ...]  # cells that turned out to be the same run as another
+    timed_here: bool  # whether this machine's speed was measured; assumed otherwise
 
     @property
     def total_flops(self) -> int:
@@ -145,7 +143,9 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
     gpu = wants_gpu(runs[0])
     priced = [price(run, run_state(run.directory), gpu) for run in first.values()]
     priced.sort(key=lambda run: run.estimated_s, reverse=True)
-    plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged))
+    device = "cuda" if gpu else "cpu"
+    timed_here = all(speed(run.runtime.cache_dir, device, run.spec.recipe.precision)[1] for run in runs)
+    plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged), timed_here)
     if total_flops is not None and plan.total_flops > total_flops:
         raise OverBudgetError(
             f"the plan costs {arithmetic(plan)} = {plan.total_flops:.4g} FLOPs, more than "
@@ -171,6 +171,7 @@ def wants_gpu(run: Run) -> bool:
 def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
     """What one run costs, and what is worth a warning."""
     spec, allocation = run.spec, run.allocation
+    expected, _ = speed(run.runtime.cache_dir, "cuda" if gpu else "cpu", spec.recipe.precision)
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)
@@ -210,7 +211,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         requested_flops=allocation.requested_flops,
         train_flops=allocation.realised_flops,
         memory_bytes=memory_bytes(spec, run.runtime.micro_batch_sequences),
-        estimated_s=estimated_s(spec, allocation.realised_flops, gpu),
+        estimated_s=expected.run(spec, allocation.realised_flops),
         warnings=tuple(warnings),
     )
 
@@ -261,12 +262,3 @@ def memory_bytes(spec: RunSpec, micro_batch_sequences: int | None) -> int:
         kept += tower.tokens * shape.n_layers * tower.sublayers * shape.d_model * 4
     sequences = min(micro_batch_sequences or spec.recipe.batch_sequences, spec.recipe.batch_sequences)
     return STATE_BYTES_PER_PARAM * parameter_counts(shape)["total"] + sequences * kept
-
-
-def estimated_s(spec: RunSpec, train_flops: int, gpu: bool) -> float:
-    """Seconds of training steps on one slot, from a fixed cost a step and a speed of arithmetic."""
-    step, layer, speed = (
-        (GPU_STEP_S, GPU_LAYER_S, GPU_FLOPS_PER_S) if gpu else (CPU_STEP_S, CPU_LAYER_S, CPU_FLOPS_PER_S)
-    )
-    layers = spec.model.n_layers * len(spec.model.towers())
-    return spec.recipe.steps * (step + layer * layers) + train_flops / speed

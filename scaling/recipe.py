@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from scaling.budget import Allocation, Scale
 from scaling.registry import choose
-from scaling.spec import PRECISIONS, OptimizerSpec, RecipeSpec, ScheduleSpec
+from scaling.spec import OptimizerSpec, RecipeSpec, ScheduleSpec, check_precision
 
 SCHEDULES = {"wsd": ("linear", "1-sqrt"), "cosine": ("cosine",)}  # kind -> its cooldown shapes
 
@@ -81,8 +81,7 @@ class RecipeRules:
     def __post_init__(self) -> None:
         if self.optimizer != "adamw":
             raise ValueError(f"recipe.optimizer={self.optimizer!r}: choose from adamw")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"recipe.precision={self.precision!r}: choose from {', '.join(PRECISIONS)}")
+        check_precision("recipe.precision", self.precision)
         if (self.beta2 is None) == (self.beta2_half_life_tokens is None):
             raise ValueError(
                 f"recipe.beta2={self.beta2}, recipe.beta2_half_life_tokens={self.beta2_half_life_tokens}: "

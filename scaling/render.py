@@ -52,7 +52,7 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
             f"{short(run.memory_bytes)}B",
             duration(run.estimated_s),
         )
-    _wide(console).print(table)
+    wide(console).print(table)
     console.print(
         "shape: layers x width / heads; N: non-embedding parameters; C: exact training FLOPs",
         style="dim",
@@ -61,7 +61,8 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
     seconds = sum(run.estimated_s for run in plan.missing)
     console.print(
         f"{len(plan.runs)} runs, {len(plan.missing)} to train; {plan.total_flops:.4g} FLOPs in all "
-        f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time",
+        f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time"
+        + ("" if plan.timed_here else " (assumed speed; `scaling bench` measures this machine's)"),
         highlight=False,
         soft_wrap=True,
     )
@@ -87,10 +88,11 @@ def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]]
             str(state.attempts),
             state.why,
         )
-    _wide(console).print(table)
+    wide(console).print(table)
 
 
-def _wide(console: Console) -> Console:
+def wide(console: Console) -> Console:
+    """The console, or one of a sensible width where a log file stands in for a terminal."""
     if console.is_terminal or console.record:
         return console
     return Console(file=console.file, width=WIDE)

@@ -16,6 +16,13 @@ from scaling.shape import SHAPES, TransformerShape
 PRECISIONS = ("fp32", "bf16")
 
 
+def check_precision(setting: str, value: str) -> str:
+    """The precision; ValueError naming the setting for one that is not known."""
+    if value not in PRECISIONS:
+        raise ValueError(f"{setting}={value!r}: choose from {', '.join(PRECISIONS)}")
+    return value
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """Which tokens: the content of the source, the tokenizer, the split and what was spoilt, never a path."""

@@ -38,13 +38,14 @@ ORDER = [
     {"shape", "objective_spec"},
     {"flops", "spec"},
     {"budget", "record", "runtime"},
-    {"recipe", "attempt", "data", "model"},
+    {"recipe", "attempt", "speed", "data", "model"},
     {"schema"},
     {"config", "corruption", "trackers"},
     {"objectives"},
     {"train", "plan"},
     {"render", "hf"},
     {"launch"},
+    {"bench"},
     {"cli"},
 ]
 

@@ -82,7 +82,12 @@ def peak_flops(device: torch.device, precision: str) -> float:
         for known, peak in BF16_PEAK_FLOPS.items():
             if known in name:
                 return peak
-    size, repeats = (4096, 10) if device.type == "cuda" else (512, 8)
+    return matmul_flops(device, precision)
+
+
+def matmul_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s of a large square matmul, the best of several."""
+    size, repeats = (8192, 10) if device.type == "cuda" else (1024, 8)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.ones(size, size, device=device, dtype=dtype)
     best = float("inf")

@@ -1,0 +1,132 @@
+"""Time whole training steps beside nanoGPT's: python tests/benchmarks/train_speed.py [NANOGPT_CHECKOUT] [SECONDS].
+
+Both train the same shapes (GPT-2's, without biases, tied) on random tokens in float32, on this machine in this run,
+turn by turn. nanoGPT runs as its train.py does on a CPU: one process, plain AdamW, its own way of drawing batches.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from scaling.bench import CASES, Case, Timing, time_case, time_matmul
+from scaling.launch.devices import Slot, cpu_cores
+from scaling.speed import ASSUMED
+
+ROUNDS = 3
+HEADER = "{:28} {:>9} {:>9} | {:>9} {:>9} {:>9} {:>10}"
+
+
+def peer_loop(checkout: Path, case: Case, threads: int, seconds: float) -> float:
+    """Tokens/s of nanoGPT's training loop; called in a process of its own."""
+    import numpy as np
+    import torch
+
+    torch.set_num_threads(threads)
+    described = importlib.util.spec_from_file_location("nanogpt", checkout / "model.py")
+    assert described is not None
+    assert described.loader is not None
+    module: Any = importlib.util.module_from_spec(described)
+    sys.modules["nanogpt"] = module
+    described.loader.exec_module(module)
+    config = module.GPTConfig(
+        n_layer=case.n_layers,
+        n_head=case.n_heads,
+        n_embd=case.d_model,
+        block_size=case.context,
+        vocab_size=case.vocab_size,
+        bias=False,
+        dropout=0.0,
+    )
+    model = module.GPT(config)
+    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = Path(folder) / "train.bin"
+        np.random.default_rng(0).integers(case.vocab_size, size=1_000_000).astype(np.uint16).tofile(tokens)
+
+        def batch() -> tuple[Any, Any]:
+            data = np.memmap(tokens, dtype=np.uint16, mode="r")
+            starts = torch.randint(len(data) - case.context, (case.batch_sequences,))
+            x = torch.stack([torch.from_numpy(data[i : i + case.context].astype(np.int64)) for i in starts])
+            y = torch.stack([torch.from_numpy(data[i + 1 : i + 1 + case.context].astype(np.int64)) for i in starts])
+            return x, y
+
+        x, y = batch()
+        rates, mark, done = [], time.perf_counter(), 0
+        until = mark + seconds
+        while time.perf_counter() < until or len(rates) < 4:
+            _, loss = model(x, y)
+            x, y = batch()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            done += 1
+            if done % 10 == 0:
+                loss.item()
+                now = time.perf_counter()
+                rates.append(10 * case.batch_tokens / (now - mark))
+                mark = now
+    return statistics.median(rates[len(rates) // 3 :])
+
+
+def peer(checkout: str, case: Case, threads: int, seconds: float) -> float:
+    asked = json.dumps([checkout, CASES["cpu"].index(case), threads, seconds])
+    done = subprocess.run(
+        [sys.executable, __file__, "--peer", asked],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+    )
+    return float(done.stdout.split()[-1])
+
+
+def ours(case: Case, runs: int, threads: int, seconds: float) -> Timing:
+    places = [Slot(f"cpu {i}", threads, {"CUDA_VISIBLE_DEVICES": ""}) for i in range(runs)]
+    return time_case(case, "fp32", places, seconds, ASSUMED["cpu"])
+
+
+def main() -> None:
+    checkout = sys.argv[1] if len(sys.argv) > 1 else None
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 3.0
+    cores = cpu_cores()
+    ceiling = time_matmul("cpu", "fp32")
+    print(f"{cores} cores, float32 matmul {ceiling / 1e9:.0f} GFLOP/s; tokens/s, medians of {ROUNDS} rounds in turn")
+    print(HEADER.format("shape", "nanoGPT", "1 thread", "ours", "1 thread", "all slots", "of ceiling"))
+    for case in CASES["cpu"]:
+        got: dict[str, list[float]] = {
+            name: [] for name in ("peer", "peer single", "alone", "single", "slots", "share")
+        }
+        for _ in range(ROUNDS):
+            if checkout:
+                got["peer"].append(peer(checkout, case, cores, seconds))
+                got["peer single"].append(peer(checkout, case, 1, seconds))
+            got["alone"].append(ours(case, 1, cores, seconds).tokens_per_s)
+            got["single"].append(ours(case, 1, 1, seconds).tokens_per_s)
+            side_by_side = ours(case, cores, 1, seconds)
+            got["slots"].append(side_by_side.tokens_per_s)
+            got["share"].append(side_by_side.flops_per_s / ceiling)
+        at = {name: statistics.median(values) for name, values in got.items() if values}
+        shown = [f"{at[name]:,.0f}" if name in at else "" for name in names[:5]]
+        ratios = ""
+        if checkout:
+            ratios = (
+                f"   alone {at['alone'] / at['peer']:.2f}x, one thread {at['single'] / at['peer single']:.2f}x, "
+                f"all slots {at['slots'] / at['peer']:.2f}x"
+            )
+        print(HEADER.format(case.name, *shown, f"{at['share']:.0%}") + ratios, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--peer"]:
+        where, index, on_threads, for_seconds = json.loads(sys.argv[2])
+        print(peer_loop(Path(where), CASES["cpu"][index], on_threads, for_seconds))
+    else:
+        main()
