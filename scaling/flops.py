@@ -30,6 +30,20 @@ def train_flops_per_sequence(shape: Shape) -> int:
     return (1 + BACKWARD_PER_FORWARD) * sum(forward_flops_by_group(shape, shape.stream_tokens()).values())
 
 
+def recompute_flops_per_sequence(shape: TransformerShape) -> int:
+    """What activation checkpointing computes again for one sequence: the blocks' forward pass, without the head.
+
+    It stops short of a block's last matmul where nothing that follows is needed: without dropout and a norm behind it.
+    """
+    streams = shape.stream_tokens()
+    forward = forward_flops_by_group(shape, streams)
+    again = sum(flops for group, flops in forward.items() if group != "head")
+    if shape.norm_place == "pre" and not shape.dropout:
+        tokens = sum(streams[tower.stream] for tower in shape.towers())
+        again -= 2 * shape.d_ff * shape.d_model * shape.n_layers * tokens
+    return again
+
+
 def train_flops_per_token_by_group(shape: Shape) -> dict[str, float]:
     """Exact training FLOPs of one sequence, by group, over its training tokens (`Shape.sequence_tokens`)."""
     forward = forward_flops_by_group(shape, shape.stream_tokens())

@@ -13,14 +13,13 @@ from scaling.config import Run
 from scaling.data.prepare import DataConfig, manifest
 from scaling.data.sources import TextSource
 from scaling.launch.devices import gpu_ids
+from scaling.memory import step_bytes
 from scaling.quantities import duration
 from scaling.record import read_records
 from scaling.shape import parameter_counts
 from scaling.spec import RunSpec
 from scaling.speed import speed
 
-# Weights, gradients and AdamW's two moments, each float32.
-STATE_BYTES_PER_PARAM = 16
 # Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
 BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
@@ -210,7 +209,9 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         epochs=epochs,
         requested_flops=allocation.requested_flops,
         train_flops=allocation.realised_flops,
-        memory_bytes=memory_bytes(spec, run.runtime.micro_batch_sequences),
+        memory_bytes=step_bytes(
+            spec, run.runtime.micro_batch_sequences or spec.recipe.batch_sequences, run.runtime.recompute_activations
+        ),
         estimated_s=expected.run(spec, allocation.realised_flops),
         warnings=tuple(warnings),
     )
@@ -242,23 +243,3 @@ def estimated_tokens(data: DataConfig) -> int:
         bytes_per_token = BPE_BYTES_PER_TOKEN if data.tokenizer in ("bpe", "hf") else 1.0
         return max(1, round(data.source.content_bytes() * (1 - data.val_fraction) / bytes_per_token))
     return max(1, round(data.source.content_tokens() * (1 - data.val_fraction)))
-
-
-def memory_bytes(spec: RunSpec, micro_batch_sequences: int | None) -> int:
-    """Weights, gradients, moments and the activations kept for the backward pass; an estimate.
-
-    Counted per token and layer: what every matmul reads and writes, and the residual stream in float32 at every
-    sublayer; beside them the logits, their float32 copy and its gradient.
-    """
-    shape = spec.model
-    width = 2 if spec.recipe.precision == "bf16" else 4
-    streams = shape.stream_tokens()
-    kept = 0  # of one sequence
-    for matmul in shape.matmuls():
-        read_and_written = (matmul.fan_in + matmul.fan_out) * width
-        logits = matmul.fan_out * (width + 4 + 4)
-        kept += streams[matmul.stream] * matmul.layers * (logits if matmul.group == "head" else read_and_written)
-    for tower in shape.towers():
-        kept += tower.tokens * shape.n_layers * tower.sublayers * shape.d_model * 4
-    sequences = min(micro_batch_sequences or spec.recipe.batch_sequences, spec.recipe.batch_sequences)
-    return STATE_BYTES_PER_PARAM * parameter_counts(shape)["total"] + sequences * kept

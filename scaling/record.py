@@ -38,6 +38,7 @@ class RunRecord:
     budget_flops: float | None  # what was asked for; null when tokens were asked for
     train_flops: int  # what was spent on training, exact
     eval_flops: int  # spent on validation, apart
+    recompute_flops: int  # spent on computing activations again, apart; 0 where they were kept
     train_tokens: int  # that the towers read: a decoder's context, an encoder's source, source and target together
     predicted_tokens: int  # of training, behind its losses; a decoder's every token
     unique_tokens: int  # in the training split
@@ -109,7 +110,7 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
     # Every token of the decoders before it was kept; nothing was imported then.
-    values = {"predicted_tokens": values["train_tokens"], "imported": None, **values}
+    values = {"predicted_tokens": values["train_tokens"], "recompute_flops": 0, "imported": None, **values}
     known = {field.name for field in fields(RunRecord)}
     return RunRecord(**{name: value for name, value in values.items() if name in known})
 

@@ -47,6 +47,7 @@ class RuntimeSection:
     device: str
     threads: int | None
     micro_batch_sequences: int | None
+    recompute_activations: bool
     log_points: int
     eval_fractions: list[float]
     checkpoint_every_s: float
@@ -56,6 +57,11 @@ class RuntimeSection:
     def __post_init__(self) -> None:
         if self.log_points < 1:
             raise ValueError(f"runtime.log_points={self.log_points}: must be at least 1")
+        if self.micro_batch_sequences is not None and self.micro_batch_sequences < 1:
+            raise ValueError(
+                f"runtime.micro_batch_sequences={self.micro_batch_sequences}: must be at least 1, or null for as many "
+                f"as fit into memory"
+            )
         for fraction in self.eval_fractions:
             if not 0 < fraction <= 1:
                 raise ValueError(f"runtime.eval_fractions holds {fraction}: fractions lie above 0 and up to 1")

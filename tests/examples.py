@@ -92,6 +92,7 @@ RECORD = RunRecord(
     budget_flops=1e3,
     train_flops=990,
     eval_flops=5,
+    recompute_flops=0,
     train_tokens=55,
     predicted_tokens=50,
     unique_tokens=100,

@@ -150,6 +150,6 @@ def trained(
     shape = replace(shape, vocab_size=vocab_size + len(added), **follows)
     recipe = replace(SPEC.recipe, steps=3, schedule=replace(SPEC.recipe.schedule, warmup_steps=1, cooldown_steps=1))
     spec = replace(SPEC, model=shape, objective=objective, data=identify(data), recipe=recipe)
-    runtime = Runtime("s", folder, folder / "cache", "cpu", 1, None, 3, (1.0,), 1e9, True, False, "none", {})
+    runtime = Runtime("s", folder, folder / "cache", "cpu", 1, None, False, 3, (1.0,), 1e9, True, False, "none", {})
     record = train(spec, data, runtime, None, SilentReporter())
     return record, folder / "s" / record.run_id

@@ -92,7 +92,7 @@ def test_a_model_without_biases_is_exported_with_zeros_and_the_same_logits(tmp_p
 
 def test_without_a_tokenizer_the_weights_are_exported_alone_and_it_is_said(tmp_path: Path) -> None:
     data = DataConfig(Synthetic(tokens=30_000, order=1, zipf_exponent=1.0, concentration=4.0, seed=0), "none", 37, 0.1)
-    runtime = Runtime("s", tmp_path, tmp_path / "cache", "cpu", 1, None, 3, (1.0,), 1e9, True, False, "none", {})
+    runtime = Runtime("s", tmp_path, tmp_path / "cache", "cpu", 1, None, False, 3, (1.0,), 1e9, True, False, "none", {})
     record = train(replace(SPEC, data=identify(data)), data, runtime, None, SilentReporter())
     told = export(tmp_path / "s" / record.run_id, tmp_path / "out", tmp_path / "cache")
     assert "without a tokenizer: the run's data came as tokens" in told

@@ -26,6 +26,8 @@ TORCH_FREE = ["analysis", "scaling/data", "scaling/corruption.py"] + [
         "recipe",
         "record",
         "attempt",
+        "memory",
+        "speed",
         "plan",
         "config",
         "cli",
@@ -38,7 +40,7 @@ ORDER = [
     {"shape", "objective_spec"},
     {"flops", "spec"},
     {"budget", "record", "runtime"},
-    {"recipe", "attempt", "speed", "data", "model"},
+    {"recipe", "attempt", "speed", "memory", "data", "model"},
     {"schema"},
     {"config", "corruption", "trackers"},
     {"objectives"},
@@ -90,7 +92,7 @@ def test_imports_point_down_the_order(path: Path) -> None:
     level = next((i for i, group in enumerate(ORDER) if own in group), None)
     assert level is not None, f"{own} has no place in the import order"
     allowed = set().union(*ORDER[: level + 1])
-    if own == "plan":
+    if own in ("plan", "train"):
         allowed |= {"launch"}  # scaling.launch.devices alone, which imports nothing of ours
     parts = {part for module in imported(path) if (part := part_of(module))} - {"__version__"}
     assert parts <= allowed, f"{path.name} reaches up to {parts - allowed}"

@@ -52,6 +52,7 @@ def runtime_in(path: Path, **changes: Any) -> Runtime:
         device="cpu",
         threads=1,
         micro_batch_sequences=None,
+        recompute_activations=False,
         log_points=10,
         eval_fractions=(0.5,),
         checkpoint_every_s=1e9,

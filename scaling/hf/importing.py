@@ -174,6 +174,7 @@ def _record(
         budget_flops=None,
         train_flops=spec.train_tokens * per_sequence // spec.model.sequence_tokens,
         eval_flops=validation.sequences * per_sequence // (1 + ledger.BACKWARD_PER_FORWARD),
+        recompute_flops=0,
         train_tokens=spec.train_tokens,
         predicted_tokens=spec.train_tokens * spec.lengths.predicted // spec.model.sequence_tokens,
         unique_tokens=stated.unique_tokens,

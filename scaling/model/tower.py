@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scaling.model.layers import INIT_STD, Block, RelativeBias, Rotary, linear, norm, sinusoids
 from scaling.shape import Tower, TransformerShape, kind_and_number
@@ -21,6 +22,7 @@ class TowerModule(nn.Module):
     def __init__(self, shape: TransformerShape, tower: Tower, embedding_norm: bool = False) -> None:
         super().__init__()
         self.causal = tower.causal
+        self.recompute = False
         self.embedding_scale = embedding_scale(shape)
         self.positions: nn.Embedding | None = None
         self.rotary: Rotary | None = None
@@ -47,7 +49,10 @@ class TowerModule(nn.Module):
         x_BTD = self.dropout(self.embedding_norm(self.place(x_BTD)))
         mask_BHTT = self.mask(x_BTD.shape[1], seen_B)
         for block in self.blocks:
-            x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD)
+            if self.recompute and self.training:
+                x_BTD = checkpoint(block, x_BTD, self.rotary, mask_BHTT, source_BSD, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD)
         out: Tensor = self.final_norm(x_BTD)
         return out
 
@@ -77,6 +82,13 @@ class TowerModule(nn.Module):
         position_T = torch.arange(tokens, device=device)
         earlier_11TT = (position_T.unsqueeze(0) <= position_T.unsqueeze(1))[None, None]
         return earlier_11TT if seen_B is None else earlier_11TT | (position_T < seen_B[:, None, None, None])
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """From now on, keep of each block only what it was given (Chen et al. 2016); the gradients stay the same."""
+    for module in model.modules():
+        if isinstance(module, TowerModule):
+            module.recompute = True
 
 
 def embedding_scale(shape: TransformerShape) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import scaling
+from scaling.launch.devices import cpu_cores
 
 # Dense bf16 tensor-core peaks from the vendors' data sheets, FLOP/s.
 BF16_PEAK_FLOPS = {
@@ -51,6 +52,15 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that a run may take here: what the GPU has free, or a CPU slot's share of what the machine has."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return float(free)
+    share = min(1.0, torch.get_num_threads() / cpu_cores())
+    return share * min(_available_bytes(), _allowed_bytes())
 
 
 def versions() -> dict[str, str]:
@@ -98,6 +108,23 @@ def matmul_flops(device: torch.device, precision: str) -> float:
         _synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def _available_bytes() -> float:
+    """What the system could give without swapping; all that it has, where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _allowed_bytes() -> float:
+    """What the container allows; infinite without a limit."""
+    try:
+        return float(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # absent, or "max"
+        return float("inf")
 
 
 def _synchronize(device: torch.device) -> None:

@@ -29,7 +29,9 @@ from scaling.attempt import (
 from scaling.data.batches import Batches, epoch_tokens
 from scaling.data.prepare import DataConfig, TokenData, prepare
 from scaling.data.token_text import TokenText
+from scaling.memory import largest_micro_batch
 from scaling.model import build, parameters_by_group
+from scaling.model.tower import recompute_activations
 from scaling.objectives import (
     logits_of,
     mean_loss,
@@ -50,6 +52,7 @@ from scaling.train.stop import StopRequest
 # A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
 EXPLODED_AT_UNIFORM_LOSSES = 2.0
 WAIT_FOR_OTHER_S = 1.0
+FREE_SHARE = 0.85  # of the free memory that a step is given: the estimate of what it takes is good to about 15%
 
 
 class Reporter(Protocol):
@@ -78,6 +81,9 @@ def train(
         torch.set_num_threads(runtime.threads)
     device = hardware.pick_device(runtime.device, spec.recipe.precision)
     tokens = prepare(data, spec.data, runtime.cache_dir, progress=runtime.progress)
+    micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
+        spec, FREE_SHARE * hardware.free_bytes(device), runtime.recompute_activations
+    )
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / "spec.json", to_dict(spec))
 
@@ -88,7 +94,7 @@ def train(
             return claimed
         attempt, resume_from = claimed
         reporter.claimed(attempt.path, spec.run_id, spec.recipe.steps, resume_from.step if resume_from else 0)
-        job = _Job(spec, tokens, runtime, device, attempt, resume_from, budget_flops)
+        job = _Job(spec, tokens, runtime, device, micro_batch, attempt, resume_from, budget_flops)
         with Heartbeat(attempt) as heartbeat:
             return _train_and_publish(job, reporter, heartbeat, stop)
 
@@ -101,6 +107,7 @@ class _Job:
     tokens: TokenData
     runtime: Runtime
     device: torch.device
+    micro_batch: int  # sequences
     attempt: Attempt
     resume_from: checkpoint.Checkpoint | None
     budget_flops: float | None
@@ -151,6 +158,8 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     spec, tokens, runtime, device, attempt = job.spec, job.tokens, job.runtime, job.device, job.attempt
     recipe, steps = spec.recipe, spec.recipe.steps
     model = build(spec.model, spec.seed).to(device)
+    if runtime.recompute_activations:
+        recompute_activations(model)
     optimizer = build_optimizer(model, recipe.optimizer)
     state: dict[str, Any] = {
         "step": 0,
@@ -174,7 +183,6 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     text_tokens = spec.lengths.text
     batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
     flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
-    micro_batch = runtime.micro_batch_sequences or recipe.batch_sequences
 
     def validate() -> Validation:
         return evaluate(forward, validation_examples(spec, tokens.val, text, device), autocast)
@@ -194,7 +202,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
                 torch.manual_seed(_mix(spec.seed, step))  # dropout, too, is a function of (seed, step)
             optimizer.zero_grad(set_to_none=True)
             batch = training_example(spec, batches.batch(step - 1), step, text)
-            for part in batch.split(micro_batch):
+            for part in batch.split(job.micro_batch):
                 example = part.to(device)
                 with autocast:
                     output = forward(*example.inputs)
@@ -292,6 +300,9 @@ def _record(
         budget_flops=job.budget_flops,
         train_flops=sequences * ledger.train_flops_per_sequence(spec.model),
         eval_flops=state["eval_flops"],
+        recompute_flops=sequences * ledger.recompute_flops_per_sequence(spec.model)
+        if job.runtime.recompute_activations
+        else 0,
         train_tokens=state["step"] * spec.batch_tokens,
         predicted_tokens=state["predicted_tokens"],
         unique_tokens=manifest.unique_train_tokens,

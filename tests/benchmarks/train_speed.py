@@ -101,9 +101,8 @@ def main() -> None:
     print(f"{cores} cores, float32 matmul {ceiling / 1e9:.0f} GFLOP/s; tokens/s, medians of {ROUNDS} rounds in turn")
     print(HEADER.format("shape", "nanoGPT", "1 thread", "ours", "1 thread", "all slots", "of ceiling"))
     for case in CASES["cpu"]:
-        got: dict[str, list[float]] = {
-            name: [] for name in ("peer", "peer single", "alone", "single", "slots", "share")
-        }
+        names = ("peer", "peer single", "alone", "single", "slots", "share")
+        got: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(ROUNDS):
             if checkout:
                 got["peer"].append(peer(checkout, case, cores, seconds))
