@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from analysis.plots.chart import (
     marker,
     ordered_colors,
 )
-from analysis.plots.document import NO_STUDY, axis_of, words_of
+from analysis.plots.document import NO_STUDY, axis_of
 from analysis.plots.isoflop import ESTIMATORS, curves_panel
 from analysis.plots.words import count, flops_text, interval_text, percent, scientific
 
@@ -46,8 +45,7 @@ def curves(parts: Parts) -> Chart | Absent:
     for name, results in studied.items():
         places = [_place(budget["budget_flops"], shared) for budget in results["isoflop"]["budgets"]]
         looks = [(colors[k], marker(k), f"{scientific(shared[k], 2)} FLOPs") for k in places]
-        panel = curves_panel(results, looks, title=name)
-        panels.append(replace(panel, x=replace(panel.x, label="")))
+        panels.append(curves_panel(results, looks, title=name))
     without = [name for name in parts if name not in studied]
     how = {ESTIMATORS[results["isoflop"]["used"]][0] for results in studied.values()}
     caption = (
@@ -58,8 +56,7 @@ def curves(parts: Parts) -> Chart | Absent:
     )
     columns = min(len(panels), MOST_COLUMNS)
     rows = -(-len(panels) // columns)
-    below = words_of(next(iter(studied.values())), "params")
-    return Chart(title, caption, tuple(panels), columns, height=0.7 + 3.0 * rows, below=below)
+    return Chart(title, caption, tuple(panels), columns, height=0.7 + 3.0 * rows)
 
 
 def growth(parts: Parts) -> Chart | Absent:
