@@ -4,7 +4,7 @@ Columns of the table, one row an observation:
 
     row, run_id, source, group, cluster      where it comes from, and what is resampled together
     params, tokens, flops, loss              raw counts and nats, in the conventions named in `conventions`
-    weight, loss_se, unique_tokens, budget   weights have mean 1; NaN where the source does not say
+    weight, loss_se, unique_tokens, predicted_tokens, budget   weights have mean 1; NaN where the source does not say
     params_total, params_non_embedding, params_non_embedding_head, flops_exact      other counts, where known
 
 and every other column of the source under its own name. Row numbers count from 1, the header not counted.
@@ -237,7 +237,7 @@ def _weigh(table: pd.DataFrame, reading: Reading, notes: list[str]) -> None:
     """Give every row a weight with mean 1: the source's own, or 1 / loss_se^2 where a file states standard
     errors.
     """
-    for name in ("unique_tokens", "budget", "loss_se"):
+    for name in ("unique_tokens", "predicted_tokens", "budget", "loss_se"):
         if name not in table.columns:
             table[name] = np.nan
     if "weight" in table.columns:

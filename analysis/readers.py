@@ -181,6 +181,7 @@ def _record_row(record: RunRecord) -> dict[str, Any]:
         flops=float(record.train_flops),
         loss=record.val_loss_nats,
         loss_se=math.nan if record.val_loss_se_nats is None else record.val_loss_se_nats,
+        predicted_tokens=float(record.predicted_tokens),
         unique_tokens=float(record.unique_tokens),
         epochs=float(record.epochs),
         budget=math.nan if record.budget_flops is None else float(record.budget_flops),

@@ -40,18 +40,26 @@ SHAPES = {
 def write_report(results: Results, out_dir: Path) -> Path:
     """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path."""
     from analysis import plots
+
+    charts = {name: make(results) for name, make in plots.CHARTS.items()}
+    return write_page(render(results, charts, save_figures(charts, out_dir)), out_dir)
+
+
+def save_figures(charts: Mapping[str, "Chart | Absent"], out_dir: Path) -> dict[str, list[Path]]:
+    """Write every chart that is not absent under out_dir/figures as png, svg and pdf; returns the files by name."""
     from analysis.plots import paper
     from analysis.plots.chart import Chart
 
-    out_dir = Path(out_dir)
-    charts = {name: make(results) for name, make in plots.CHARTS.items()}
     (out_dir / FIGURES_DIR).mkdir(parents=True, exist_ok=True)
-    files = {
+    return {
         name: paper.save(chart, out_dir / FIGURES_DIR / name)
         for name, chart in charts.items()
         if isinstance(chart, Chart)
     }
-    page = render(results, charts, files)
+
+
+def write_page(page: str, out_dir: Path) -> Path:
+    """Write out_dir/report.html whole or not at all; returns its path."""
     path = out_dir / "report.html"
     handle, temporary = tempfile.mkstemp(dir=out_dir, prefix=".report.html.")
     try:
@@ -66,23 +74,12 @@ def write_report(results: Results, out_dir: Path) -> Path:
 
 def render(results: Results, charts: Mapping[str, "Chart | Absent"], files: Mapping[str, list[Path]]) -> str:
     """Return the page as text; `files` holds the saved figures by name, linked relative to the page."""
-    import jinja2
-    from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
-
-    from analysis.plots import web
-    from analysis.plots.chart import Chart
-
-    drawn = {name: web.figure(chart) for name, chart in charts.items() if isinstance(chart, Chart)}
     facts = what_if_facts(results)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    raw = {
-        name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
-        for name in ("report.css", "figures.js", "what_if.js")
-    }
-    return environment.get_template("report.html.j2").render(
+    return fill(
+        "report.html.j2",
+        charts,
+        files,
+        facts,
         title=", ".join(Path(source).name for source in results["source"]),
         sources=", ".join(results["source"]),
         scope=words.scope(results),
@@ -95,6 +92,34 @@ def render(results: Results, charts: Mapping[str, "Chart | Absent"], files: Mapp
         else {"flops": f"{facts['target_flops']:.4g}", "words": words.what_if_words(results, facts)},
         no_what_if="no fitted law of parameters and tokens has a compute optimum",
         sections=words.sections(results),
+    )
+
+
+def fill(
+    template: str,
+    charts: Mapping[str, "Chart | Absent"],
+    files: Mapping[str, list[Path]],
+    facts: Json | None,
+    **own: Any,
+) -> str:
+    """Return a template's page: its `own` words beside the figures, styles and scripts that every page holds."""
+    import jinja2
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    from analysis.plots import web
+    from analysis.plots.chart import Chart
+
+    drawn = {name: web.figure(chart) for name, chart in charts.items() if isinstance(chart, Chart)}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    raw = {
+        name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+        for name in ("report.css", "figures.js", "what_if.js")
+    }
+    return environment.get_template(template).render(
+        **own,
         figures={name: _figure(name, chart, drawn, files) for name, chart in charts.items()},
         shapes=SHAPES,
         css=raw["report.css"],

@@ -1,11 +1,17 @@
 """The tables of the report, from a results document alone: columns, and cells with words and a value to sort by."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from analysis.forecast import cost_of
 from analysis.law import SIX_N_D
 from analysis.plots.words import count, flops_text, number, percent, scientific, sentence, symbol
+from analysis.report_cells import cell as _cell
+from analysis.report_cells import columns as _columns
+from analysis.report_cells import interval_cell as _interval_cell
+from analysis.report_cells import number_cell as _number_cell
+from analysis.report_cells import percent_cell as _percent_cell
+from analysis.report_cells import table as _table
 from analysis.summary import UNDER_SIX_N_D
 
 Results = Mapping[str, Any]
@@ -268,33 +274,6 @@ def loss_words(loss: Results) -> str:
     return f"{loss['name']}{knee} on {loss['on']} loss, {loss['reduction']}"
 
 
-def _table(title: str, columns: list[Json], rows: list[list[Json]], note: str = "") -> Json:
-    return {"title": title, "columns": columns, "rows": rows, "note": note}
-
-
-def _columns(*names: str) -> list[Json]:
-    """Headings: # before a number's, ~ before a long text's."""
-    return [
-        {"words": name.lstrip("#~"), "number": name.startswith("#"), "long": name.startswith("~")} for name in names
-    ]
-
-
-def _cell(words: str, value: Any = None) -> Json:
-    return {"words": words, "value": value}
-
-
-def _number_cell(value: float | None) -> Json:
-    return _cell(f"{value}" if isinstance(value, int) else number(value), value)
-
-
-def _percent_cell(value: float | None, digits: int) -> Json:
-    return _cell("–" if value is None else f"{100 * value:.{digits}f}%".replace("-", "−"), value)
-
-
-def _interval_cell(one: Results, say: Callable[[float], str]) -> Json:
-    return _cell("–", None) if one["value"] is None else _cell(stated(one, say), one["value"])
-
-
 def _interval_words(interval: Results | None) -> str:
     if not interval or interval["low"] is None:
         return "none"
@@ -303,13 +282,6 @@ def _interval_words(interval: Results | None) -> str:
 
 def _cut(total: int) -> str:
     return f"The first {MOST_ROWS:,} of {total:,} are shown; results.json holds all." if total > MOST_ROWS else ""
-
-
-def stated(one: Results, say: Callable[[float], str], prefix: str = "") -> str:
-    """A value with its interval, or with the words that there is none."""
-    if one["low"] is None or one["high"] is None:
-        return f"{say(one['value'])} (no interval)"
-    return f"{say(one['value'])} ({prefix + ' ' if prefix else ''}{say(one['low'])} to {say(one['high'])})"
 
 
 def _ratio(value: float) -> str:

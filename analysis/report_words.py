@@ -6,6 +6,7 @@ from typing import Any
 from analysis import report_tables as tables
 from analysis.forecast import cost_of
 from analysis.plots.words import count, flops_text, scientific, sentence
+from analysis.report_cells import stated
 
 Results = Mapping[str, Any]
 Json = dict[str, Any]
@@ -27,9 +28,9 @@ def answer(results: Results) -> Json:
     target = results["forecast"]["at_target"]
     lead, more, trust, calibrated = [], [], "", False
     if target:
-        size = tables.stated(target["params"], count, f"{target['level']:.0%} interval")
-        tokens = tables.stated(target["tokens"], count)
-        loss = tables.stated(target["loss"], lambda value: f"{value:.3f}")
+        size = stated(target["params"], count, f"{target['level']:.0%} interval")
+        tokens = stated(target["tokens"], count)
+        loss = stated(target["loss"], lambda value: f"{value:.3f}")
         lead.append(
             f"To spend {flops_text(target['flops'])} best, train a model of {size} parameters on {tokens} tokens: "
             f"expect a loss of {loss} nats per token."
@@ -55,7 +56,7 @@ def _isoflop_sentences(results: Results) -> list[str]:
         law = laws.get(name)
         if law is not None and law["exponent"] is not None:
             own = {"value": law["exponent"], **(law["interval"] or {"low": None, "high": None})}
-            found.append(f"{symbol} grows as compute to the power {tables.stated(own, lambda v: f'{v:.3f}')}")
+            found.append(f"{symbol} grows as compute to the power {stated(own, lambda v: f'{v:.3f}')}")
     if not found:
         why = next((law["why"] for law in laws.values() if law["exponent"] is None), "")
         return [sentence(f"isoFLOP: {why}")] if why else []

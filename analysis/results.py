@@ -16,7 +16,8 @@ observations, [b] and [m] over what is named beside them. Schema 1:
   cost          {"k", "gamma": of C = k N^gamma D, "spread": sd of log C about it, "ratio": {"least", "most"} of
                  C / (N D), "words"}; every optimum at a compute is under this cost
   observations  the rows used, as columns [n]: {"row", "run_id", "origin", "group", "params", "tokens",
-                 "flops", "loss", "weight", "unique_tokens", "budget": its number in isoflop.budgets or null}
+                 "flops", "loss", "weight", "unique_tokens", "predicted_tokens": those of training that a loss
+                 was taken of, "budget": its number in isoflop.budgets or null}
   fits          one a law, in the order asked for:
     name, law, variables     law is the key of analysis.laws.LAWS; name adds a one-variable law's variable
     equation, source         words

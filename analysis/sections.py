@@ -53,6 +53,7 @@ def observations_section(observations: Observations, budgets: Sequence[Budget]) 
         "loss",
         "weight",
         "unique_tokens",
+        "predicted_tokens",
     )
     section = {name: observations.table[name].tolist() for name in names}
     return {**section, "budget": [int(k) if k >= 0 else None for k in number]}

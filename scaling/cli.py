@@ -319,6 +319,7 @@ def _predict(options: Any) -> int:
 
 def _report(options: Any) -> int:
     from analysis.report import write_report
+    from analysis.report_families import write_families
     from analysis.results import read, write
 
     study = _study_of(options.data)
@@ -329,15 +330,19 @@ def _report(options: Any) -> int:
         _summarise(results, "")
         print(f"report: {path}")
         return 0
+    whole = options.out or (study or Path()) / "report"
+    analysed, pages = {}, {}
     for name, observations in _load(options).items():
         results = _analyse(observations, options)
-        out = (options.out or (study or Path()) / "report") / name
+        out = whole / name
         folder = out if options.out or study is None else study / name
         folder.mkdir(parents=True, exist_ok=True)
         write(results, folder / "results.json")
-        path = write_report(results, out)
+        analysed[name], pages[name] = results, write_report(results, out)
         _summarise(results, name)
-        print(f"report: {path}")
+        print(f"report: {pages[name]}")
+    if len(analysed) > 1:
+        print(f"side by side: {write_families(analysed, pages, whole)}")
     _say_spending(study)
     return 0
 

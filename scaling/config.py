@@ -194,21 +194,31 @@ def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]
     return fixed, axes
 
 
-def cells(grid: Grid, cfg: DictConfig, axes: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
+def cells(
+    grid: Grid,
+    cfg: DictConfig,
+    axes: Mapping[str, Sequence[str]],
+    load: Callable[[Sequence[str]], DictConfig],
+) -> list[tuple[str, ...]]:
     """Every cell of the grid as overrides: budgets x shapes (or the sizes each budget gets) x axes.
 
-    `axes` are further axes as the command line gave them, key -> values in Hydra's own spelling.
+    `axes` are further axes as the command line gave them, key -> values in Hydra's own spelling. Sizes are counted as
+    the cell's own family counts them; `load` composes the configuration of one that an axis picks.
     """
     axes = {**{key: [_spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
-    others = [[f"{key}={value}" for value in values] for key, values in axes.items()]
+    others = list(itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items())))
     budgets: list[float | None] = list(grid.budgets) or [None]
+    models = [] if grid.sizes is None else [_with_values(cfg, other) or load(other) for other in others]
     rows: list[tuple[str, ...]] = []
     for budget in budgets:
         at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
-        shapes = grid.shapes if grid.sizes is None else _sized(grid, cfg, budget)
-        for shape in shapes or [{}]:
-            at_shape = [f"model.{name}={_spell(value)}" for name, value in shape.items()]
-            rows.extend((*at_budget, *at_shape, *other) for other in itertools.product(*others))
+        if grid.sizes is None:
+            pairs = list(itertools.product(grid.shapes or [{}], others))
+        else:
+            sized = [_sized(grid, model, budget) for model in models]
+            pairs = [(shape, other) for shapes, other in zip(sized, others, strict=True) for shape in shapes]
+        for shape, other in pairs:
+            rows.append((*at_budget, *(f"model.{name}={_spell(value)}" for name, value in shape.items()), *other))
     return rows
 
 

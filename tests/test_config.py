@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig
 
 from scaling.config import CONF_DIR, cell_runs, cells, compose, grid_of, load_like, split_axes, to_run
 from scaling.plan import OverBudgetError, make_plan
@@ -24,8 +26,12 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def plan_of(*overrides: str):  # type: ignore[no-untyped-def]
     fixed, axes = split_axes(overrides)
     cfg = compose(fixed)
-    rows = cells(grid_of(cfg), cfg, axes)
-    return make_plan(cell_runs(cfg, rows, lambda row: load_like(cfg, [*fixed, *row])), cfg.budget.total_flops)
+
+    def composed(row: Sequence[str]) -> DictConfig:
+        return load_like(cfg, [*fixed, *row])
+
+    rows = cells(grid_of(cfg), cfg, axes, composed)
+    return make_plan(cell_runs(cfg, rows, composed), cfg.budget.total_flops)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -65,6 +71,16 @@ def test_every_model_preset_sweeps_at_equal_flops(preset: str) -> None:
     )
     assert len(plan.runs) == 2
     assert all(run.train_flops == pytest.approx(1e11, rel=0.01) for run in plan.runs)
+
+
+def test_each_family_of_an_axis_gets_sizes_as_itself_counts_them() -> None:
+    plan = plan_of("+sweep=objectives")
+    assert len(plan.runs) == 45
+    widths: dict[str, set[int]] = {}
+    for run in plan.runs:
+        widths.setdefault(run.family, set()).add(run.d_model)
+    assert min(widths["encoder_decoder"]) < min(widths["decoder"])
+    assert max(widths["encoder_decoder"]) < max(widths["decoder"])
 
 
 def test_a_preset_brings_its_objective_and_another_can_be_asked_for() -> None:

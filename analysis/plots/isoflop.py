@@ -1,6 +1,6 @@
 """Figures of the isoFLOP study: loss curves by budget with their minima, and the minima by curve model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,34 +47,9 @@ def curves(results: Results) -> Chart | Absent:
     if study is None:
         return Absent(title, NO_STUDY)
     budgets, used = study["budgets"], study["used"]
-    marks: list[Mark] = []
-    minima: list[Mark] = []
-    for k, (budget, color) in enumerate(zip(budgets, ordered_colors(len(budgets)), strict=True)):
-        label = flops_text(budget["budget_flops"])
-        texts = run_texts(results, budget["observations"])
-        marks.append(
-            Points(
-                array(budget["params"]),
-                array(budget["loss"]),
-                color,
-                marker(k),
-                label=label,
-                hover=texts,
-                opacity=0.9,
-            )
-        )
-        estimate = budget["estimates"].get(used)
-        if estimate is None:
-            continue
-        curve = estimate["curve"]
-        marks.append(Line(array(curve["params"]), array(curve["loss"]), color, hover=f"{label}\n{ESTIMATORS[used][0]}"))
-        minima += _minimum(estimate, color, f"{label}: minimum of the {ESTIMATORS[used][0]}")
-    seen = np.concatenate([array(budget["loss"]) for budget in budgets])
-    panel = Panel(
-        axis_of(results, "params"),
-        Axis(words_of(results, "loss"), limits=extent(seen, log=False, margin=0.06)),
-        (*marks, *minima),
-    )
+    colors = ordered_colors(len(budgets))
+    looks = [(colors[k], marker(k), flops_text(budget["budget_flops"])) for k, budget in enumerate(budgets)]
+    panel = curves_panel(results, looks)
     level = results["settings"]["level"]
     caption = (
         f"Runs grouped by {words_of(results, 'flops')}, the {ESTIMATORS[used][0]} through each group, and "
@@ -83,6 +58,32 @@ def curves(results: Results) -> Chart | Absent:
         f"{sentence(study['why'])}"
     )
     return Chart(title, caption, (panel,), height=4.2, legend="right" if len(budgets) > 3 else "below")
+
+
+def curves_panel(results: Results, looks: Sequence[tuple[str, str, str]], title: str = "") -> Panel:
+    """Every budget's runs, curve and minimum, with a colour, marker and label a budget."""
+    study = results["isoflop"]
+    budgets, used = study["budgets"], study["used"]
+    marks: list[Mark] = []
+    minima: list[Mark] = []
+    for budget, (color, shape, label) in zip(budgets, looks, strict=True):
+        texts = run_texts(results, budget["observations"])
+        marks.append(
+            Points(array(budget["params"]), array(budget["loss"]), color, shape, label=label, hover=texts, opacity=0.9)
+        )
+        estimate = budget["estimates"].get(used)
+        if estimate is None:
+            continue
+        curve = estimate["curve"]
+        marks.append(Line(array(curve["params"]), array(curve["loss"]), color, hover=f"{label}\n{ESTIMATORS[used][0]}"))
+        minima += _minimum(estimate, color, f"{label}: minimum of the {ESTIMATORS[used][0]}")
+    seen = np.concatenate([array(budget["loss"]) for budget in budgets])
+    return Panel(
+        axis_of(results, "params"),
+        Axis(words_of(results, "loss"), limits=extent(seen, log=False, margin=0.06)),
+        (*marks, *minima),
+        title=title,
+    )
 
 
 def _minimum(estimate: Mapping[str, Any], color: str, words: str) -> list[Mark]:

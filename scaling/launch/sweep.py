@@ -19,8 +19,11 @@ def expand(
     cfg: DictConfig, fixed: Sequence[str], axes: Mapping[str, Sequence[str]], load: Callable[[Any, Any], DictConfig]
 ) -> list[Run]:
     """Every run of a configuration, as `split_axes` took its command line apart."""
-    rows = cells(grid_of(cfg), cfg, axes)
-    return cell_runs(cfg, rows, lambda row: load(cfg, [*fixed, *row]))
+
+    def composed(row: Sequence[str]) -> DictConfig:
+        return load(cfg, [*fixed, *row])
+
+    return cell_runs(cfg, cells(grid_of(cfg), cfg, axes, composed), composed)
 
 
 def sweep(
