@@ -136,6 +136,9 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
             excluded.append(Exclusion(None, run_dir.name, "unfinished: the run has left no record yet"))
         elif record.status != DONE:
             excluded.append(Exclusion(None, record.run_id, f"{record.status}: {record.why or 'no reason recorded'}"))
+        elif record.finetuned is not None:
+            why = "fine-tuned: its loss is of another task's answers; `scaling report` on its study shows it"
+            excluded.append(Exclusion(None, record.run_id, why))
         elif record.val_loss_nats is None:
             excluded.append(Exclusion(None, record.run_id, "the record holds no validation loss"))
         else:

@@ -60,6 +60,7 @@ class RunRecord:
     started_at: str
     ended_at: str
     imported: dict[str, Any] | None  # of a checkpoint trained elsewhere: where it came from, the digests of its files
+    finetuned: dict[str, Any] | None  # of a fine-tuned run: its task, its scores and what is known of its parent
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -108,8 +109,8 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; fields added since get the value that was in force then."""
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
-    # Every token of the decoders before it was kept; nothing was imported then.
-    values = {"predicted_tokens": values["train_tokens"], "imported": None, **values}
+    # Every token of the decoders before it was kept; nothing was imported or fine-tuned then.
+    values = {"predicted_tokens": values["train_tokens"], "imported": None, "finetuned": None, **values}
     known = {field.name for field in fields(RunRecord)}
     return RunRecord(**{name: value for name, value in values.items() if name in known})
 

@@ -196,6 +196,7 @@ def _record(
         started_at=started_at,
         ended_at=now(),
         imported=imported,
+        finetuned=None,
     )
 
 

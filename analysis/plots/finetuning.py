@@ -1,0 +1,156 @@
+"""Figures of fine-tuned runs: the score against pretraining compute, and the data that pretraining was worth."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from analysis.plots.chart import (
+    Absent,
+    Axis,
+    Chart,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Results,
+    Rule,
+    Scale,
+    array,
+    extent,
+    marker,
+    ordered_colors,
+)
+from analysis.plots.words import count, flops_text, sentence
+
+WORDS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L, F1", "bleu": "BLEU", "chrf": "chrF"}
+LEAST_HEIGHT = 3.6
+
+
+def downstream(results: Results) -> Chart | Absent:
+    """The score against pretraining compute, a curve a fine-tuning size, each with its control from scratch."""
+    families = results["families"]
+    scores = [one["score"] for family in families.values() for one in (*family["points"], *family["scratch"])]
+    if not any(family["points"] for family in families.values()):
+        return Absent("After fine-tuning", "no run started from pretrained weights")
+    y = extent(array(scores), log=False, margin=0.08)
+    panels = []
+    for k, (name, family) in enumerate(families.items()):
+        colors = ordered_colors(len(family["curves"]))
+        marks: list[Mark] = []
+        for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
+            every = [point for point in family["points"] if point["examples"] == curve["examples"]]
+            marks.append(_points(every, color, marker(n), faint=True))
+        for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
+            marks += _curve(curve, color, marker(n))
+        if results["classes"]:
+            marks.append(Rule(1 / len(results["classes"]), dash="dot", label="a uniform guess"))
+        words = WORDS.get(results["metric"], results["metric"])
+        x = Axis("pretraining compute, FLOPs (exact)", log=True, limits=_wide(family["points"]))
+        panels.append(Panel(x, Axis(words if not k else "", limits=y), tuple(marks), name))
+    caption = " ".join(
+        [
+            f"Task {results['task']}, scored on {results['val_examples']:,} examples. Lines follow the run of the "
+            "lowest pretraining loss at each budget, with its standard error over documents; pale: every run. Dashed: "
+            "the same shapes from random weights, by the same recipe for the same fine-tuning FLOPs.",
+            *(sentence(note) for note in results["notes"]),
+        ]
+    )
+    return Chart("After fine-tuning", caption, tuple(panels), len(panels), height=LEAST_HEIGHT)
+
+
+def _wide(points: list[Results]) -> tuple[float, float]:
+    flops = array([point["pretraining_flops"] for point in points] or [1.0, 10.0])
+    return float(flops.min()) / 1.5, float(flops.max()) * 1.5
+
+
+def _points(points: list[Results], color: str, shape: str, *, faint: bool) -> Points:
+    x, y = array([p["pretraining_flops"] for p in points]), array([p["score"] for p in points])
+    errors = array([np.nan if p["score_se"] is None else p["score_se"] for p in points])
+    texts = tuple(
+        f"{p['parent']}\n{count(p['params'])} parameters\n{flops_text(p['pretraining_flops'])}\n{p['score']:.3f}"
+        for p in points
+    )
+    if faint:
+        return Points(x, y, color, shape, 2.6, opacity=0.35, hover=texts)
+    return Points(x, y, color, shape, 4.4, hover=texts, front=True, y_range=(y - errors, y + errors))
+
+
+def _curve(curve: Results, color: str, shape: str) -> list[Mark]:
+    points, label = curve["points"], f"{curve['examples']:,} examples"
+    x, y = array([p["pretraining_flops"] for p in points]), array([p["score"] for p in points])
+    marks: list[Mark] = [Line(x, y, color, label=label), _points(points, color, shape, faint=False)]
+    control = [p for p in points if p["scratch"] is not None]
+    if control:
+        x = array([p["pretraining_flops"] for p in control])
+        if len(x) == 1:  # a line has two ends
+            x = array([x[0] / 1.2, x[0] * 1.2])
+            control = control * 2
+        y = array([p["scratch"]["score"] for p in control])
+        marks.append(Line(x, y, color, "dash", width=1.1, label=f"{label}, from scratch"))
+    return marks
+
+
+def transfer(results: Results) -> Chart | Absent:
+    """The examples that pretraining was worth, against the fine-tuning set, coloured by model size."""
+    title = "Effective data transferred"
+    points = [point for family in results["families"].values() for point in family["points"]]
+    shown = [point for point in points if (point["transfer"]["transferred"] or 0) > 0]
+    if not shown:
+        whys = sorted({point["transfer"]["why"] for point in points if point["transfer"]["why"]})
+        return Absent(title, whys[0] if whys else "pretraining was worth no examples in any run")
+    sizes = [point["params"] for point in shown]
+    scale = Scale("parameters, non-embedding", min(sizes), max(sizes))
+    y = extent(array([point["transfer"]["transferred"] for point in shown]), log=True, margin=0.08)
+    x = extent(array([point["examples"] for point in shown]), log=True, margin=0.08)
+    panels = []
+    for k, (name, family) in enumerate(results["families"].items()):
+        own = [point for point in family["points"] if (point["transfer"]["transferred"] or 0) > 0]
+        marks = [*_laws(family, scale), *_bounds_and_values(own, scale)]
+        panels.append(
+            Panel(
+                Axis("fine-tuning examples D_F", log=True, limits=x, counts=True),
+                Axis("transferred examples D_T" if not k else "", log=True, limits=y, counts=True),
+                tuple(marks),
+                name,
+            )
+        )
+    negative = sum(point["transfer"]["transferred"] is not None for point in points) - len(shown)
+    untold = sum(point["transfer"]["transferred"] is None for point in points)
+    caption = (
+        "D_T = D_E − D_F: the control from scratch needs D_E examples for the loss that the pretrained run reaches with "
+        f"D_F (Hernandez et al. 2021). Of {len(points)} runs {len(shown)} are drawn; {negative} have D_T at or below 0, "
+        f"and for {untold} the scratch curve does not tell. Lines: D_T = k · D_F^α · N^β at the largest budget."
+    )
+    return Chart(title, caption, tuple(panels), len(panels), height=LEAST_HEIGHT, scale=scale)
+
+
+def _bounds_and_values(points: list[Results], scale: Scale) -> list[Mark]:
+    marks: list[Mark] = []
+    for status, shape, filled, label in (
+        ("within", "circle", True, "measured"),
+        ("at least", "up", False, "at least: the scratch curve ends above"),
+        ("below", "down", False, "below: the scratch curve begins lower"),
+    ):
+        for point in points:
+            found = point["transfer"]
+            if found["status"] == status:
+                text = f"{point['parent']}\n{count(point['params'])} parameters\n{status} {found['transferred']:,.0f}"
+                place = array([point["examples"]]), array([found["transferred"]])
+                color = scale.color(point["params"])
+                marks.append(Points(*place, color, shape, 4.2, filled, opacity=0.85, label=label, hover=(text,)))
+    return marks
+
+
+def _laws(family: Results, scale: Scale) -> list[Mark]:
+    law = family["transfer"][-1]["law"] if family["transfer"] else None
+    if law is None:
+        return []
+    own = [p for p in family["points"] if p["budget_flops"] == family["transfer"][-1]["budget_flops"]]
+    x = np.geomspace(min(p["examples"] for p in own), max(p["examples"] for p in own), 20)
+    return [
+        Line(x, law["k"] * x ** law["alpha"] * params ** law["beta"], scale.color(params), "dash", width=1.0)
+        for params in sorted({p["params"] for p in own})
+    ]
+
+
+CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {"finetune": downstream, "transfer": transfer}

@@ -1,0 +1,90 @@
+"""What `scaling finetune` is told: the sections of `conf/finetune.yaml`, typed, and the task that they name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.config import CONF_DIR, compose, typed
+from scaling.finetune.tasks import TASKS, Task
+from scaling.registry import choose
+from scaling.spec import OptimizerSpec, RecipeSpec, ScheduleSpec
+
+
+@dataclass
+class FinetuneRecipe:
+    """One recipe for every run, pretrained or not."""
+
+    steps: int
+    batch_examples: int
+    learning_rate: float
+    warmup: float  # share of the steps
+    weight_decay: float
+    beta1: float
+    beta2: float
+    eps: float
+    clip_norm: float | None
+    precision: str
+    evaluations: int  # over the run, on the examples that choose the step
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_examples", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"recipe.{name}={getattr(self, name)}: must be at least 1")
+        if self.evaluations > self.steps:
+            raise ValueError(f"recipe.evaluations={self.evaluations}: at most recipe.steps={self.steps}")
+        if not 0 <= self.warmup < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                f"recipe.warmup={self.warmup}, recipe.learning_rate={self.learning_rate}: a share of the steps below "
+                f"1, and a positive rate"
+            )
+
+    def resolved(self) -> RecipeSpec:
+        """The recipe as a run's spec writes it down: warm-up, then a linear fall to zero."""
+        warmup = round(self.warmup * self.steps)
+        return RecipeSpec(
+            steps=self.steps,
+            batch_sequences=self.batch_examples,
+            optimizer=OptimizerSpec(
+                "adamw", self.learning_rate, self.beta1, self.beta2, self.eps, self.weight_decay, self.clip_norm
+            ),
+            schedule=ScheduleSpec("wsd", warmup, self.steps - warmup, "linear", 0.0),
+            precision=self.precision,
+            compile=False,
+        )
+
+
+@dataclass
+class FinetuneConfig:
+    """The whole configuration."""
+
+    study: str | None  # null: the parent's study and the task
+    runs_dir: str | None  # null: where the parent's study lies
+    cache_dir: str | None  # of the parent's prepared data; null: cache/ in there
+    seeds: list[int]
+    scratch: bool
+    task: dict[str, Any]
+    recipe: FinetuneRecipe
+    device: str
+    slots: int | None
+    threads_per_slot: int | None
+    keep_weights: bool
+    total_flops: float | None
+
+
+def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task]:
+    """The configuration under these overrides; ValueError, in a line, for what does not fit."""
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name == "task":
+            folders = (CONF_DIR / "task", Path.cwd() / "conf" / "task")
+            choose("task", {path.stem: path for folder in folders for path in folder.glob("*.yaml")}, value)
+    cfg = compose(overrides, "finetune")
+    config = typed(cfg, FinetuneConfig)
+    for name, value in config.task.items():
+        if value == "???":
+            raise ValueError(f"task.{name} is missing: task={config.task['kind']} needs it, e.g. task.{name}=FILE")
+    task = typed(cfg.task, choose("task.kind", TASKS, str(config.task.get("kind"))))
+    if not config.seeds:
+        raise ValueError("seeds is empty; give at least one, e.g. seeds=[0]")
+    return config, task
