@@ -289,10 +289,9 @@ def _predict(options: Any) -> int:
 
 
 def _report(options: Any) -> int:
+    from analysis.finetuning import holds_finetuned
     from analysis.report import write_report
     from analysis.results import read, write
-
-    from analysis.finetuning import holds_finetuned
 
     study = _study_of(options.data)
     given = Path(options.data[0])

@@ -74,6 +74,8 @@ def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
 def typed(cfg: DictConfig, schema: type[T]) -> T:
     """The part of a configuration that `schema`, a dataclass, describes, checked; ValueError says what to mend."""
     plain = OmegaConf.masked_copy(cfg, [f.name for f in dataclasses.fields(schema)])  # type: ignore[arg-type]
+    if missing := sorted(OmegaConf.missing_keys(plain)):
+        raise ValueError(f"{missing[0]} is missing and has no default; give {missing[0]}=VALUE")
     try:
         merged: T = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))  # type: ignore[assignment]
     except OmegaConfBaseException as error:

@@ -22,7 +22,7 @@ from analysis.plots.chart import (
 )
 from analysis.plots.words import count, flops_text, sentence
 
-WORDS = {"accuracy": "accuracy", "rouge_l": "ROUGE-L, F1", "bleu": "BLEU", "chrf": "chrF"}
+WORDS: dict[str, str] = {"accuracy": "accuracy", "rouge_l": "ROUGE-L, F1", "bleu": "BLEU", "chrf": "chrF"}
 LEAST_HEIGHT = 3.6
 
 
@@ -44,7 +44,7 @@ def downstream(results: Results) -> Chart | Absent:
             marks += _curve(curve, color, marker(n))
         if results["classes"]:
             marks.append(Rule(1 / len(results["classes"]), dash="dot", label="a uniform guess"))
-        words = WORDS.get(results["metric"], results["metric"])
+        words = WORDS.get(str(results["metric"]), str(results["metric"]))
         x = Axis("pretraining compute, FLOPs (exact)", log=True, limits=_wide(family["points"]))
         panels.append(Panel(x, Axis(words if not k else "", limits=y), tuple(marks), name))
     caption = " ".join(
@@ -117,9 +117,10 @@ def transfer(results: Results) -> Chart | Absent:
     negative = sum(point["transfer"]["transferred"] is not None for point in points) - len(shown)
     untold = sum(point["transfer"]["transferred"] is None for point in points)
     caption = (
-        "D_T = D_E − D_F: the control from scratch needs D_E examples for the loss that the pretrained run reaches with "
-        f"D_F (Hernandez et al. 2021). Of {len(points)} runs {len(shown)} are drawn; {negative} have D_T at or below 0, "
-        f"and for {untold} the scratch curve does not tell. Lines: D_T = k · D_F^α · N^β at the largest budget."
+        "D_T = D_E − D_F: the control from scratch needs D_E examples for the loss that the pretrained run reaches "
+        f"with D_F (Hernandez et al. 2021). Of {len(points)} runs {len(shown)} are drawn; {negative} have D_T at or "
+        f"below 0, and for {untold} the scratch curve does not tell. Lines, where the points give a law: "
+        "D_T = k · D_F^α · N^β at the largest budget."
     )
     return Chart(title, caption, tuple(panels), len(panels), height=LEAST_HEIGHT, scale=scale)
 

@@ -36,8 +36,7 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
         from scaling.finetune.loop import Tuning, run_job  # imports torch
 
         jobs = [
-            Job(run.label, Tuning(run, plan.cache_dir, config.device, None, config.keep_weights))
-            for run in missing
+            Job(run.label, Tuning(run, plan.cache_dir, config.device, None, config.keep_weights)) for run in missing
         ]
         pool = Pool(places, run_job, plan.study_dir, preload=["scaling.launch.preload", "scaling.finetune.loop"])
         with LiveTable(jobs, places) as table:

@@ -57,7 +57,9 @@ def encode(spec: FinetunedSpec, examples: Sequence[Example], classes: Sequence[s
     longest = spec.finetuned.answer_tokens
     answers = [np.append(tokenizer.encode(example.answer).astype(np.int64)[:longest], end) for example in examples]
     if isinstance(spec.model, EncoderDecoderShape):
-        source_NS, _ = _rectangle([np.append(text[: spec.model.context - 1], end) for text in texts], spec.model.context)
+        source_NS, _ = _rectangle(
+            [np.append(text[: spec.model.context - 1], end) for text in texts], spec.model.context
+        )
         targets_NP, counts_N = _rectangle(answers, spec.model.target_context)
         before_NP = np.pad(targets_NP[:, :-1], ((0, 0), (1, 0)), constant_values=PAD)
         return Encoded((source_NS, before_NP), targets_NP, _first(counts_N, targets_NP.shape[1]), counts_N * 0)

@@ -19,7 +19,7 @@ def answer(
 ) -> list[str]:
     """What the model writes for each example, as text; every step reads its whole sequence again."""
     model.eval()
-    texts = []
+    texts: list[str] = []
     for batch in encoded.batches(size):
         first = len(texts)
         prompts_B = torch.from_numpy(encoded.prompts_N[first : first + size]).to(device)
@@ -30,9 +30,7 @@ def answer(
     return texts
 
 
-def _write(
-    model: nn.Module, spec: FinetunedSpec, inputs: tuple[Tensor, ...], prompts_B: Tensor, end_id: int
-) -> Tensor:
+def _write(model: nn.Module, spec: FinetunedSpec, inputs: tuple[Tensor, ...], prompts_B: Tensor, end_id: int) -> Tensor:
     """The answers' ids, (B, answer_tokens)."""
     row_B = torch.arange(len(prompts_B), device=prompts_B.device)
     reads = isinstance(spec.model, EncoderDecoderShape)

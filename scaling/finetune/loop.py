@@ -71,7 +71,9 @@ def finetune(tuning: Tuning, reporter: Reporter) -> RunRecord:
         torch.set_num_threads(tuning.threads)
     device = hardware.pick_device(tuning.device, spec.recipe.precision)
     tokenizer = tokenizer_of(spec, tuning.cache_dir)
-    parts = {part: encode(spec, examples, run.examples.classes, tokenizer) for part, examples in run.examples.parts.items()}
+    parts = {
+        part: encode(spec, examples, run.examples.classes, tokenizer) for part, examples in run.examples.parts.items()
+    }
     model, family = start_model(spec, None if run.start is None else run.start.run_dir)
     run.run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run.run_dir / "spec.json", to_dict(spec))
@@ -147,7 +149,9 @@ class _Training:
         spec, model, recipe = self.spec, self.model, self.spec.recipe
         optimizer = build_optimizer(model, recipe.optimizer)
         torch.manual_seed(spec.seed)  # of dropout
-        points = {math.ceil(recipe.steps * k / spec.finetuned.evaluations) for k in range(1, spec.finetuned.evaluations + 1)}
+        points = {
+            math.ceil(recipe.steps * k / spec.finetuned.evaluations) for k in range(1, spec.finetuned.evaluations + 1)
+        }
         found, best = Outcome(recipe.steps, now()), model.state_dict()
         started = mark = time.perf_counter()
         loss_sum, loss_steps = torch.zeros((), device=self.device), 0

@@ -249,7 +249,9 @@ def _check_reads(tokenizer: Tokenizer, pool: Examples, spec: RunSpec, task: str)
         )
     if tokenizer.unknown_id is None:
         return
-    sample = [text for example in pool.parts[VAL][:200] for text in (example.text, "" if pool.classes else example.answer)]
+    sample = [
+        text for example in pool.parts[VAL][:200] for text in (example.text, "" if pool.classes else example.answer)
+    ]
     ids = [token for text in sample for token in tokenizer.encode(text).tolist()]
     unknown = ids.count(tokenizer.unknown_id) / max(1, len(ids))
     if unknown > MOST_UNKNOWN:

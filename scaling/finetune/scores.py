@@ -1,4 +1,4 @@
-"""How good answers are: accuracy of classes; ROUGE-L, BLEU and chrF of texts; each with its standard error, if known."""
+"""How good answers are: of texts ROUGE-L, BLEU and chrF; and means with their standard errors over documents."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ def by_group(values: Sequence[float], counts: Sequence[float], groups: Sequence[
     """Sum of values over sum of counts, and its standard error when examples of one group are not independent."""
     number = {name: k for k, name in enumerate(dict.fromkeys(groups))}
     index = [number[name] for name in groups]
-    sums, totals = (np.bincount(index, weights=np.asarray(one, dtype=float)) for one in (values, counts))
+    sums, totals = (np.bincount(index, weights=one).astype(np.float64) for one in (values, counts))
     mean, error = ratio_and_error(sums, totals)
     return mean, None if math.isnan(error) else error
 

@@ -81,9 +81,6 @@ def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task]:
             choose("task", {path.stem: path for folder in folders for path in folder.glob("*.yaml")}, value)
     cfg = compose(overrides, "finetune")
     config = typed(cfg, FinetuneConfig)
-    for name, value in config.task.items():
-        if value == "???":
-            raise ValueError(f"task.{name} is missing: task={config.task['kind']} needs it, e.g. task.{name}=FILE")
     task = typed(cfg.task, choose("task.kind", TASKS, str(config.task.get("kind"))))
     if not config.seeds:
         raise ValueError("seeds is empty; give at least one, e.g. seeds=[0]")

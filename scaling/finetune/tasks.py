@@ -86,10 +86,7 @@ class Task:
 
     def read(self) -> Examples:
         """The task's examples; ValueError where they cannot be fine-tuned on."""
-        parts: dict[str, dict[tuple[str, str], Example]] = {TRAIN: {}, STOP: {}, VAL: {}}
-        for part, example in self.rows():
-            parts[part].setdefault((example.text, example.answer), example)
-        found = {part: tuple(examples.values()) for part, examples in parts.items()}
+        found = apart(self.rows())
         answers = {example.answer for examples in found.values() for example in examples}
         if self.classifies and len(answers) < 2:
             raise ValueError(
@@ -102,7 +99,7 @@ class Task:
                     f"task={self.kind}: {len(examples)} examples for {part} at task.held_out={self.held_out}; give "
                     f"more examples, or hold out another share"
                 )
-        if (largest := max(*self.examples, *self.scratch_examples)) > len(found[TRAIN]):
+        if (largest := max([*self.examples, *self.scratch_examples])) > len(found[TRAIN]):
             raise ValueError(
                 f"task={self.kind}: {largest:,} examples are asked for, but {len(found[TRAIN]):,} train; choose "
                 f"task.examples and task.scratch_examples up to that, or lower task.held_out={self.held_out}"
@@ -133,12 +130,12 @@ class Modules(Task):
 
     def rows(self) -> Iterable[tuple[str, Example]]:
         shares = {VAL: self.held_out * (1 - STOP_SHARE), STOP: self.held_out * STOP_SHARE}
-        modules = module_snippets(self.classes, self.characters, shares, TRAIN)
+        modules = {
+            name: apart((part, Example(text, name, group)) for part, found in parts.items() for text, group in found)
+            for name, parts in module_snippets(self.classes, self.characters, shares, TRAIN).items()
+        }
         for part in (TRAIN, STOP, VAL):
-            drawn = {
-                name: by_hash([Example(text, name, group) for text, group in found[part]], "")
-                for name, found in modules.items()
-            }
+            drawn = {name: by_hash(found[part], "") for name, found in modules.items()}
             fewest = min(len(examples) for examples in drawn.values())
             for examples in drawn.values():
                 yield from ((part, example) for example in examples[:fewest])
@@ -194,6 +191,20 @@ TASKS: dict[str, type[Task]] = {
     "docstrings": Docstrings,
     "translation": Translation,
 }
+
+
+def apart(rows: Iterable[tuple[str, Example]]) -> dict[str, tuple[Example, ...]]:
+    """Examples by part, each text once: one that trains is in no other part, whatever document repeats it."""
+    by_part: dict[str, list[Example]] = {TRAIN: [], STOP: [], VAL: []}
+    for part, example in rows:
+        by_part[part].append(example)
+    seen: set[str] = set()
+    found = {}
+    for part, examples in by_part.items():
+        first = {example.text: example for example in reversed(examples) if example.text not in seen}
+        seen |= first.keys()
+        found[part] = tuple(first.values())
+    return found
 
 
 def by_hash(examples: Sequence[Example], salt: str) -> tuple[Example, ...]:
