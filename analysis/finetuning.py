@@ -6,7 +6,7 @@ finetune.json: schema, study, task, metric, notes, and for each family (kind of 
     curves     by fine-tuning size, the run of the lowest pretraining loss at each pretraining budget
     scratch    by shape, the control's losses by fine-tuning size
     transfer   effective data of every point (`transfer.py`), laws of it by pretraining budget, or why there is none
-    won        by fine-tuning size, in how many pairs the pretrained run has the lower loss
+    won        by fine-tuning size, in how many pairs the pretrained run has the lower loss, and by two standard errors
 """
 
 import json
@@ -116,7 +116,7 @@ def _family(records: Sequence[RunRecord]) -> Json:
     for (_, examples), runs in sorted(tuned.items(), key=lambda item: (item[0][1], item[0][0])):
         parent, shape = _facts(runs[0])["parent"], _shape(runs[0])
         curve = sorted((size, one["loss"]) for (of, size), one in control.items() if of == shape)
-        own = _mean(runs)
+        own, against = _mean(runs), scratch.get((shape, examples), [])
         found = effective_data([s for s, _ in curve], [loss for _, loss in curve], own["loss"], examples)
         points.append(
             {
@@ -129,6 +129,7 @@ def _family(records: Sequence[RunRecord]) -> Json:
                 "examples": examples,
                 **own,
                 "scratch": control.get((shape, examples)),
+                "gain": paired_gain(runs, against),
                 "transfer": asdict(found),
             }
         )
@@ -156,6 +157,27 @@ def _mean(runs: Sequence[RunRecord]) -> Json:
         "finetuning_flops": runs[0].train_flops,
         "run_ids": [run.run_id for run in runs],
     }
+
+
+def paired_gain(runs: Sequence[RunRecord], controls: Sequence[RunRecord]) -> Json | None:
+    """By how much the loss is below the control's, with the standard error over documents that both were scored on.
+
+    Documents differ far more from each other than two models do on one, so the error of the difference is much smaller
+    than that of either. Seeds that both arms have are averaged. Null without a common seed.
+    """
+    by_seed = {control.spec["seed"]: _facts(control) for control in controls}
+    pairs = [(_facts(run), by_seed[run.spec["seed"]]) for run in runs if run.spec["seed"] in by_seed]
+    if not pairs:
+        return None
+    differences, counts = (
+        np.mean([np.subtract(theirs["val_loss_sums"], own["val_loss_sums"]) for own, theirs in pairs], axis=0),
+        np.array(pairs[0][0]["val_counts"]),
+    )
+    gain, buckets = float(differences.sum() / counts.sum()), len(counts)
+    if buckets < 2:
+        return {"value": gain, "se": None}
+    spread = float(np.sum((differences - gain * counts) ** 2)) / (buckets - 1)  # Cochran 1977, 2.11
+    return {"value": gain, "se": math.sqrt(spread / buckets) * buckets / float(counts.sum())}
 
 
 def _curves(points: Sequence[Json]) -> list[Json]:
@@ -194,9 +216,10 @@ def _won(points: Sequence[Json]) -> list[Json]:
     for examples in sorted({point["examples"] for point in points}):
         pairs = [p for p in points if p["examples"] == examples and p["scratch"] is not None]
         better = sum(p["loss"] < p["scratch"]["loss"] for p in pairs)
+        surely = sum(p["gain"]["se"] is not None and p["gain"]["value"] > 2 * p["gain"]["se"] for p in pairs)
         gains = [p["score"] - p["scratch"]["score"] for p in pairs]
         gain = float(np.mean(gains)) if gains else None
-        won.append({"examples": examples, "pairs": len(pairs), "won": better, "score_gain": gain})
+        won.append({"examples": examples, "pairs": len(pairs), "won": better, "surely": surely, "score_gain": gain})
     return won
 
 
@@ -206,16 +229,16 @@ def summary(results: Mapping[str, Any]) -> str:
     lines = [
         f"{results['study']}: task {results['task']}, {metric} on {results['val_examples']:,} examples; "
         f"each row: the run of the lowest pretraining loss at the largest budget, and its shape from scratch",
-        f"{'family':28} {'examples':>8} {metric:>16} {'from scratch':>16} {'loss':>7} {'scratch':>7} "
-        f"{'lower loss in':>14}  transferred",
+        f"{'family':28} {'examples':>8} {metric:>8} {'scratch':>8} {'loss':>7} {'scratch':>7} "
+        f"{'gain, paired':>15} {'lower loss in':>14}  transferred",
     ]
     for name, family in results["families"].items():
         for curve, won in zip(family["curves"], family["won"], strict=True):
             best, control = curve["points"][-1], curve["points"][-1]["scratch"]
             lines.append(
-                f"{name:28} {curve['examples']:>8,} {_score(best):>16} {_score(control):>16} {best['loss']:7.3f} "
-                f"{control['loss'] if control else math.nan:7.3f} {won['won']:>6} of {won['pairs']:<4}  "
-                f"{_transferred(best['transfer'])}"
+                f"{name:28} {curve['examples']:>8,} {best['score']:8.3f} {_or_dash(control, 'score'):>8} "
+                f"{best['loss']:7.3f} {_or_dash(control, 'loss'):>7} {_gain(best['gain']):>15} "
+                f"{won['won']:>6} of {won['pairs']:<4}  {_transferred(best['transfer'])}"
             )
     for name, family in results["families"].items():
         for law in family["transfer"]:
@@ -234,10 +257,12 @@ def law_words(law: Mapping[str, Any]) -> str:
     )
 
 
-def _score(one: Mapping[str, Any] | None) -> str:
-    if one is None:
-        return "–"
-    return f"{one['score']:.3f}" + (f" ± {one['score_se']:.3f}" if one["score_se"] is not None else "")
+def _or_dash(one: Mapping[str, Any] | None, name: str) -> str:
+    return "–" if one is None else f"{one[name]:.3f}"
+
+
+def _gain(one: Mapping[str, Any] | None) -> str:
+    return "–" if one is None else f"{one['value']:.3f}" + ("" if one["se"] is None else f" ± {one['se']:.3f}")
 
 
 def _transferred(found: Mapping[str, Any]) -> str:

@@ -29,6 +29,11 @@ TORCH_FREE = ["analysis", "scaling/data", "scaling/corruption.py"] + [
         "plan",
         "config",
         "cli",
+        "finetune/tasks",
+        "finetune/tables",
+        "finetune/stdlib_text",
+        "finetune/settings",
+        "finetune/plan",
     )
 ]
 ANALYSIS_SEES = {"scaling.registry", "scaling.shape", "scaling.flops", "scaling.record"}
@@ -45,6 +50,7 @@ ORDER = [
     {"train", "plan"},
     {"render", "hf"},
     {"launch"},
+    {"finetune"},
     {"cli"},
 ]
 

@@ -13,7 +13,6 @@ from analysis.plots.chart import (
     Panel,
     Points,
     Results,
-    Rule,
     Scale,
     array,
     extent,
@@ -23,39 +22,52 @@ from analysis.plots.chart import (
 from analysis.plots.words import count, flops_text, sentence
 
 WORDS: dict[str, str] = {"accuracy": "accuracy", "rouge_l": "ROUGE-L, F1", "bleu": "BLEU", "chrf": "chrF"}
-LEAST_HEIGHT = 3.6
+HEIGHT, TRANSFER_HEIGHT = 5.4, 3.6  # inches of print
 
 
 def downstream(results: Results) -> Chart | Absent:
     """The score against pretraining compute, a curve a fine-tuning size, each with its control from scratch."""
     families = results["families"]
-    scores = [one["score"] for family in families.values() for one in (*family["points"], *family["scratch"])]
     if not any(family["points"] for family in families.values()):
         return Absent("After fine-tuning", "no run started from pretrained weights")
-    y = extent(array(scores), log=False, margin=0.08)
-    panels = []
-    for k, (name, family) in enumerate(families.items()):
-        colors = ordered_colors(len(family["curves"]))
-        marks: list[Mark] = []
-        for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
-            every = [point for point in family["points"] if point["examples"] == curve["examples"]]
-            marks.append(_points(every, color, marker(n), faint=True))
-        for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
-            marks += _curve(curve, color, marker(n))
-        if results["classes"]:
-            marks.append(Rule(1 / len(results["classes"]), dash="dot", label="a uniform guess"))
-        words = WORDS.get(str(results["metric"]), str(results["metric"]))
-        x = Axis("pretraining compute, FLOPs (exact)", log=True, limits=_wide(family["points"]))
-        panels.append(Panel(x, Axis(words if not k else "", limits=y), tuple(marks), name))
+    metric = str(results["metric"])
+    panels = [
+        _panel(family, measure, words if not k else "", families, name if measure == "score" else "")
+        for measure, words in (("score", WORDS.get(metric, metric)), ("loss", "loss, nats"))
+        for k, (name, family) in enumerate(families.items())
+    ]
+    errors = [p["score_se"] for f in families.values() for p in f["points"] if p["score_se"] is not None]
+    guess = f", where a uniform guess gives {1 / len(results['classes']):.3f}" if results["classes"] else ""
+    common = (
+        f"The score's standard error over documents, {np.median(errors):.2g}, is common to both arms: the table has "
+        "that of their difference in loss."
+        if errors
+        else ""
+    )
     caption = " ".join(
         [
-            f"Task {results['task']}, scored on {results['val_examples']:,} examples. Lines follow the run of the "
-            "lowest pretraining loss at each budget, with its standard error over documents; pale: every run. Dashed: "
-            "the same shapes from random weights, by the same recipe for the same fine-tuning FLOPs.",
+            f"Task {results['task']}, scored on {results['val_examples']:,} examples{guess}. Lines follow the run of "
+            "the lowest pretraining loss at each budget; pale: every run. Dashed: the same shapes from random weights, "
+            "by the same recipe for the same fine-tuning FLOPs.",
+            common,
             *(sentence(note) for note in results["notes"]),
         ]
     )
-    return Chart("After fine-tuning", caption, tuple(panels), len(panels), height=LEAST_HEIGHT)
+    return Chart("After fine-tuning", caption, tuple(panels), len(families), height=HEIGHT)
+
+
+def _panel(family: Results, measure: str, words: str, families: Results, title: str) -> Panel:
+    every = [one[measure] for own in families.values() for one in own["points"]]
+    every += [p["scratch"][measure] for own in families.values() for p in own["points"] if p["scratch"] is not None]
+    colors = ordered_colors(len(family["curves"]))
+    marks: list[Mark] = []
+    for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
+        own = [point for point in family["points"] if point["examples"] == curve["examples"]]
+        marks.append(_points(own, measure, color, marker(n), faint=True))
+    for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
+        marks += _curve(curve, measure, color, marker(n))
+    x = Axis("pretraining FLOPs (exact)" if not title else "", log=True, limits=_wide(family["points"]))
+    return Panel(x, Axis(words, limits=extent(array(every), log=False, margin=0.05)), tuple(marks), title)
 
 
 def _wide(points: list[Results]) -> tuple[float, float]:
@@ -63,29 +75,28 @@ def _wide(points: list[Results]) -> tuple[float, float]:
     return float(flops.min()) / 1.5, float(flops.max()) * 1.5
 
 
-def _points(points: list[Results], color: str, shape: str, *, faint: bool) -> Points:
-    x, y = array([p["pretraining_flops"] for p in points]), array([p["score"] for p in points])
-    errors = array([np.nan if p["score_se"] is None else p["score_se"] for p in points])
+def _points(points: list[Results], measure: str, color: str, shape: str, *, faint: bool) -> Points:
+    x, y = array([p["pretraining_flops"] for p in points]), array([p[measure] for p in points])
     texts = tuple(
-        f"{p['parent']}\n{count(p['params'])} parameters\n{flops_text(p['pretraining_flops'])}\n{p['score']:.3f}"
+        f"{p['parent']}\n{count(p['params'])} parameters\n{flops_text(p['pretraining_flops'])}\n{p[measure]:.3f}"
         for p in points
     )
     if faint:
         return Points(x, y, color, shape, 2.6, opacity=0.35, hover=texts)
-    return Points(x, y, color, shape, 4.4, hover=texts, front=True, y_range=(y - errors, y + errors))
+    return Points(x, y, color, shape, 4.4, hover=texts, front=True)
 
 
-def _curve(curve: Results, color: str, shape: str) -> list[Mark]:
+def _curve(curve: Results, measure: str, color: str, shape: str) -> list[Mark]:
     points, label = curve["points"], f"{curve['examples']:,} examples"
-    x, y = array([p["pretraining_flops"] for p in points]), array([p["score"] for p in points])
-    marks: list[Mark] = [Line(x, y, color, label=label), _points(points, color, shape, faint=False)]
+    x, y = array([p["pretraining_flops"] for p in points]), array([p[measure] for p in points])
+    marks: list[Mark] = [Line(x, y, color, label=label), _points(points, measure, color, shape, faint=False)]
     control = [p for p in points if p["scratch"] is not None]
     if control:
         x = array([p["pretraining_flops"] for p in control])
         if len(x) == 1:  # a line has two ends
             x = array([x[0] / 1.2, x[0] * 1.2])
             control = control * 2
-        y = array([p["scratch"]["score"] for p in control])
+        y = array([p["scratch"][measure] for p in control])
         marks.append(Line(x, y, color, "dash", width=1.1, label=f"{label}, from scratch"))
     return marks
 
@@ -122,7 +133,7 @@ def transfer(results: Results) -> Chart | Absent:
         f"below 0, and for {untold} the scratch curve does not tell. Lines, where the points give a law: "
         "D_T = k · D_F^α · N^β at the largest budget."
     )
-    return Chart(title, caption, tuple(panels), len(panels), height=LEAST_HEIGHT, scale=scale)
+    return Chart(title, caption, tuple(panels), len(panels), height=TRANSFER_HEIGHT, scale=scale)
 
 
 def _bounds_and_values(points: list[Results], scale: Scale) -> list[Mark]:

@@ -29,7 +29,7 @@ from scaling.finetune.plan import (
     tokenizer_of,
     train_flops_per_example,
 )
-from scaling.finetune.scores import TEXT_SCORES, Scores, by_group
+from scaling.finetune.scores import TEXT_SCORES, Scores, by_group, in_buckets
 from scaling.finetune.tasks import STOP, TASKS, TRAIN, VAL, Example
 from scaling.model import parameters_by_group
 from scaling.objectives import mean_loss, token_losses
@@ -113,6 +113,7 @@ class Outcome:
     eval_flops: int = 0
     diverged: str = ""
     val_loss: tuple[float, float | None] | None = None
+    val_sums: tuple[list[float], ...] = ([], [])  # of losses and of predictions, by bucket of documents
     val_predicted: int = 0
     scores: Scores | None = None
     samples: tuple[dict[str, str], ...] = ()
@@ -178,7 +179,8 @@ class _Training:
                 train_loss = float(loss_sum) / loss_steps
                 found.train_s += time.perf_counter() - mark
                 found.train_loss_nats = train_loss if math.isfinite(train_loss) else None
-                stop_loss, _ = self.losses(STOP)[:2]
+                losses, counts, _ = self.losses(STOP)
+                stop_loss = sum(losses) / max(1.0, sum(counts))
                 found.eval_flops += len(self.parts[STOP]) * self.forward_flops
                 if not math.isfinite(train_loss) or not math.isfinite(stop_loss):
                     found.diverged, found.steps = f"loss {train_loss} in training at step {step}", step
@@ -217,8 +219,8 @@ class _Training:
         self.reporter.row(row)
 
     @torch.no_grad()
-    def losses(self, part: str) -> tuple[float, float | None, int, list[float]]:
-        """Mean loss of a part's predictions, its standard error over documents, how many, and who was right.
+    def losses(self, part: str) -> tuple[list[float], list[float], list[float]]:
+        """Of every example of a part: the sum of its predictions' losses, how many they are, and whether it is right.
 
         An answer in text is right where every token of it is the likeliest after those before it.
         """
@@ -235,18 +237,18 @@ class _Training:
             counts += weights_BP.sum(dim=1).tolist()
             right += hits_BP.all(dim=1).float().tolist()
         self.model.train()
-        mean, error = by_group(sums, counts, [example.group for example in self.examples(part)])
-        return mean, error, int(sum(counts)), right
+        return sums, counts, right
 
     def examples(self, part: str) -> Sequence[Example]:
         return self.tuning.run.examples.parts[part]
 
     def score(self, found: Outcome, tokenizer: Tokenizer) -> None:
         """Score the weights that were kept on the examples that nothing was chosen by."""
-        mean, error, found.val_predicted, right = self.losses(VAL)
-        found.val_loss = (mean, error)
-        found.eval_flops += len(self.parts[VAL]) * self.forward_flops
+        sums, counts, right = self.losses(VAL)
         groups, tuned = [example.group for example in self.examples(VAL)], self.spec.finetuned
+        found.val_loss, found.val_predicted = by_group(sums, counts, groups), int(sum(counts))
+        found.val_sums = (in_buckets(sums, groups), in_buckets(counts, groups))
+        found.eval_flops += len(self.parts[VAL]) * self.forward_flops
         if tuned.classes:
             value, se = by_group(right, [1.0] * len(right), groups)
             found.scores = {"accuracy": {"value": value, "se": se}}
@@ -262,8 +264,8 @@ class _Training:
                 {"text": example.text[:500], "wanted": example.answer, "answer": text}
                 for example, text in list(zip(asked, answers, strict=True))[:SAMPLES]
             )
-        row = {"step": found.steps, "val_loss": mean, **{name: one["value"] for name, one in found.scores.items()}}
-        self.reporter.row(row)
+        scored = {name: one["value"] for name, one in found.scores.items()}
+        self.reporter.row({"step": found.steps, "val_loss": found.val_loss[0], **scored})
 
 
 def batch_rows(examples: int, batch: int, step: int, seed: int) -> np.ndarray[Any, np.dtype[np.intp]]:
@@ -300,6 +302,8 @@ def _record(
         "stop_loss_nats": found.stop_loss_nats if math.isfinite(found.stop_loss_nats) else None,
         "stop_examples": len(parts[STOP]),
         "val_examples": len(parts[VAL]),
+        "val_loss_sums": found.val_sums[0],
+        "val_counts": found.val_sums[1],
         "classes": list(run.examples.classes),
         "parent": None if run.start is None else parent_facts(run.start),
         "seen_in_pretraining": task.on_stdlib and spec.data.kind == "stdlib" and run.start is not None,

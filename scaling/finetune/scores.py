@@ -1,23 +1,35 @@
 """How good answers are: of texts ROUGE-L, BLEU and chrF; and means with their standard errors over documents."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
 from scaling.data.extra import extra
 from scaling.train.evaluate import ratio_and_error
 
+BUCKETS = 64  # of documents, that a record keeps sums of: enough for the error of a paired difference
 Scores = dict[str, dict[str, float | None]]
 
 
 def by_group(values: Sequence[float], counts: Sequence[float], groups: Sequence[str]) -> tuple[float, float | None]:
     """Sum of values over sum of counts, and its standard error when examples of one group are not independent."""
-    number = {name: k for k, name in enumerate(dict.fromkeys(groups))}
-    index = [number[name] for name in groups]
-    sums, totals = (np.bincount(index, weights=one).astype(np.float64) for one in (values, counts))
+    sums, totals = (np.array(_sums(one, groups)) for one in (values, counts))
     mean, error = ratio_and_error(sums, totals)
     return mean, None if math.isnan(error) else error
+
+
+def in_buckets(values: Sequence[float], groups: Sequence[str]) -> list[float]:
+    """Sums of values over at most BUCKETS buckets of whole groups; the same groups, the same buckets."""
+    number = {name: k for k, name in enumerate(dict.fromkeys(groups))}
+    return _sums(values, [number[name] % BUCKETS for name in groups])
+
+
+def _sums(values: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
+    sums: dict[Hashable, float] = {}
+    for value, group in zip(values, groups, strict=True):
+        sums[group] = sums.get(group, 0.0) + value
+    return list(sums.values())
 
 
 def rouge_l(answers: Sequence[str], wanted: Sequence[str], groups: Sequence[str]) -> Scores:

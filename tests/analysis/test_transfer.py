@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.finetuning import analyse, summary, write_results
+from analysis.finetuning import analyse, paired_gain, summary, write_results
 from analysis.observations import load
 from analysis.plots import finetuning as plots
 from analysis.plots.chart import Absent, Chart
 from analysis.transfer import TransferLaw, effective_data, fit_transfer
 from scaling.cli import main
-from scaling.record import publish_record
+from scaling.record import RunRecord, publish_record
 from tests.examples import RECORD
 
 SIZES = [100, 400, 1600, 6400]
@@ -42,6 +42,8 @@ def write(study: Path, name: str, width: int, examples: int, loss: float, parent
         "classes": ["a", "b"],
         "val_examples": 100,
         "scores": {"accuracy": {"value": 1 / (1 + loss), "se": 0.01}},
+        "val_loss_sums": [30 * loss, 50 * loss, 20 * loss],
+        "val_counts": [30.0, 50.0, 20.0],
         "parent": parent,
         "seen_in_pretraining": parent is not None,
     }
@@ -115,6 +117,22 @@ def test_the_law_is_withheld_where_most_points_are_bounds_or_do_not_vary() -> No
     assert "only together" in str(fit_transfer(examples, examples, values, 0))
 
 
+def test_the_gain_over_the_control_is_paired_by_document() -> None:
+    counts = [10.0, 20.0, 30.0]
+
+    def run(sums: list[float], seed: int) -> RunRecord:
+        facts = {"val_loss_sums": sums, "val_counts": counts}
+        return replace(RECORD, spec={"seed": seed}, finetuned=facts)
+
+    hard = [10.0, 80.0, 15.0]  # documents differ by far more than the two arms do
+    ours, theirs = run(hard, 0), run([total + 0.5 * n for total, n in zip(hard, counts, strict=True)], 0)
+    gain = paired_gain([ours], [theirs])
+    assert gain is not None
+    assert gain["value"] == pytest.approx(0.5)
+    assert gain["se"] == pytest.approx(0.0, abs=1e-12)
+    assert paired_gain([ours], [run(hard, 1)]) is None
+
+
 def test_figures_and_table_show_both_arms_and_say_what_was_seen(tmp_path: Path) -> None:
     study = simulate(tmp_path / "s", SIZES)
     results, written = write_results(study)
@@ -123,7 +141,8 @@ def test_figures_and_table_show_both_arms_and_say_what_was_seen(tmp_path: Path) 
     chart = plots.downstream(results)
     assert isinstance(chart, Chart)
     labels = {getattr(mark, "label", "") for panel in chart.panels if panel for mark in panel.marks}
-    assert {"100 examples", "100 examples, from scratch", "a uniform guess"} <= labels
+    assert {"100 examples", "100 examples, from scratch"} <= labels
+    assert "a uniform guess gives 0.500" in chart.caption
     assert "though no labels" in chart.caption
     words = summary(results)
     assert "3 of 3" in words
