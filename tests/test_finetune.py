@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from scaling.finetune.encode import encode
 from scaling.finetune.generation import answer
 from scaling.finetune.loop import Tuning, batch_rows, finetune
 from scaling.finetune.model import Classifier, start_model
-from scaling.finetune.plan import TuningPlan, make_plan, train_flops_per_example
+from scaling.finetune.plan import TuningPlan, make_plan
+from scaling.finetune.price import train_flops_per_example
 from scaling.finetune.scores import by_group, rouge_l
 from scaling.finetune.settings import read_settings
 from scaling.finetune.stdlib_text import module_snippets
@@ -32,6 +34,7 @@ from scaling.record import read_record, read_records
 from scaling.runtime import Runtime
 from scaling.shape import DecoderShape, EncoderDecoderShape, TransformerShape
 from scaling.spec import Finetuned, FinetunedSpec, from_dict, to_dict
+from scaling.train.checkpoint import final_weights, weights_digest
 from scaling.train.loop import train
 from tests.examples import FAMILIES, SPEC
 
@@ -150,6 +153,9 @@ def test_every_family_classifies_from_its_weights_and_from_scratch(
     assert control.finetuned is not None
     assert control.finetuned["parent"] is None
     assert 0 <= first.finetuned["scores"]["accuracy"]["value"] <= 1
+    kept = final_weights(tuned.run_dir)
+    assert "task_head.weight" in kept
+    assert weights_digest(kept) == first.weights_sha256
     assert from_dict(first.spec).run_id == first.run_id == tuned.run_dir.name
     again = finetune(Tuning(tuned, plan.cache_dir, "cpu", 1, True), SilentReporter())
     assert again == first
@@ -174,10 +180,7 @@ def test_fine_tuning_starts_from_the_parents_weights_and_learns(study: Path, rev
     tuned = next(run for run in plan.runs if run.start is not None)
     assert tuned.start is not None
     _, family = start_model(tuned.spec, tuned.start.run_dir)
-    weights = next(tuned.start.run_dir.glob("checkpoint/*/model.safetensors"))
-    from safetensors.torch import load_file
-
-    for name, tensor in load_file(weights).items():
+    for name, tensor in final_weights(tuned.start.run_dir).items():
         assert torch.equal(family.state_dict()[name], tensor)
     record = finetune(Tuning(tuned, plan.cache_dir, "cpu", 1, False), SilentReporter())
     assert record.finetuned is not None
@@ -360,6 +363,35 @@ def test_runs_that_cannot_be_fine_tuned_are_named_with_the_reason(study: Path, r
         planned(study / "none", sentiment(reviews))
     with pytest.raises(ValueError, match="has no room for a text"):
         planned(run_of(study, "decoder"), translation(pairs, "task.target_tokens=15"))
+
+
+def test_an_imported_checkpoint_is_a_parent_like_any_other(
+    tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    from scaling.hf.export import export
+    from scaling.hf.importing import import_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    run_dir = pretrained(tmp_path, *FAMILIES["decoder"])
+    export(run_dir, tmp_path / "out", tmp_path / "cache")
+    data = ["data=text", f"data.source.paths=[{tmp_path}/*.txt]", "data.tokenizer=bytes", "data.vocab_size=256"]
+    quiet = ["data.val_fraction=0.3", "val_tokens=1024", "runtime.progress=false", "runtime.device=cpu"]
+    import_checkpoint(str(tmp_path / "out"), [*data, *quiet, "study=published", "train_tokens=12345"])
+    plan = planned(Path("runs/published"), sentiment(reviews, "scratch=false"))
+    (run,) = plan.runs
+    record = finetune(Tuning(run, plan.cache_dir, "cpu", 1, False), SilentReporter())
+    assert record.finetuned is not None
+    assert record.finetuned["parent"]["imported"]
+    assert record.finetuned["parent"]["train_tokens"] == 12345
+
+
+def test_without_sacrebleu_the_remedy_is_said(
+    study: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    assert main(["finetune", str(run_of(study, "decoder")), *translation(pairs)]) == 2
+    assert "pip install 'scaling[hf]'" in capsys.readouterr().err
 
 
 def test_a_jsonl_of_pairs_and_every_task_has_its_defaults(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scaling.attempt import DIVERGED, DONE, run_state, tally
+from scaling.attempt import DIVERGED, DONE, FAILED, KILLED, run_state, tally
 from scaling.data.extra import extra
 from scaling.finetune.plan import TuningPlan, describe, make_plan
 from scaling.finetune.settings import read_settings
@@ -42,8 +42,9 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
         with LiveTable(jobs, places) as table:
             pool.run(jobs, table.refresh)
         for job in jobs:
-            if job.status != DONE:
-                console.print(f"{job.label} {job.status}: {job.why}", highlight=False, soft_wrap=True)
+            if job.status in (FAILED, KILLED):
+                look = f"; look at {job.log}" if job.log else ""
+                console.print(f"{job.label} {job.status}: {job.why}{look}", highlight=False, soft_wrap=True)
     return plan.study_dir, _conclude(plan, console)
 
 
@@ -62,6 +63,9 @@ def _conclude(plan: TuningPlan, console: Console) -> bool:
     states = {run.spec.run_id: run_state(run.run_dir) for run in plan.runs}
     console.print(f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}", highlight=False, soft_wrap=True)
     for run_id, state in states.items():
-        if state.status != DONE:
+        if state.status == DIVERGED:
             console.print(explain(plan.study_dir, run_id, state), highlight=False, soft_wrap=True)
-    return all(state.status in (DONE, DIVERGED) for state in states.values())
+    finished = all(state.status in (DONE, DIVERGED) for state in states.values())
+    if not finished:
+        console.print("The same command again trains only what is missing.")
+    return finished

@@ -5,6 +5,7 @@ A fine-tuning is short: one that was interrupted starts again, and nothing is wr
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,26 +17,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from scaling import flops as ledger
-from scaling.attempt import DIVERGED, DONE, FAILED, INTERRUPTED, Attempt, Heartbeat, claim, now
+from scaling.attempt import DONE, FAILED, INTERRUPTED, Attempt, Heartbeat, claim, now
 from scaling.data.tokenizers import Tokenizer
 from scaling.finetune.encode import Encoded, encode
 from scaling.finetune.generation import answer
 from scaling.finetune.model import start_model
-from scaling.finetune.plan import (
-    PlannedTuning,
-    forward_flops_by_group,
-    parent_facts,
-    tokenizer_of,
-    train_flops_per_example,
-)
-from scaling.finetune.scores import TEXT_SCORES, Scores, by_group, in_buckets
-from scaling.finetune.tasks import STOP, TASKS, TRAIN, VAL, Example
-from scaling.model import parameters_by_group
+from scaling.finetune.outcome import Outcome, record_of
+from scaling.finetune.plan import PlannedTuning, tokenizer_of
+from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
+from scaling.finetune.scores import TEXT_SCORES, by_group, in_buckets
+from scaling.finetune.tasks import STOP, TRAIN, VAL, Example
 from scaling.objectives import mean_loss, token_losses
-from scaling.record import SCHEMA, RunRecord, publish_record, read_record, write_json
+from scaling.record import RunRecord, publish_record, read_record, write_json
 from scaling.registry import choose
-from scaling.shape import parameter_counts
 from scaling.spec import FinetunedSpec, to_dict
 from scaling.train import checkpoint, hardware
 from scaling.train.evaluate import VAL_BATCH_TOKENS
@@ -86,37 +80,24 @@ def finetune(tuning: Tuning, reporter: Reporter) -> RunRecord:
                 outcome = training.run()
                 if not outcome.diverged:
                     training.score(outcome, tokenizer)
-                record = _record(tuning, outcome, parts, family, device, attempt)
+                record = record_of(run, outcome, model, family, device, attempt.number)
+                return _publish(tuning, attempt, record, model)
             except BaseException as error:
                 status = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
                 attempt.end(status, f"{type(error).__name__}: {error}".rstrip(": "), heartbeat.report["step"])
                 raise
-        if tuning.keep_weights and not outcome.diverged:
-            checkpoint.save_weights(run.run_dir, model)
-        publish_record(run.run_dir, record)
-        attempt.end(record.status, record.why, record.steps)
-    return read_record(run.run_dir) or record
 
 
-@dataclass
-class Outcome:
-    """How a run went; the weights are those of `best_step`."""
-
-    steps: int
-    started_at: str
-    best_step: int = 0
-    stop_loss_nats: float = math.inf
-    train_loss_nats: float | None = None
-    predicted: int = 0
-    train_s: float = 0.0
-    wall_s: float = 0.0
-    eval_flops: int = 0
-    diverged: str = ""
-    val_loss: tuple[float, float | None] | None = None
-    val_sums: tuple[list[float], ...] = ([], [])  # of losses and of predictions, by bucket of documents
-    val_predicted: int = 0
-    scores: Scores | None = None
-    samples: tuple[dict[str, str], ...] = ()
+def _publish(tuning: Tuning, attempt: Attempt, record: RunRecord, model: nn.Module) -> RunRecord:
+    """Publish the record, with the weights where they are asked for, unless another attempt took the run over."""
+    run_dir = attempt.run_dir
+    if attempt.is_current():
+        shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)  # of an attempt that died before its record
+        if tuning.keep_weights and record.status == DONE:
+            checkpoint.save_weights(run_dir, model)
+        publish_record(run_dir, record)
+    attempt.end(record.status, record.why, record.steps)
+    return read_record(run_dir) or record
 
 
 @dataclass
@@ -181,7 +162,7 @@ class _Training:
                 found.train_loss_nats = train_loss if math.isfinite(train_loss) else None
                 losses, counts, _ = self.losses(STOP)
                 stop_loss = sum(losses) / max(1.0, sum(counts))
-                found.eval_flops += len(self.parts[STOP]) * self.forward_flops
+                found.eval_flops += len(self.parts[STOP]) * forward_flops_per_example(self.spec)
                 if not math.isfinite(train_loss) or not math.isfinite(stop_loss):
                     found.diverged, found.steps = f"loss {train_loss} in training at step {step}", step
                     break
@@ -194,11 +175,6 @@ class _Training:
         model.load_state_dict(best)
         found.wall_s = time.perf_counter() - started
         return found
-
-    @property
-    def forward_flops(self) -> int:
-        """Of one example."""
-        return train_flops_per_example(self.spec) // (1 + ledger.BACKWARD_PER_FORWARD)
 
     def tell(self, metrics: Any, step: int, train_loss: float, stop_loss: float, rate: float, train_s: float) -> None:
         """Write one metric row, and let everybody know."""
@@ -248,7 +224,7 @@ class _Training:
         groups, tuned = [example.group for example in self.examples(VAL)], self.spec.finetuned
         found.val_loss, found.val_predicted = by_group(sums, counts, groups), int(sum(counts))
         found.val_sums = (in_buckets(sums, groups), in_buckets(counts, groups))
-        found.eval_flops += len(self.parts[VAL]) * self.forward_flops
+        found.eval_flops += len(self.parts[VAL]) * forward_flops_per_example(self.spec)
         if tuned.classes:
             value, se = by_group(right, [1.0] * len(right), groups)
             found.scores = {"accuracy": {"value": value, "se": se}}
@@ -259,7 +235,7 @@ class _Training:
             wanted = [example.answer for example in asked]
             score = choose("task", TEXT_SCORES, tuned.task)
             found.scores = score(answers, wanted, groups[: tuned.generated])
-            found.eval_flops += len(asked) * tuned.answer_tokens * self.forward_flops
+            found.eval_flops += len(asked) * tuned.answer_tokens * forward_flops_per_example(self.spec)
             found.samples = tuple(
                 {"text": example.text[:500], "wanted": example.answer, "answer": text}
                 for example, text in list(zip(asked, answers, strict=True))[:SAMPLES]
@@ -278,76 +254,6 @@ def batch_rows(examples: int, batch: int, step: int, seed: int) -> np.ndarray[An
 def _order(examples: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.intp]]:
     words = np.random.PCG64([seed, epoch]).random_raw(examples)  # whose stream NumPy keeps across versions (NEP 19)
     return np.argsort(words, kind="stable")
-
-
-def _record(
-    tuning: Tuning,
-    found: Outcome,
-    parts: dict[str, Encoded],
-    family: nn.Module,
-    device: torch.device,
-    attempt: Attempt,
-) -> RunRecord:
-    """The record of a run that went like this."""
-    run, spec = tuning.run, tuning.run.spec
-    seen, examples = found.steps * spec.recipe.batch_sequences, len(parts[TRAIN])
-    loss, error = found.val_loss or (None, None)
-    task = TASKS[spec.finetuned.task]
-    groups = forward_flops_by_group(spec)
-    head = {"task_head": (spec.model.d_model + 1) * spec.finetuned.classes} if spec.finetuned.classes else {}
-    facts = {
-        "metric": task.metric,
-        "scores": found.scores or {},
-        "best_step": found.best_step,
-        "stop_loss_nats": found.stop_loss_nats if math.isfinite(found.stop_loss_nats) else None,
-        "stop_examples": len(parts[STOP]),
-        "val_examples": len(parts[VAL]),
-        "val_loss_sums": found.val_sums[0],
-        "val_counts": found.val_sums[1],
-        "classes": list(run.examples.classes),
-        "parent": None if run.start is None else parent_facts(run.start),
-        "seen_in_pretraining": task.on_stdlib and spec.data.kind == "stdlib" and run.start is not None,
-        "samples": list(found.samples),
-    }
-    per_token = (1 + ledger.BACKWARD_PER_FORWARD) * spec.recipe.batch_sequences / spec.batch_tokens
-    return RunRecord(
-        schema=SCHEMA,
-        run_id=spec.run_id,
-        study=run.run_dir.parent.name,
-        status=DIVERGED if found.diverged else DONE,
-        why=found.diverged,
-        spec=to_dict(spec),
-        params_by_group=parameters_by_group(family) | head,
-        n_params=parameter_counts(spec.model),
-        flops_per_token_by_group={group: flops * per_token for group, flops in groups.items()},
-        flops_convention=ledger.EXACT_IN_WORDS,
-        budget_flops=None,
-        train_flops=seen * train_flops_per_example(spec),
-        eval_flops=found.eval_flops,
-        train_tokens=found.steps * spec.batch_tokens,
-        predicted_tokens=found.predicted,
-        unique_tokens=examples * spec.batch_tokens // spec.recipe.batch_sequences,
-        epochs=seen / examples,
-        steps=found.steps,
-        val_loss_nats=loss,
-        val_loss_se_nats=error,
-        val_bits_per_byte=None,
-        train_loss_nats=found.train_loss_nats,
-        val_tokens=found.val_predicted,
-        entropy_rate_nats=None,
-        least_loss_nats=None,
-        wall_s=found.wall_s,
-        train_s=found.train_s,
-        attempts=attempt.number,
-        weights_sha256=checkpoint.weights_digest(family),
-        hardware=hardware.describe(device),
-        versions=hardware.versions(),
-        git_commit=hardware.git_commit(),
-        started_at=found.started_at,
-        ended_at=now(),
-        imported=None,
-        finetuned=facts,
-    )
 
 
 def run_job(payload: Tuning, channel: Any) -> str:

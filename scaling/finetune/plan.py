@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scaling import flops as ledger
 from scaling.attempt import DIVERGED, DONE, run_state
 from scaling.data.prepare import NO_TOKENIZER, digest, load_tokenizer, manifest
 from scaling.data.tokenizers import Tokenizer
+from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
 from scaling.finetune.settings import FinetuneConfig
 from scaling.finetune.tasks import TRAIN, VAL, Examples, Task
 from scaling.quantities import duration, short
@@ -50,7 +50,7 @@ class PlannedTuning:
         parts, tuned = self.examples.parts, self.spec.finetuned
         answers = tuned.generated * tuned.answer_tokens
         scored = len(parts["stop"]) * tuned.evaluations + len(parts[VAL]) + answers
-        return scored * train_flops_per_example(self.spec) // (1 + ledger.BACKWARD_PER_FORWARD)
+        return scored * forward_flops_per_example(self.spec)
 
     @property
     def label(self) -> str:
@@ -259,23 +259,6 @@ def _check_reads(tokenizer: Tokenizer, pool: Examples, spec: RunSpec, task: str)
             f"data.tokenizer={spec.data.tokenizer} of run {spec.run_id} does not know {unknown:.0%} of the tokens of "
             f"task={task}; choose a run with data.tokenizer=bytes or bpe, or one whose data is of that script"
         )
-
-
-def forward_flops_by_group(spec: FinetunedSpec) -> dict[str, int]:
-    """Exact forward FLOPs of one example, by group; a classification uses its first tower and a linear head alone."""
-    shape, classes = spec.model, spec.finetuned.classes
-    if not classes:
-        return ledger.forward_flops_by_group(shape, shape.stream_tokens())
-    tower = shape.towers()[0]
-    tokens = dict.fromkeys(shape.stream_tokens(), 0) | {tower.stream: tower.tokens}
-    groups = ledger.forward_flops_by_group(shape, tokens)
-    used = {group: flops for group, flops in groups.items() if group not in ("head", "cross_attention")}
-    return used | {"task_head": 2 * shape.d_model * classes}
-
-
-def train_flops_per_example(spec: FinetunedSpec) -> int:
-    """Exact training FLOPs of one example, forward and backward."""
-    return (1 + ledger.BACKWARD_PER_FORWARD) * sum(forward_flops_by_group(spec).values())
 
 
 def parent_facts(start: Start) -> dict[str, Any]:
