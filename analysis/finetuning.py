@@ -88,9 +88,10 @@ def _notes(records: Sequence[RunRecord]) -> list[str]:
     if len(recipes) > 1:
         notes.append(f"the runs were fine-tuned by {len(recipes)} recipes; those of one set size may differ by it")
     if any(_facts(record)["seen_in_pretraining"] for record in records):
+        known = "though no labels" if _facts(records[0])["classes"] else "with their answers"
         notes.append(
-            "the pretraining text holds this task's texts, those that are scored among them, though no labels: this "
-            "is transfer within a text, not to another"
+            f"the pretraining text holds this task's texts, those that are scored among them, {known}: this is "
+            f"transfer within a text, not to another"
         )
     if all(_facts(record)["parent"] is not None for record in records):
         notes.append("there is no control from scratch, so what pretraining gave cannot be told")

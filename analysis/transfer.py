@@ -48,9 +48,8 @@ class TransferLaw:
 def effective_data(sizes: Sequence[float], losses: Sequence[float], loss: float, examples: float) -> Effective:
     """Where a fine-tuned loss lies on the scratch curve (sizes rising), straight between its points in log-log."""
     if len(sizes) < LEAST_SIZES:
-        return Effective(
-            ABSTAINS, None, None, f"{len(sizes)} sizes from scratch are no curve; {LEAST_SIZES} or more are needed"
-        )
+        why = f"a curve needs {LEAST_SIZES} sizes from scratch or more, here are {len(sizes)}"
+        return Effective(ABSTAINS, None, None, why)
     for k in range(1, len(sizes)):
         if losses[k] >= losses[k - 1]:
             why = (

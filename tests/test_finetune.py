@@ -417,7 +417,7 @@ def test_the_command_trains_a_study_over_the_pool_and_skips_what_is_done(
     out, error = capsys.readouterr()
     assert "6 runs (3 fine-tuned, 3 from scratch), 6 to train" in error
     assert "passed over" in error
-    assert "not told" in out  # one size is no curve
+    assert "not told: a curve needs 3 sizes" in out
     found = tmp_path / "s-sentiment"
     assert len(read_records(found)) == 6
     assert (found / "finetune.png").is_file()

@@ -87,11 +87,11 @@ def test_too_few_sizes_from_scratch_tell_nothing(tmp_path: Path) -> None:
     results = analyse(simulate(tmp_path / "s", SIZES[:2]))
     family = results["families"][FAMILY]
     assert {point["transfer"]["status"] for point in family["points"]} == {"abstains"}
-    assert "2 sizes from scratch are no curve" in family["points"][0]["transfer"]["why"]
+    assert "needs 3 sizes from scratch or more, here are 2" in family["points"][0]["transfer"]["why"]
     assert "no law of transferred data: 0 measured points" in summary(results)
     found = plots.transfer(results)
     assert isinstance(found, Absent)
-    assert "are no curve" in found.why
+    assert "here are 2" in found.why
 
 
 def test_a_loss_off_the_scratch_curve_is_a_bound_and_a_curve_that_rises_is_none() -> None:
@@ -156,7 +156,7 @@ def test_report_shows_a_finetuned_study_and_fits_leave_its_runs_out(
     assert main(["report", str(study)]) == 0
     assert "D_T = 30" in capsys.readouterr().out
     assert main(["fit", str(study)]) == 2
-    assert "fine-tuned: its loss is of another task's answers" in capsys.readouterr().err
+    assert "holds fine-tuned runs alone" in capsys.readouterr().err
     folder = study / "pretrained"
     folder.mkdir()
     (folder / "spec.json").write_text("{}")
