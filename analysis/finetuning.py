@@ -24,12 +24,14 @@ from analysis.transfer import WITHIN, TransferLaw, effective_data, fit_transfer
 from scaling.record import DONE, RunRecord, read_records
 
 SCHEMA = 1
+LATE, LATE_SHARE = 0.9, 0.25  # of the steps, of the runs: beyond, a curve is of steps as much as of data
 Json = dict[str, Any]
 
 
 def holds_finetuned(study: Path) -> bool:
-    """Whether any finished run of the study's folder was fine-tuned."""
-    return study.is_dir() and any(record.finetuned is not None for record in read_records(study))
+    """Whether the study's finished runs were fine-tuned, all of them."""
+    records = read_records(study) if study.is_dir() else []
+    return bool(records) and all(record.finetuned is not None for record in records)
 
 
 def write_results(study: Path) -> tuple[Json, list[Path]]:
@@ -84,9 +86,18 @@ def _facts(record: RunRecord) -> Json:
 def _notes(records: Sequence[RunRecord]) -> list[str]:
     """What a reader must know before believing the numbers."""
     notes = []
-    recipes = {json.dumps({**record.spec["recipe"]}, sort_keys=True) for record in records}
-    if len(recipes) > 1:
-        notes.append(f"the runs were fine-tuned by {len(recipes)} recipes; those of one set size may differ by it")
+    recipes: dict[int, set[str]] = {}
+    for record in records:
+        own = recipes.setdefault(record.spec["finetuned"]["examples"], set())
+        own.add(json.dumps(record.spec["recipe"], sort_keys=True))
+    if mixed := [size for size, own in recipes.items() if len(own) > 1]:
+        notes.append(f"runs on {mixed[0]:,} examples were fine-tuned by {len(recipes[mixed[0]])} recipes")
+    late = sum(_facts(record)["best_step"] > LATE * record.steps for record in records)
+    if late > LATE_SHARE * len(records):
+        notes.append(
+            f"{late} of {len(records)} runs were best in the last {1 - LATE:.0%} of their steps: they may have ended "
+            f"for want of steps (recipe.steps, recipe.epochs) rather than of examples"
+        )
     if any(_facts(record)["seen_in_pretraining"] for record in records):
         known = "though no labels" if _facts(records[0])["classes"] else "with their answers"
         notes.append(

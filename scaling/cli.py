@@ -295,8 +295,8 @@ def _report(options: Any) -> int:
 
     study = _study_of(options.data)
     given = Path(options.data[0])
-    if study is not None and holds_finetuned(study):
-        _show_transfer(study)
+    if len(options.data) == 1 and holds_finetuned(given):
+        _show_transfer(given)
         return 0
     if len(options.data) == 1 and given.suffix == ".json":
         results = read(given)

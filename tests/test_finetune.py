@@ -96,7 +96,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-QUICK = ["recipe.steps=4", "recipe.evaluations=2", "recipe.batch_examples=4", "device=cpu"]
+QUICK = ["recipe.steps=4", "recipe.epochs=0", "recipe.evaluations=2", "recipe.batch_examples=4", "device=cpu"]
 
 
 def sentiment(reviews: Path, *more: str) -> list[str]:

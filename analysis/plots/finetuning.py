@@ -22,6 +22,7 @@ from analysis.plots.chart import (
 from analysis.plots.words import count, flops_text, sentence
 
 WORDS: dict[str, str] = {"accuracy": "accuracy", "rouge_l": "ROUGE-L, F1", "bleu": "BLEU", "chrf": "chrF"}
+SCRATCH = "the same shape from scratch"
 HEIGHT, TRANSFER_HEIGHT = 5.4, 3.6  # inches of print
 
 
@@ -32,7 +33,7 @@ def downstream(results: Results) -> Chart | Absent:
         return Absent("After fine-tuning", "no run started from pretrained weights")
     metric = str(results["metric"])
     panels = [
-        _panel(family, measure, words if not k else "", families, name if measure == "score" else "")
+        _panel(family, measure, words if not k else "", families, _title(name) if measure == "score" else "")
         for measure, words in (("score", WORDS.get(metric, metric)), ("loss", "loss, nats"))
         for k, (name, family) in enumerate(families.items())
     ]
@@ -47,8 +48,8 @@ def downstream(results: Results) -> Chart | Absent:
     caption = " ".join(
         [
             f"Task {results['task']}, scored on {results['val_examples']:,} examples{guess}. Lines follow the run of "
-            "the lowest pretraining loss at each budget; pale: every run. Dashed: the same shapes from random weights, "
-            "by the same recipe for the same fine-tuning FLOPs.",
+            "the lowest pretraining loss at each budget of exact FLOPs; pale: every run. Dashed: the same shapes from "
+            "random weights, by the same recipe for the same fine-tuning FLOPs.",
             common,
             *(sentence(note) for note in results["notes"]),
         ]
@@ -59,15 +60,21 @@ def downstream(results: Results) -> Chart | Absent:
 def _panel(family: Results, measure: str, words: str, families: Results, title: str) -> Panel:
     every = [one[measure] for own in families.values() for one in own["points"]]
     every += [p["scratch"][measure] for own in families.values() for p in own["points"] if p["scratch"] is not None]
-    colors = ordered_colors(len(family["curves"]))
+    sizes = sorted({curve["examples"] for own in families.values() for curve in own["curves"]})
+    colors = ordered_colors(len(sizes))
     marks: list[Mark] = []
-    for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
-        own = [point for point in family["points"] if point["examples"] == curve["examples"]]
-        marks.append(_points(own, measure, color, marker(n), faint=True))
-    for n, (curve, color) in enumerate(zip(family["curves"], colors, strict=True)):
-        marks += _curve(curve, measure, color, marker(n))
-    x = Axis("pretraining FLOPs (exact)" if not title else "", log=True, limits=_wide(family["points"]))
+    for size, color in zip(sizes, colors, strict=True):
+        own = [point for point in family["points"] if point["examples"] == size]
+        marks.append(_points(own, measure, color, marker(sizes.index(size)), faint=True))
+    for curve in family["curves"]:
+        n = sizes.index(curve["examples"])
+        marks += _curve(curve, measure, colors[n], marker(n))
+    x = Axis("pretraining FLOPs" if not title else "", log=True, limits=_wide(family["points"]))
     return Panel(x, Axis(words, limits=extent(array(every), log=False, margin=0.05)), tuple(marks), title)
+
+
+def _title(family: str) -> str:
+    return family.replace("encoder_decoder", "encoder–decoder")
 
 
 def _wide(points: list[Results]) -> tuple[float, float]:
@@ -89,7 +96,10 @@ def _points(points: list[Results], measure: str, color: str, shape: str, *, fain
 def _curve(curve: Results, measure: str, color: str, shape: str) -> list[Mark]:
     points, label = curve["points"], f"{curve['examples']:,} examples"
     x, y = array([p["pretraining_flops"] for p in points]), array([p[measure] for p in points])
-    marks: list[Mark] = [Line(x, y, color, label=label), _points(points, measure, color, shape, faint=False)]
+    marks: list[Mark] = [
+        Line(x, y, color, label=label),
+        _points(points, measure, color, shape, faint=False),
+    ]
     control = [p for p in points if p["scratch"] is not None]
     if control:
         x = array([p["pretraining_flops"] for p in control])
@@ -97,7 +107,7 @@ def _curve(curve: Results, measure: str, color: str, shape: str) -> list[Mark]:
             x = array([x[0] / 1.2, x[0] * 1.2])
             control = control * 2
         y = array([p["scratch"][measure] for p in control])
-        marks.append(Line(x, y, color, "dash", width=1.1, label=f"{label}, from scratch"))
+        marks.append(Line(x, y, color, "dash", width=1.1, label=SCRATCH))
     return marks
 
 
@@ -122,7 +132,7 @@ def transfer(results: Results) -> Chart | Absent:
                 Axis("fine-tuning examples D_F", log=True, limits=x, counts=True),
                 Axis("transferred examples D_T" if not k else "", log=True, limits=y, counts=True),
                 tuple(marks),
-                name,
+                _title(name),
             )
         )
     negative = sum(point["transfer"]["transferred"] is not None for point in points) - len(shown)

@@ -1,5 +1,6 @@
 """What `scaling finetune` is told: the sections of `conf/finetune.yaml`, typed, and the task that they name."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from scaling.spec import OptimizerSpec, RecipeSpec, ScheduleSpec
 class FinetuneRecipe:
     """One recipe for every run, pretrained or not."""
 
-    steps: int
+    steps: int  # at least
+    epochs: float  # of the fine-tuning set, at least; whichever is longer
     batch_examples: int
     learning_rate: float
     warmup: float  # share of the steps
@@ -33,22 +35,25 @@ class FinetuneRecipe:
                 raise ValueError(f"recipe.{name}={getattr(self, name)}: must be at least 1")
         if self.evaluations > self.steps:
             raise ValueError(f"recipe.evaluations={self.evaluations}: at most recipe.steps={self.steps}")
+        if not self.epochs >= 0:
+            raise ValueError(f"recipe.epochs={self.epochs}: must be at least 0")
         if not 0 <= self.warmup < 1 or not self.learning_rate > 0:
             raise ValueError(
                 f"recipe.warmup={self.warmup}, recipe.learning_rate={self.learning_rate}: a share of the steps below "
                 f"1, and a positive rate"
             )
 
-    def resolved(self) -> RecipeSpec:
-        """The recipe as a run's spec writes it down: warm-up, then a linear fall to zero."""
-        warmup = round(self.warmup * self.steps)
+    def resolved(self, examples: int) -> RecipeSpec:
+        """The recipe for a set of this size as a run's spec writes it down: warm-up, then a linear fall to zero."""
+        steps = max(self.steps, math.ceil(self.epochs * examples / self.batch_examples))
+        warmup = round(self.warmup * steps)
         return RecipeSpec(
-            steps=self.steps,
+            steps=steps,
             batch_sequences=self.batch_examples,
             optimizer=OptimizerSpec(
                 "adamw", self.learning_rate, self.beta1, self.beta2, self.eps, self.weight_decay, self.clip_norm
             ),
-            schedule=ScheduleSpec("wsd", warmup, self.steps - warmup, "linear", 0.0),
+            schedule=ScheduleSpec("wsd", warmup, steps - warmup, "linear", 0.0),
             precision=self.precision,
             compile=False,
         )

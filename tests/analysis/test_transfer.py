@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.finetuning import analyse, paired_gain, summary, write_results
+from analysis.finetuning import analyse, holds_finetuned, paired_gain, summary, write_results
 from analysis.observations import load
 from analysis.plots import finetuning as plots
 from analysis.plots.chart import Absent, Chart
@@ -42,6 +42,7 @@ def write(study: Path, name: str, width: int, examples: int, loss: float, parent
         "classes": ["a", "b"],
         "val_examples": 100,
         "scores": {"accuracy": {"value": 1 / (1 + loss), "se": 0.01}},
+        "best_step": 1,
         "val_loss_sums": [30 * loss, 50 * loss, 20 * loss],
         "val_counts": [30.0, 50.0, 20.0],
         "parent": parent,
@@ -69,7 +70,6 @@ def simulate(study: Path, scratch_sizes: list[int]) -> Path:
                 "val_loss_nats": 2.0,
             }
             write(study, f"t{width}-{size}", width, size, scratch_loss(worth, params), parent)
-    (study / "plan.jsonl").write_text("")
     return study
 
 
@@ -141,7 +141,7 @@ def test_figures_and_table_show_both_arms_and_say_what_was_seen(tmp_path: Path) 
     chart = plots.downstream(results)
     assert isinstance(chart, Chart)
     labels = {getattr(mark, "label", "") for panel in chart.panels if panel for mark in panel.marks}
-    assert {"100 examples", "100 examples, from scratch"} <= labels
+    assert {"100 examples", "400 examples", "the same shape from scratch"} <= labels
     assert "a uniform guess gives 0.500" in chart.caption
     assert "though no labels" in chart.caption
     words = summary(results)
@@ -164,3 +164,4 @@ def test_report_shows_a_finetuned_study_and_fits_leave_its_runs_out(
     observations = load(study)
     assert list(observations.table["run_id"]) == ["pretrained"]
     assert len(observations.excluded) == 3 * (4 + 3)
+    assert not holds_finetuned(study)  # so that `scaling report` is of the pretrained runs again
