@@ -249,6 +249,12 @@ def _scratch(shape: TransformerShape) -> FinetunedSpec:
     return FinetunedSpec(model=shape, **fields, finetuned=Finetuned(None, "modules", "", 1, 0, 1, 1, 0))
 
 
+def test_a_large_set_gets_more_steps_and_both_arms_the_same() -> None:
+    recipe = read_settings(["recipe.steps=300", "recipe.epochs=8", "recipe.batch_examples=16"])[0].recipe
+    assert [recipe.resolved(examples).steps for examples in (100, 600, 1000)] == [300, 300, 500]
+    assert recipe.resolved(1000).schedule.warmup_steps == 25
+
+
 def test_an_epoch_is_every_example_once() -> None:
     rows = np.concatenate([batch_rows(7, 3, step, 0) for step in range(14)])
     for epoch in range(6):
@@ -320,7 +326,9 @@ BAD = [
     (["task.examples=[]"], "task.examples is empty"),
     (["task.label_field=text", "task.held_out=1.5"], "task.held_out=1.5"),
     (["recipe.steps=0"], "recipe.steps=0: must be at least 1"),
-    (["task.examlpes=[1]"], "examlpes"),
+    (["task.examlpes=[1]"], "unknown setting task. 'examlpes': did you mean 'examples'"),
+    (["recipe.lr=1"], "unknown setting recipe. 'lr': .*learning_rate"),
+    (["stduy=x"], "unknown setting 'stduy': did you mean 'study'"),
     (["total_flops=1"], "more than total_flops=1"),
     (["study=s"], "study=s is the parents' own"),
 ]

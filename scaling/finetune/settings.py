@@ -77,6 +77,15 @@ class FinetuneConfig:
     total_flops: float | None
 
 
+def _check_known(path: Sequence[str], cfg: Any) -> None:
+    """ValueError, with the nearest there is, for the name of a setting that the configuration does not have."""
+    for depth, name in enumerate(path):
+        known = [str(key) for key in cfg if key != "hydra"]
+        choose(f"setting {'.'.join(path[:depth])}.".removesuffix(" ."), dict.fromkeys(known), name)
+        if depth < len(path) - 1:
+            cfg = cfg[name]
+
+
 def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task]:
     """The configuration under these overrides; ValueError, in a line, for what does not fit."""
     for override in overrides:
@@ -84,6 +93,9 @@ def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task]:
         if name == "task":
             folders = (CONF_DIR / "task", Path.cwd() / "conf" / "task")
             choose("task", {path.stem: path for folder in folders for path in folder.glob("*.yaml")}, value)
+    named = compose([override for override in overrides if override.startswith("task=")], "finetune")
+    for override in overrides:
+        _check_known(override.partition("=")[0].split("."), named)
     cfg = compose(overrides, "finetune")
     config = typed(cfg, FinetuneConfig)
     task = typed(cfg.task, choose("task.kind", TASKS, str(config.task.get("kind"))))
