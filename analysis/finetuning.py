@@ -219,7 +219,7 @@ def _laws(points: Sequence[Json]) -> list[Json]:
         examples, params, values = (np.array(column, dtype=float) for column in (*columns, transferred))
         law = fit_transfer(examples, params, values, len(own) - len(used))
         fitted = {"law": asdict(law), "why": ""} if isinstance(law, TransferLaw) else {"law": None, "why": law}
-        laws.append({"budget_flops": budget, **fitted})
+        laws.append({"budget_flops": budget, "left_out": len(own) - len(used), **fitted})
     return laws
 
 
@@ -265,7 +265,8 @@ def law_words(law: Mapping[str, Any]) -> str:
         return f"no law of transferred data: {law['why']}"
     return (
         f"D_T = {found['k']:.3g} · D_F^{found['alpha']:.2f}±{found['alpha_se']:.2f} · "
-        f"N^{found['beta']:.2f}±{found['beta_se']:.2f} ({found['points']} points)"
+        f"N^{found['beta']:.2f}±{found['beta_se']:.2f} ({found['points']} points; {law['left_out']} "
+        f"left out as bounds, negative or not told)"
     )
 
 
