@@ -23,6 +23,8 @@ from scaling.record import DONE, RunRecord, read_metrics, read_record
 LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
 CURVE_COLUMNS = ("run_id", "step", "tokens", "flops", "loss", "val_loss")
 
+FINETUNED = "fine-tuned: its loss is of a task's answers, which `scaling report` on its study shows"
+
 
 @dataclass(frozen=True)
 class Exclusion:
@@ -136,6 +138,8 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
             excluded.append(Exclusion(None, run_dir.name, "unfinished: the run has left no record yet"))
         elif record.status != DONE:
             excluded.append(Exclusion(None, record.run_id, f"{record.status}: {record.why or 'no reason recorded'}"))
+        elif record.finetuned is not None:
+            excluded.append(Exclusion(None, record.run_id, FINETUNED))
         elif record.val_loss_nats is None:
             excluded.append(Exclusion(None, record.run_id, "the record holds no validation loss"))
         else:
@@ -145,6 +149,8 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
                 metrics.append(_curve(record.run_id, read_metrics(run_dir)))
     if not rows:
         first = excluded[0]
+        if all(one.reason == FINETUNED for one in excluded):
+            raise ValueError(f"{path} holds fine-tuned runs alone, each {FINETUNED}")
         raise ValueError(
             f"{path} holds {len(run_dirs)} runs and none is finished (first: {first.run_id}, "
             f"{first.reason}); finish the sweep, then fit"

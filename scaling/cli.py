@@ -122,6 +122,19 @@ def _parser() -> argparse.ArgumentParser:
         help="study=NAME, train_tokens=D (what it was trained on, as published), unique_tokens=U if it repeated them, "
         "and Hydra overrides of the data and the evaluation",
     )
+    finetune = command(
+        "finetune",
+        "fine-tune a run, or a study's, on a task, each beside the same shape from scratch",
+        _finetune,
+        "runs/objectives task=modules",
+        "runs/quickstart/0123456789ab task=sentiment task.path=reviews.csv task.examples=[100,400,1600]",
+    )
+    finetune.add_argument("source", type=Path, metavar="RUN|STUDY", help="runs/STUDY/RUN_ID, or runs/STUDY for all")
+    finetune.add_argument(
+        "settings",
+        nargs="*",
+        help="task=modules, sentiment, docstrings or translation, and overrides of conf/finetune.yaml and conf/task/",
+    )
     export = command(
         "export",
         "write a finished run's weights and tokenizer as a folder that Hugging Face loads",
@@ -318,12 +331,16 @@ def _predict(options: Any) -> int:
 
 
 def _report(options: Any) -> int:
+    from analysis.finetuning import holds_finetuned
     from analysis.report import write_report
     from analysis.report_families import write_families
     from analysis.results import read, write
 
     study = _study_of(options.data)
     given = Path(options.data[0])
+    if len(options.data) == 1 and holds_finetuned(given):
+        _show_transfer(given)
+        return 0
     if len(options.data) == 1 and given.suffix == ".json":
         results = read(given)
         path = write_report(results, options.out or given.parent / "report")
@@ -352,6 +369,24 @@ def _import(options: Any) -> int:
 
     print(import_checkpoint(options.source, options.settings))
     return 0
+
+
+def _finetune(options: Any) -> int:
+    from scaling.finetune.command import run_finetune
+
+    study, finished = run_finetune(options.source, options.settings)
+    _show_transfer(study)
+    return 0 if finished else 1
+
+
+def _show_transfer(study: Path) -> None:
+    """What fine-tuned runs tell: finetune.json and figures in their study, a table here."""
+    from analysis.finetuning import summary, write_results
+
+    results, written = write_results(study)
+    print(summary(results))
+    for path in written:
+        print(f"written: {path}")
 
 
 def _export(options: Any) -> int:

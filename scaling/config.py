@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -26,6 +26,8 @@ from scaling.runtime import Runtime
 from scaling.schema import Config, DataSection, Grid, ModelSection, RuntimeSection
 from scaling.shape import SHAPES, TransformerShape, parameter_counts
 from scaling.spec import DataSpec, RunSpec
+
+T = TypeVar("T")
 
 _HERE = Path(__file__).resolve().parent
 # Inside an installed wheel the configs lie beside this file; in a checkout, one level up.
@@ -57,13 +59,28 @@ def user_search_path() -> list[str]:
     return [f"hydra.searchpath=[file://{own}]"] if own.is_dir() and own.resolve() != CONF_DIR else []
 
 
-def compose(overrides: Sequence[str]) -> DictConfig:
-    """The configuration under these command-line overrides, Hydra's own included; ValueError if they do not fit."""
+def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    """The configuration under these command-line overrides, Hydra's own included; ValueError if they do not fit.
+
+    `name` is that of the file in conf/ that everything starts from.
+    """
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
         try:
-            return hydra_compose("config", overrides=[*user_search_path(), *overrides], return_hydra_config=True)
+            return hydra_compose(name, overrides=[*user_search_path(), *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(str(error)) from error
+
+
+def typed(cfg: DictConfig, schema: type[T]) -> T:
+    """The part of a configuration that `schema`, a dataclass, describes, checked; ValueError says what to mend."""
+    plain = OmegaConf.masked_copy(cfg, [f.name for f in dataclasses.fields(schema)])  # type: ignore[arg-type]
+    if missing := sorted(OmegaConf.missing_keys(plain)):
+        raise ValueError(f"{missing[0]} is missing and has no default; give {missing[0]}=VALUE")
+    try:
+        merged: T = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error)) from error
+    return merged
 
 
 def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
@@ -71,12 +88,7 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
 
     `known` remembers the identity of data between calls, so that a sweep reads its sources once.
     """
-    plain = OmegaConf.masked_copy(cfg, [f.name for f in dataclasses.fields(Config)])
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), plain)
-        config: Config = OmegaConf.to_object(merged)  # type: ignore[assignment]
-    except OmegaConfBaseException as error:
-        raise ValueError(str(error)) from error
+    config = typed(cfg, Config)
     data = data_config(config.data)
     cache_dir = Path(config.cache_dir)
     known = {} if known is None else known

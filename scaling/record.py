@@ -61,6 +61,7 @@ class RunRecord:
     started_at: str
     ended_at: str
     imported: dict[str, Any] | None  # of a checkpoint trained elsewhere: where it came from, the digests of its files
+    finetuned: dict[str, Any] | None  # of a fine-tuned run: its task, its scores and what is known of its parent
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -109,8 +110,9 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; fields added since get the value that was in force then."""
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
-    # Every token of the decoders before it was kept; nothing was imported then.
-    values = {"predicted_tokens": values["train_tokens"], "recompute_flops": 0, "imported": None, **values}
+    # Every token of the decoders before it was kept; nothing was imported, fine-tuned or computed again then.
+    since = {"recompute_flops": 0, "imported": None, "finetuned": None}
+    values = {"predicted_tokens": values["train_tokens"], **since, **values}
     known = {field.name for field in fields(RunRecord)}
     return RunRecord(**{name: value for name, value in values.items() if name in known})
 

@@ -146,6 +146,45 @@ class ImportedSpec(RunSpec):
         return self.train_tokens * self.lengths.text // self.model.sequence_tokens
 
 
+@dataclass(frozen=True)
+class Parent:
+    """The finished run whose weights are fine-tuned."""
+
+    run_id: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a fine-tuned run starts from and what it learns."""
+
+    parent: Parent | None  # None starts from random weights: the control
+    task: str
+    examples_sha256: str  # of every example, those that train, that choose the step and that are scored
+    examples: int  # that train
+    classes: int  # of a classification; 0 where the answer is text
+    answer_tokens: int  # of an answer in text, at most, its end not counted; 0 for a classification
+    evaluations: int  # how often over the run the step may be chosen
+    generated: int  # scored examples that are answered in full; 0 for a classification
+
+
+@dataclass(frozen=True)
+class FinetunedSpec(RunSpec):
+    """A run that goes on from another's weights, or from random ones, on a task's examples.
+
+    Its shape is the parent's at the task's lengths, its data the parent's, whose tokenizer reads the examples.
+    """
+
+    finetuned: Finetuned
+
+    @property
+    def batch_tokens(self) -> int:
+        """A classification reads its text with the first tower alone."""
+        classifies = self.finetuned.classes > 0
+        read = self.model.towers()[0].tokens if classifies else self.model.sequence_tokens
+        return self.recipe.batch_sequences * read
+
+
 def to_dict(spec: RunSpec) -> dict[str, Any]:
     """The spec as plain JSON values."""
     return asdict(spec)
@@ -168,4 +207,8 @@ def from_dict(values: dict[str, Any]) -> RunSpec:
     }
     if "imported" in values:
         return ImportedSpec(**given, imported=Imported(**values["imported"]))
+    if "finetuned" in values:
+        parent = values["finetuned"]["parent"]
+        start = {"parent": None if parent is None else Parent(**parent)}
+        return FinetunedSpec(**given, finetuned=Finetuned(**values["finetuned"] | start))
     return RunSpec(**given)

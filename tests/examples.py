@@ -115,4 +115,5 @@ RECORD = RunRecord(
     started_at="2026-01-01T00:00:00+00:00",
     ended_at="2026-01-01T00:00:01+00:00",
     imported=None,
+    finetuned=None,
 )

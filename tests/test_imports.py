@@ -31,6 +31,11 @@ TORCH_FREE = ["analysis", "scaling/data", "scaling/corruption.py"] + [
         "plan",
         "config",
         "cli",
+        "finetune/tasks",
+        "finetune/tables",
+        "finetune/stdlib_text",
+        "finetune/settings",
+        "finetune/plan",
     )
 ]
 ANALYSIS_SEES = {"scaling.registry", "scaling.shape", "scaling.flops", "scaling.record"}
@@ -47,7 +52,7 @@ ORDER = [
     {"train", "plan"},
     {"render", "hf"},
     {"launch"},
-    {"bench"},
+    {"bench", "finetune"},
     {"cli"},
 ]
 

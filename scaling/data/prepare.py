@@ -64,13 +64,18 @@ class TokenData:
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that made these tokens; ValueError for a source that came as tokens."""
-        name, path, vocab_size = self.manifest.tokenizer, self.folder / "tokenizer.json", self.manifest.vocab_size
-        if name == NO_TOKENIZER:
-            raise ValueError("this data came as tokens; their tokenizer is not known")
-        if name == PRETRAINED:
-            assert self.manifest.end_id is not None
-            return PretrainedTokenizer.load(path, vocab_size, self.manifest.end_id)
-        return TOKENIZERS[name].load(path, vocab_size)
+        return load_tokenizer(self.manifest, self.folder)
+
+
+def load_tokenizer(found: Manifest, folder: Path) -> Tokenizer:
+    """The tokenizer of prepared data; ValueError for a source that came as tokens."""
+    name, path, vocab_size = found.tokenizer, folder / "tokenizer.json", found.vocab_size
+    if name == NO_TOKENIZER:
+        raise ValueError("this data came as tokens; their tokenizer is not known")
+    if name == PRETRAINED:
+        assert found.end_id is not None
+        return PretrainedTokenizer.load(path, vocab_size, found.end_id)
+    return TOKENIZERS[name].load(path, vocab_size)
 
 
 def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:

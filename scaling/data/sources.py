@@ -52,16 +52,17 @@ class Stdlib:
     kind: ClassVar[str] = "stdlib"
 
     def fingerprint(self, _memory: Path | None) -> str:
-        return combine("stdlib 1", (hashlib.sha256(content).hexdigest() for _, content in self._contents()))
+        return combine("stdlib 1", (hashlib.sha256(content).hexdigest() for _, content in self.contents()))
 
     def content_bytes(self) -> int:
-        return sum(len(content) for _, content in self._contents())
+        return sum(len(content) for _, content in self.contents())
 
     def documents(self) -> Iterator[str]:
-        for path, content in self._contents():
+        for path, content in self.contents():
             yield decode(content, path, 0)
 
-    def _contents(self) -> Iterator[tuple[Path, bytes]]:
+    def contents(self) -> Iterator[tuple[Path, bytes]]:
+        """Every document with the file that it is, or comes from."""
         from pydoc_data.topics import topics
 
         root = Path(sysconfig.get_path("stdlib"))

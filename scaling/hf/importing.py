@@ -197,6 +197,7 @@ def _record(
         started_at=started_at,
         ended_at=now(),
         imported=imported,
+        finetuned=None,
     )
 
 

@@ -92,10 +92,11 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     optimizer.load_state_dict(state)
 
 
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 over the names and bytes of the model's weights, in name order."""
+def weights_digest(weights: nn.Module | dict[str, Tensor]) -> str:
+    """SHA-256 over the names and bytes of a model's weights, in name order."""
     digest = sha256()
-    for name, tensor in sorted(_tensors(model.state_dict()).items()):
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    for name, tensor in sorted(_tensors(state).items()):
         digest.update(name.encode())
         digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes())
     return digest.hexdigest()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from scaling.data.batches import validation_batches
@@ -13,6 +14,8 @@ from scaling.data.token_source import Ids
 from scaling.data.token_text import TokenText
 from scaling.objectives import Example, logits_of, token_losses, validation_example
 from scaling.spec import RunSpec
+
+Counts = NDArray[np.float64]
 
 VAL_BATCH_TOKENS = 8192  # the same for every run: the batch of a tiny run would make its validation the longer part
 
@@ -56,12 +59,18 @@ def evaluate(model: nn.Module, examples: Iterable[Example], autocast: torch.auto
         counts.append(weights_BP.sum(dim=1))
     model.train()
     loss_S, tokens_S = (torch.cat(parts).double().cpu().numpy() for parts in (sums, counts))
-    sequences, tokens = len(loss_S), int(tokens_S.sum())
-    mean = float(loss_S.sum()) / max(1, tokens)
-    if sequences < 2 or not tokens:
-        return Validation(mean, math.nan, tokens, sequences)
-    spread = float(np.sum((loss_S - mean * tokens_S) ** 2)) / (sequences - 1)
-    return Validation(mean, math.sqrt(spread / sequences) * sequences / tokens, tokens, sequences)
+    mean, error = ratio_and_error(loss_S, tokens_S)
+    return Validation(mean, error, int(tokens_S.sum()), len(loss_S))
+
+
+def ratio_and_error(sums: Counts, counts: Counts) -> tuple[float, float]:
+    """Sum over count of all units together, and its standard error (Cochran 1977, 2.11); NaN for fewer than two."""
+    units, total = len(sums), float(counts.sum())
+    mean = float(sums.sum()) / max(1.0, total)
+    if units < 2 or not total:
+        return mean, math.nan
+    spread = float(np.sum((sums - mean * counts) ** 2)) / (units - 1)
+    return mean, math.sqrt(spread / units) * units / total
 
 
 def bits_per_byte(loss_nats: float, tokens: int, text_bytes: int | None) -> float | None:

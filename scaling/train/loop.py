@@ -325,6 +325,7 @@ def _record(
         started_at=state["started_at"],
         ended_at=now(),
         imported=None,
+        finetuned=None,
     )
 
 

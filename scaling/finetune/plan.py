@@ -1,0 +1,285 @@
+"""From a finished run, or a study of them, to priced fine-tuning runs and their controls."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from scaling.attempt import DIVERGED, DONE, run_state
+from scaling.data.prepare import NO_TOKENIZER, digest, load_tokenizer, manifest
+from scaling.data.tokenizers import Tokenizer
+from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
+from scaling.finetune.settings import FinetuneConfig
+from scaling.finetune.tasks import TRAIN, VAL, Examples, Task
+from scaling.quantities import duration, short
+from scaling.record import RunRecord, read_record, run_dirs
+from scaling.shape import EncoderDecoderShape, EncoderShape, TransformerShape, parameter_counts
+from scaling.spec import Finetuned, FinetunedSpec, Parent, RunSpec, from_dict
+
+# An example's cost beside its FLOPs on one slot, and the speed of the rest: measured on one core of a 2020s server CPU.
+STEP_S, CPU_FLOPS_PER_S = 2e-3, 20e9
+MOST_UNKNOWN = 0.2  # of a text's tokens: a tokenizer that knows fewer was learned on another script
+
+
+@dataclass(frozen=True)
+class Start:
+    """A finished run with weights, from which to go on."""
+
+    run_dir: Path
+    record: RunRecord
+    spec: RunSpec
+
+
+@dataclass(frozen=True)
+class PlannedTuning:
+    """One fine-tuning run: what it is, where it starts and what it costs."""
+
+    spec: FinetunedSpec
+    start: Start | None  # None: random weights
+    examples: Examples
+    run_dir: Path
+
+    @property
+    def train_flops(self) -> int:
+        return self.spec.recipe.steps * self.spec.recipe.batch_sequences * train_flops_per_example(self.spec)
+
+    @property
+    def scoring_flops(self) -> int:
+        """Of every evaluation, as if all examples were there that were asked for."""
+        parts, tuned = self.examples.parts, self.spec.finetuned
+        answers = tuned.generated * tuned.answer_tokens
+        scored = len(parts["stop"]) * tuned.evaluations + len(parts[VAL]) + answers
+        return scored * forward_flops_per_example(self.spec)
+
+    @property
+    def label(self) -> str:
+        of = "scratch" if self.start is None else self.start.record.run_id
+        examples, d_model = self.spec.finetuned.examples, self.spec.model.d_model
+        return f"from={of} {self.spec.model.kind}.d_model={d_model} examples={examples} seed={self.spec.seed}"
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """Every run asked for, and which runs of the study were passed over, with the reason."""
+
+    study_dir: Path
+    cache_dir: Path  # of the parents' prepared data
+    runs: tuple[PlannedTuning, ...]
+    passed_over: tuple[str, ...]
+
+    @property
+    def missing(self) -> tuple[PlannedTuning, ...]:
+        """What is still to be trained, the dearest first."""
+        left = [run for run in self.runs if run_state(run.run_dir).status not in (DONE, DIVERGED)]
+        return tuple(sorted(left, key=lambda run: run.train_flops, reverse=True))
+
+    def write(self) -> None:
+        """Write plan.jsonl into the study, one run a line."""
+        self.study_dir.mkdir(parents=True, exist_ok=True)
+        lines = (
+            {"run_id": run.spec.run_id, "steps": run.spec.recipe.steps, "train_flops": run.train_flops}
+            for run in self.runs
+        )
+        (self.study_dir / "plan.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def words(self) -> str:
+        """What there is to do and what it costs, in a sentence."""
+        missing = self.missing
+        flops = sum(run.train_flops for run in self.runs)
+        left = sum(run.train_flops + run.scoring_flops for run in missing)
+        seconds = sum(run.spec.recipe.steps * STEP_S for run in missing) + left / CPU_FLOPS_PER_S
+        controls = sum(run.start is None for run in self.runs)
+        return (
+            f"{len(self.runs)} runs ({len(self.runs) - controls} fine-tuned, {controls} from scratch), {len(missing)} "
+            f"to train; {flops:.4g} FLOPs of training in all; about {duration(seconds)} of one CPU core's time"
+        )
+
+
+def find_starts(source: Path, classifies: bool, task: str) -> tuple[list[Start], list[str]]:
+    """The finished runs of a run's folder or a study's, and why others were passed over; ValueError for none."""
+    alone = (source / "spec.json").is_file()
+    if not alone and not source.is_dir():
+        raise ValueError(f"{source} is not a directory; name a run (runs/STUDY/RUN) or a study (runs/STUDY)")
+    starts, passed_over = [], []
+    for run_dir in [source] if alone else run_dirs(source):
+        try:
+            starts.append(_start(run_dir, classifies, task))
+        except ValueError as error:
+            if alone:
+                raise
+            passed_over.append(str(error))
+    if not starts:
+        why = f": {passed_over[0]}" if passed_over else "; train it first"
+        raise ValueError(f"{source} holds no run that can be fine-tuned{why}")
+    return starts, passed_over
+
+
+def _start(run_dir: Path, classifies: bool, task: str) -> Start:
+    record = read_record(run_dir)
+    if record is None or record.status != DONE:
+        state = "has no record yet" if record is None else record.status
+        raise ValueError(f"{run_dir}: only a finished run can be fine-tuned, and this one {state}; train it first")
+    if record.finetuned is not None:
+        raise ValueError(f"{run_dir} was fine-tuned already; name the run that it started from")
+    spec = from_dict(record.spec)
+    if spec.data.tokenizer == NO_TOKENIZER:
+        raise ValueError(
+            f"{run_dir}: its data came as tokens (data.source.kind={spec.data.kind}), so that no text can be read to "
+            f"it; train or import a run with data.tokenizer=bytes, chars, bpe or hf"
+        )
+    if not classifies and isinstance(spec.model, EncoderShape):
+        raise ValueError(
+            f"{run_dir}: task={task} writes text, which an encoder of masked tokens cannot; choose a run of kind "
+            f"decoder or encoder_decoder, or a classification (task=modules, task=sentiment)"
+        )
+    if not any(run_dir.glob("checkpoint/*/model.safetensors")):
+        raise ValueError(f"{run_dir} holds no weights; train it with runtime.keep_weights=true")
+    return Start(run_dir, record, spec)
+
+
+def make_plan(source: Path, config: FinetuneConfig, task: Task) -> TuningPlan:
+    """Price every run; ValueError, with nothing written, for whatever cannot be fine-tuned or costs too much."""
+    source = source.resolve()
+    starts, passed_over = find_starts(source, task.classifies, task.kind)
+    runs_dir = Path(config.runs_dir) if config.runs_dir else starts[0].run_dir.parents[1]
+    study_dir = runs_dir / (config.study or f"{starts[0].run_dir.parent.name}-{task.kind}")
+    if study_dir.resolve() == starts[0].run_dir.parent:
+        raise ValueError(f"study={study_dir.name} is the parents' own; fine-tuned runs go to a study of their own")
+    cache_dir = Path(config.cache_dir) if config.cache_dir else starts[0].run_dir.parents[1] / "cache"
+    pool = task.read()
+    for spec in {start.spec.data: start.spec for start in starts}.values():
+        _check_reads(tokenizer_of(spec, cache_dir), pool, spec, task.kind)
+    found: dict[str, PlannedTuning] = {}
+    for run in _runs(starts, pool, config, task, study_dir):
+        found.setdefault(run.spec.run_id, run)  # a control serves every parent of its shape
+    plan = TuningPlan(study_dir, cache_dir, tuple(found.values()), tuple(passed_over))
+    total = sum(run.train_flops for run in plan.runs)
+    if config.total_flops is not None and total > config.total_flops:
+        raise ValueError(
+            f"the plan costs {total:.4g} FLOPs in {len(plan.runs)} runs, more than total_flops={config.total_flops:.4g}"
+            f"; choose fewer task.examples, seeds or recipe.steps, or raise the cap"
+        )
+    return plan
+
+
+def _runs(
+    starts: Sequence[Start], pool: Examples, config: FinetuneConfig, task: Task, study_dir: Path
+) -> Iterator[PlannedTuning]:
+    for seed in config.seeds:
+        sizes = sorted({*task.examples, *(task.scratch_examples if config.scratch else ())})
+        for size in sizes:
+            drawn = pool.chosen(size, task.stop_examples, task.val_examples, seed)
+            sha256 = drawn.sha256
+            for start in starts:
+                for parent in (start, None) if config.scratch else (start,):
+                    if parent is not None and size not in task.examples:
+                        continue
+                    spec = tuned_spec(start.spec, parent, drawn, sha256, config, task, seed)
+                    yield PlannedTuning(spec, parent, drawn, study_dir / spec.run_id)
+
+
+def tuned_spec(
+    of: RunSpec, parent: Start | None, drawn: Examples, sha256: str, config: FinetuneConfig, task: Task, seed: int
+) -> FinetunedSpec:
+    """The fine-tuning of a run's shape, from the run's weights or from random ones."""
+    shape, answer_tokens = task_shape(of.model, task)
+    return FinetunedSpec(
+        model=shape,
+        objective=of.objective,
+        data=of.data,
+        recipe=config.recipe.resolved(len(drawn.parts[TRAIN])),
+        val_tokens=len(drawn.parts[VAL]) * shape.context,
+        seed=seed,
+        finetuned=Finetuned(
+            parent=None if parent is None else Parent(parent.record.run_id, parent.record.weights_sha256),
+            task=task.kind,
+            examples_sha256=sha256,
+            examples=len(drawn.parts[TRAIN]),
+            classes=len(drawn.classes),
+            answer_tokens=answer_tokens,
+            evaluations=config.recipe.evaluations,
+            generated=0 if task.classifies else min(task.generated, len(drawn.parts[VAL])),
+        ),
+    )
+
+
+def task_shape(shape: TransformerShape, task: Task) -> tuple[TransformerShape, int]:
+    """The shape at the task's lengths, and how many tokens an answer in text may have, its end not counted.
+
+    A decoder reads the text, a separator and the answer within its context. An encoder-decoder's target is as long as
+    the answer, unless its positions are learned: these end where it was trained to.
+    """
+    context = min(task.source_tokens or shape.context, shape.context)
+    if task.classifies:
+        if isinstance(shape, EncoderShape):
+            return replace(shape, context=context, predicted=min(shape.predicted, context)), 0
+        return replace(shape, context=context), 0
+    answer = task.target_tokens or max(1, shape.context // 2)
+    if isinstance(shape, EncoderDecoderShape):
+        if shape.positions_kind == "learned":
+            answer = min(answer, shape.target_context - 1)
+        longest, room = answer, "its learned positions"
+        shape = replace(shape, context=context, target_context=answer + 1)
+    else:
+        longest, room = min(answer, shape.context - 2), f"model.context={shape.context}"
+        shape = replace(shape, context=min(shape.context, (task.source_tokens or shape.context) + answer + 1))
+    if longest < answer or answer < 1:
+        raise ValueError(f"task.target_tokens={answer}: {room} has no room for a text and such an answer; ask for less")
+    return shape, answer
+
+
+def tokenizer_of(spec: RunSpec, cache_dir: Path) -> Tokenizer:
+    """The tokenizer that the run's tokens were made by; ValueError where its data is not prepared here."""
+    found = manifest(spec.data, cache_dir)
+    if found is None:
+        raise ValueError(
+            f"the tokenizer of run {spec.run_id} is not in {cache_dir}; name the folder of its prepared data with "
+            f"cache_dir="
+        )
+    return load_tokenizer(found, cache_dir / digest(spec.data))
+
+
+def _check_reads(tokenizer: Tokenizer, pool: Examples, spec: RunSpec, task: str) -> None:
+    """ValueError where the tokenizer does not know the task's texts, or its ids do not fit the model."""
+    if tokenizer.vocab_size > spec.model.vocab_size:
+        raise ValueError(
+            f"the tokenizer of run {spec.run_id} has {tokenizer.vocab_size} ids, its model {spec.model.vocab_size}; "
+            f"choose a run whose data.vocab_size fits"
+        )
+    if tokenizer.unknown_id is None:
+        return
+    sample = [
+        text for example in pool.parts[VAL][:200] for text in (example.text, "" if pool.classes else example.answer)
+    ]
+    ids = [token for text in sample for token in tokenizer.encode(text).tolist()]
+    unknown = ids.count(tokenizer.unknown_id) / max(1, len(ids))
+    if unknown > MOST_UNKNOWN:
+        raise ValueError(
+            f"data.tokenizer={spec.data.tokenizer} of run {spec.run_id} does not know {unknown:.0%} of the tokens of "
+            f"task={task}; choose a run with data.tokenizer=bytes or bpe, or one whose data is of that script"
+        )
+
+
+def parent_facts(start: Start) -> dict[str, Any]:
+    """What an analysis needs to know of where a run started."""
+    record = start.record
+    return {
+        "run_id": record.run_id,
+        "study": record.study,
+        "weights_sha256": record.weights_sha256,
+        "n_params": record.n_params,
+        "train_flops": record.train_flops,
+        "budget_flops": record.budget_flops,
+        "train_tokens": record.train_tokens,
+        "val_loss_nats": record.val_loss_nats,
+        "steps": record.steps,
+        "data_kind": start.spec.data.kind,
+        "imported": record.imported is not None,
+    }
+
+
+def describe(run: PlannedTuning) -> str:
+    """A line on one run, with its price."""
+    n = short(parameter_counts(run.spec.model)["non_embedding"])
+    return f"{run.spec.run_id}  {run.label}  N {n}  {run.train_flops:.3g} FLOPs"

@@ -1,0 +1,104 @@
+"""What `scaling finetune` is told: the sections of `conf/finetune.yaml`, typed, and the task that they name."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling.config import CONF_DIR, compose, typed
+from scaling.finetune.tasks import TASKS, Task
+from scaling.registry import choose
+from scaling.spec import OptimizerSpec, RecipeSpec, ScheduleSpec
+
+
+@dataclass
+class FinetuneRecipe:
+    """One recipe for every run, pretrained or not."""
+
+    steps: int  # at least
+    epochs: float  # of the fine-tuning set, at least; whichever is longer
+    batch_examples: int
+    learning_rate: float
+    warmup: float  # share of the steps
+    weight_decay: float
+    beta1: float
+    beta2: float
+    eps: float
+    clip_norm: float | None
+    precision: str
+    evaluations: int  # over the run, on the examples that choose the step
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_examples", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"recipe.{name}={getattr(self, name)}: must be at least 1")
+        if self.evaluations > self.steps:
+            raise ValueError(f"recipe.evaluations={self.evaluations}: at most recipe.steps={self.steps}")
+        if not self.epochs >= 0:
+            raise ValueError(f"recipe.epochs={self.epochs}: must be at least 0")
+        if not 0 <= self.warmup < 1 or not self.learning_rate > 0:
+            raise ValueError(
+                f"recipe.warmup={self.warmup}, recipe.learning_rate={self.learning_rate}: a share of the steps below "
+                f"1, and a positive rate"
+            )
+
+    def resolved(self, examples: int) -> RecipeSpec:
+        """The recipe for a set of this size as a run's spec writes it down: warm-up, then a linear fall to zero."""
+        steps = max(self.steps, math.ceil(self.epochs * examples / self.batch_examples))
+        warmup = round(self.warmup * steps)
+        return RecipeSpec(
+            steps=steps,
+            batch_sequences=self.batch_examples,
+            optimizer=OptimizerSpec(
+                "adamw", self.learning_rate, self.beta1, self.beta2, self.eps, self.weight_decay, self.clip_norm
+            ),
+            schedule=ScheduleSpec("wsd", warmup, steps - warmup, "linear", 0.0),
+            precision=self.precision,
+            compile=False,
+        )
+
+
+@dataclass
+class FinetuneConfig:
+    """The whole configuration."""
+
+    study: str | None  # null: the parent's study and the task
+    runs_dir: str | None  # null: where the parent's study lies
+    cache_dir: str | None  # of the parent's prepared data; null: cache/ in there
+    seeds: list[int]
+    scratch: bool
+    task: dict[str, Any]
+    recipe: FinetuneRecipe
+    device: str
+    slots: int | None
+    threads_per_slot: int | None
+    keep_weights: bool
+    total_flops: float | None
+
+
+def _check_known(path: Sequence[str], cfg: Any) -> None:
+    """ValueError, with the nearest there is, for the name of a setting that the configuration does not have."""
+    for depth, name in enumerate(path):
+        known = [str(key) for key in cfg if key != "hydra"]
+        choose(f"setting {'.'.join(path[:depth])}.".removesuffix(" ."), dict.fromkeys(known), name)
+        if depth < len(path) - 1:
+            cfg = cfg[name]
+
+
+def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task]:
+    """The configuration under these overrides; ValueError, in a line, for what does not fit."""
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name == "task":
+            folders = (CONF_DIR / "task", Path.cwd() / "conf" / "task")
+            choose("task", {path.stem: path for folder in folders for path in folder.glob("*.yaml")}, value)
+    named = compose([override for override in overrides if override.startswith("task=")], "finetune")
+    for override in overrides:
+        _check_known(override.partition("=")[0].split("."), named)
+    cfg = compose(overrides, "finetune")
+    config = typed(cfg, FinetuneConfig)
+    task = typed(cfg.task, choose("task.kind", TASKS, str(config.task.get("kind"))))
+    if not config.seeds:
+        raise ValueError("seeds is empty; give at least one, e.g. seeds=[0]")
+    return config, task

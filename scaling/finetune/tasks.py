@@ -1,0 +1,216 @@
+"""Tasks: texts with answers, and which of them train, choose the step and are scored. Settings: `conf/task/*.yaml`.
+
+A document (a file, a row) has all its examples in one part, so that no two parts share text. The parts are: `train`;
+`stop`, whose loss chooses the step of a run that is kept; and `val`, which alone is scored.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from scaling.finetune.stdlib_text import functions, module_snippets
+from scaling.finetune.tables import read_rows
+
+TRAIN, STOP, VAL = "train", "stop", "val"
+STOP_SHARE = 1 / 3  # of what is held out
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text and what is to be said of it."""
+
+    text: str
+    answer: str  # a class, or the text to write
+    group: str  # examples of one document share it: their scores are not independent draws
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A task's examples by part."""
+
+    parts: dict[str, tuple[Example, ...]]
+    classes: tuple[str, ...]  # of a classification, by name; empty where the answer is text
+
+    def chosen(self, train: int, stop: int, val: int, seed: int) -> "Examples":
+        """So many of each part, drawn by hash: of `train` nested subsets that the seed decides, the others fixed."""
+        drawn = {
+            TRAIN: by_hash(self.parts[TRAIN], str(seed))[:train],
+            STOP: by_hash(self.parts[STOP], "")[:stop],
+            VAL: by_hash(self.parts[VAL], "")[:val],
+        }
+        return Examples(drawn, self.classes)
+
+    @property
+    def sha256(self) -> str:
+        """Of every example of every part and the classes, in order."""
+        content = [[astuple(example) for example in self.parts[part]] for part in (TRAIN, STOP, VAL)]
+        return hashlib.sha256(json.dumps([content, self.classes]).encode()).hexdigest()
+
+
+@dataclass
+class Task:
+    """What all tasks are asked for."""
+
+    kind: str  # a key of TASKS
+    examples: list[int]  # sizes of the fine-tuning set, each a run
+    scratch_examples: list[int]  # further sizes for the control alone: its curve is what transfer is read from
+    stop_examples: int  # at most, which choose the step
+    val_examples: int  # at most, which are scored
+    generated: int  # of them, at most so many are answered in full
+    held_out: float  # share of the documents that does not train
+    source_tokens: int | None  # of a text, at most; null: what the model's context has room for
+    target_tokens: int | None  # of an answer in text, at most; null: half the model's context
+
+    classifies: ClassVar[bool]
+    metric: ClassVar[str]  # the score that the figures show
+    on_stdlib: ClassVar[bool] = False  # whether its texts are the standard library's
+
+    def __post_init__(self) -> None:
+        for name in ("examples", "scratch_examples"):
+            if wrong := [size for size in getattr(self, name) if size < 1]:
+                raise ValueError(f"task.{name} holds {wrong[0]}: sizes of a fine-tuning set are at least 1")
+        if not self.examples:
+            raise ValueError("task.examples is empty; name sizes of the fine-tuning set, e.g. task.examples=[100,400]")
+        for name in ("stop_examples", "val_examples", "generated", "source_tokens", "target_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"task.{name}={value}: must be at least 1")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"task.held_out={self.held_out}: must lie between 0 and 1")
+
+    def rows(self) -> Iterable[tuple[str, Example]]:
+        """Every example with its part."""
+        raise NotImplementedError
+
+    def read(self) -> Examples:
+        """The task's examples; ValueError where they cannot be fine-tuned on."""
+        found = apart(self.rows())
+        answers = {example.answer for examples in found.values() for example in examples}
+        if self.classifies and len(answers) < 2:
+            raise ValueError(
+                f"task={self.kind}: every example is of the class {next(iter(answers), '')!r}; a classification needs "
+                f"two or more: add examples of another, or name the right column"
+            )
+        for part, examples in found.items():
+            if len(examples) < 2:
+                raise ValueError(
+                    f"task={self.kind}: {len(examples)} examples for {part} at task.held_out={self.held_out}; give "
+                    f"more examples, or hold out another share"
+                )
+        if (largest := max([*self.examples, *self.scratch_examples])) > len(found[TRAIN]):
+            raise ValueError(
+                f"task={self.kind}: {largest:,} examples are asked for, but {len(found[TRAIN]):,} train; choose "
+                f"task.examples and task.scratch_examples up to that, or lower task.held_out={self.held_out}"
+            )
+        return Examples(found, tuple(sorted(answers)) if self.classifies else ())
+
+    def part_of(self, document: str) -> str:
+        """The part of a document, by the hash of its text."""
+        fraction = int(hashlib.sha256(document.encode()).hexdigest()[:13], 16) / 16**13
+        if fraction >= self.held_out:
+            return TRAIN
+        return STOP if fraction < self.held_out * STOP_SHARE else VAL
+
+
+@dataclass
+class Modules(Task):
+    """Which of the standard library's largest modules a snippet is from; as many snippets of each in every part.
+
+    Files of a package are split whole. A module that is one file is cut once into a beginning that trains, a middle
+    that stops and an end that is scored, with a gap between them; its parts share an author, and are easier for it.
+    """
+
+    classes: int
+    characters: int  # of a snippet, at least; it ends with its line
+    classifies = True
+    metric = "accuracy"
+    on_stdlib = True
+
+    def rows(self) -> Iterable[tuple[str, Example]]:
+        shares = {VAL: self.held_out * (1 - STOP_SHARE), STOP: self.held_out * STOP_SHARE}
+        modules = {
+            name: apart((part, Example(text, name, group)) for part, found in parts.items() for text, group in found)
+            for name, parts in module_snippets(self.classes, self.characters, shares, TRAIN).items()
+        }
+        for part in (TRAIN, STOP, VAL):
+            drawn = {name: by_hash(found[part], "") for name, found in modules.items()}
+            fewest = min(len(examples) for examples in drawn.values())
+            for examples in drawn.values():
+                yield from ((part, example) for example in examples[:fewest])
+
+
+@dataclass
+class Labelled(Task):
+    """A column of labels for a column of texts, of a CSV, TSV or JSONL file."""
+
+    path: str
+    text_field: str
+    label_field: str
+    classifies = True
+    metric = "accuracy"
+
+    def rows(self) -> Iterable[tuple[str, Example]]:
+        for text, label in read_rows(Path(self.path), {"text_field": self.text_field, "label_field": self.label_field}):
+            yield self.part_of(text), Example(text, label, text)
+
+
+@dataclass
+class Docstrings(Task):
+    """The first paragraph of a function's docstring from the function without it; functions of a file stay together."""
+
+    classifies = False
+    metric = "rouge_l"
+    on_stdlib = True
+
+    def rows(self) -> Iterable[tuple[str, Example]]:
+        for content, code, docstring in functions():
+            yield self.part_of(content), Example(code, docstring, hashlib.sha256(content.encode()).hexdigest()[:12])
+
+
+@dataclass
+class Translation(Task):
+    """Pairs of texts from two columns of a CSV, TSV or JSONL file."""
+
+    path: str
+    source_field: str
+    target_field: str
+    classifies = False
+    metric = "bleu"
+
+    def rows(self) -> Iterable[tuple[str, Example]]:
+        fields = {"source_field": self.source_field, "target_field": self.target_field}
+        for source, target in read_rows(Path(self.path), fields):
+            yield self.part_of(source), Example(source, target, source)
+
+
+TASKS: dict[str, type[Task]] = {
+    "modules": Modules,
+    "sentiment": Labelled,
+    "docstrings": Docstrings,
+    "translation": Translation,
+}
+
+
+def apart(rows: Iterable[tuple[str, Example]]) -> dict[str, tuple[Example, ...]]:
+    """Examples by part, each text once: one that trains is in no other part, whatever document repeats it."""
+    by_part: dict[str, list[Example]] = {TRAIN: [], STOP: [], VAL: []}
+    for part, example in rows:
+        by_part[part].append(example)
+    seen: set[str] = set()
+    found = {}
+    for part, examples in by_part.items():
+        first = {example.text: example for example in reversed(examples) if example.text not in seen}
+        seen |= first.keys()
+        found[part] = tuple(first.values())
+    return found
+
+
+def by_hash(examples: Sequence[Example], salt: str) -> tuple[Example, ...]:
+    """The examples in an order that only their own text and the salt decide."""
+
+    def place(example: Example) -> bytes:
+        return hashlib.sha256(f"{salt}\0{example.text}\0{example.answer}".encode()).digest()
+
+    return tuple(sorted(examples, key=place))
