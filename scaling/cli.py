@@ -123,7 +123,26 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", default="hf", choices=("hf",), help="hf: transformers' (default)")
     export.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
     export.add_argument("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
+    _add_profile_options(
+        command(
+            "profile",
+            "measure what finished runs cost to serve: latency, throughput, memory, bytes",
+            _profile,
+            "runs/quickstart",
+            "runs/quickstart/0123456789ab --batches 1,4,16 --device cpu --threads 1",
+        )
+    )
     return parser
+
+
+def _add_profile_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("path", type=Path, metavar="RUN_OR_STUDY", help="runs/NAME/RUN_ID, or runs/NAME for all its finished runs")
+    add("--batches", default="1,4,16", metavar="B,B", help="batch sizes to time (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    add("--threads", type=int, metavar="T", help="CPU threads (default: torch's choice)")
+    add("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
+    add("--missing", action="store_true", help="of a study, measure only the runs without a profile")
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
@@ -312,6 +331,16 @@ def _export(options: Any) -> int:
 
     run_dir = options.run_dir.resolve()
     print(export(run_dir, options.out, options.cache or run_dir.parents[1] / "cache"))
+    return 0
+
+
+def _profile(options: Any) -> int:
+    from scaling.profiling.study import parse_batches, profile
+
+    batches = parse_batches(options.batches)
+    refused = profile(options.path, batches, options.device, options.threads, options.cache, missing=options.missing)
+    for why in refused:
+        print(f"left out: {why}")
     return 0
 
 

@@ -43,7 +43,7 @@ ORDER = [
     {"config", "corruption", "trackers"},
     {"objectives"},
     {"train", "plan"},
-    {"render", "hf"},
+    {"render", "hf", "profiling"},
     {"launch"},
     {"cli"},
 ]
