@@ -80,12 +80,19 @@ def _parser() -> argparse.ArgumentParser:
         "predict loss and allocation from results, each with an interval",
         _predict,
         "runs/quickstart/results.json --flops 1e13",
-        "results.json --params 7e9 --tokens 2e12",
+        "results.json --loss 2.1 --serve 1e12",
     )
     predict.add_argument("results", type=Path, help="a results.json that `scaling fit` wrote")
     predict.add_argument("--flops", type=float, help="training compute, FLOPs")
     predict.add_argument("--params", type=float, help="parameters, in the convention of the fit")
     predict.add_argument("--tokens", type=float, help="training tokens")
+    predict.add_argument("--loss", type=float, help="a loss to reach as cheaply as can be, nats per token")
+    predict.add_argument(
+        "--serve",
+        type=float,
+        help="tokens to be served: the cheapest model of --loss, or as good as "
+        "the optimum at --flops, with serving paid for",
+    )
     predict.add_argument("--json", action="store_true", help="print JSON")
     report = command(
         "report",
@@ -288,7 +295,16 @@ def _predict(options: Any) -> int:
 
     from analysis.forecast import describe, predict
     from analysis.results import read
+    from analysis.serving import describe_served, predict_served
 
+    if options.loss is not None or options.serve is not None:
+        if options.params is not None or options.tokens is not None:
+            raise ValueError("--loss and --serve find params and tokens: leave out --params and --tokens")
+        answer = predict_served(
+            read(options.results), served=options.serve or 0.0, loss=options.loss, flops=options.flops
+        )
+        print(json.dumps(answer) if options.json else describe_served(answer))
+        return 0
     prediction = predict(read(options.results), flops=options.flops, params=options.params, tokens=options.tokens)
     print(json.dumps(prediction) if options.json else describe(prediction))
     return 0

@@ -41,6 +41,9 @@ def profile(
         if threads < 1:
             raise ValueError(f"--threads {threads}: at least 1")
         torch.set_num_threads(threads)
+    choices = ("auto", "cpu", "cuda")
+    if device not in choices:
+        raise ValueError(f"--device {device!r}: choose from {', '.join(choices)}")
     single = (path / "spec.json").is_file()
     runs = [path] if single else run_dirs(path)
     if not runs:
@@ -111,7 +114,7 @@ def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], c
             short(rows[-1][which]),
             f"{short(rows[0]['peak_memory_bytes'])}B",
             *(f"{short(storage[name]['bytes'])}B" for name in ("fp32", "bf16", "int8")),
-            "-" if full is None else f"{small - full:+.4f}",
+            "-" if full is None else f"{small - full:+.1e}",
         )
     wide = console if console.is_terminal else Console(file=console.file, width=WIDE)
     wide.print(table)
