@@ -101,9 +101,7 @@ def _unreachable(law: Law, target: Array) -> str:
     least = float(np.nanmin(np.asarray(law.formula(N=np.exp(LOG_SIZES[-1]), D=np.exp(LOG_TOKENS[1])))))
     wanted = float(np.min(target))
     if wanted <= least:
-        return (
-            f"a loss of {wanted:.4g} is out of reach: the {law.name} law falls to {least:.4g} and no further; ask more"
-        )
+        return f"a loss of {wanted:.4g} is out of reach: the {law.name} law ends at {least:.4g}; ask for more"
     return f"a loss of {wanted:.4g} has no interior cheapest model under the {law.name} law; ask for a lower loss"
 
 

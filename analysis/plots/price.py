@@ -39,8 +39,10 @@ def prices(results: Results) -> Chart | Absent:
     found = results.get("prices")
     if found is None:
         return Absent(title, "fewer than two of these runs have a profile; `scaling profile runs/STUDY` measures them")
+    shown = [name for name in PANELS if name in found["measures"]]
     panels = tuple(
-        _panel(results, name, found["measures"][name], found["run_id"]) for name in PANELS if name in found["measures"]
+        _panel(name, found["measures"][name], found["run_id"], "" if k % COLUMNS else words_of(results, "loss"))
+        for k, name in enumerate(shown)
     )
     words = found["words"]
     elsewhere = found["elsewhere"]
@@ -55,7 +57,7 @@ def prices(results: Results) -> Chart | Absent:
     return Chart(title, caption, (*panels, *empty), min(COLUMNS, len(panels)), height=0.9 + 2.5 * rows)
 
 
-def _panel(results: Results, name: str, measure: Results, runs: list[str]) -> Panel:
+def _panel(name: str, measure: Results, runs: list[str], label: str) -> Panel:
     marks: list[Mark] = [_staircase(measure["front"])]
     for k, (series, own) in enumerate(measure["series"].items()):
         price, loss = array(own["price"]), array(own["loss"])
@@ -76,7 +78,7 @@ def _panel(results: Results, name: str, measure: Results, runs: list[str]) -> Pa
             )
         )
     counts = name in ("bytes", "memory")
-    return Panel(Axis(measure["label"], log=True, counts=counts), Axis(words_of(results, "loss")), tuple(marks))
+    return Panel(Axis(measure["label"], log=True, counts=counts), Axis(label), tuple(marks))
 
 
 def _staircase(front: Results) -> Line:
@@ -109,8 +111,8 @@ def serving(results: Results) -> Chart | Absent:
         end: None if found["saving"][end] is None else 100 * array(found["saving"][end]) for end in ("low", "high")
     }
     share: dict[str, Any] = {"value": 100 * array(found["saving"]["value"]), **percent}
-    marks = [Rule(0.0, color=PALE), *banded(x, share, GREY, "solid", "saved of the total")]
-    panels.append(Panel(_served_axis(), Axis("saved of training and serving, %"), tuple(marks)))
+    marks = [Rule(0.0, color=PALE), *banded(x, share, GREY, "solid", "saved of training and serving")]
+    panels.append(Panel(_served_axis(), Axis("saved of the total, %", limits=_within(share)), tuple(marks)))
     caption = (
         f"For a loss of {found['loss']:.4g} nats per token, that of the {found['law']} law's optimum at "
         f"{flops_text(found['flops'])}: {found['words']}. Bands: {results['settings']['level']:.0%} intervals of the "
@@ -120,10 +122,16 @@ def serving(results: Results) -> Chart | Absent:
     return Chart(title, caption, tuple(panels), len(panels), height=3.2)
 
 
+def _within(share: Results) -> tuple[float, float]:
+    low, high = extent(_shown(share, 0.0), log=False)
+    return low, min(high, 102.0)
+
+
 def _served_axis() -> Axis:
     return Axis("tokens served", log=True, counts=True)
 
 
 def _shown(band: Results, rule: float) -> Array:
     value = array(band["value"])
-    return np.concatenate([value, array(band["low"], value), array(band["high"], value), [rule]])
+    found = np.concatenate([value, array(band["low"], value), array(band["high"], value), [rule]])
+    return found[np.isfinite(found)]

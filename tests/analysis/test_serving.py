@@ -90,7 +90,7 @@ def test_resamples_are_solved_together_as_one_by_one() -> None:
 
 
 def test_a_loss_below_the_floor_is_refused_with_the_floor() -> None:
-    with pytest.raises(ValueError, match=r"a loss of 1\.6 is out of reach: the chinchilla law falls to 1\.69"):
+    with pytest.raises(ValueError, match=r"a loss of 1\.6 is out of reach: the chinchilla law ends at 1\.69"):
         cheapest(PUBLISHED, 1.6, 1e12)
 
 
