@@ -134,4 +134,5 @@ def _served_axis() -> Axis:
 def _shown(band: Results, rule: float) -> Array:
     value = array(band["value"])
     found = np.concatenate([value, array(band["low"], value), array(band["high"], value), [rule]])
-    return found[np.isfinite(found)]
+    shown: Array = found[np.isfinite(found)]
+    return shown
