@@ -226,6 +226,7 @@ def test_a_document_without_anything_but_refused_fits_draws_nothing_and_says_so(
             "residuals": [],
         }
     results |= {"isoflop": None, "envelope": None, "curves": [], "holdout": None, "influence": None, "choices": None}
+    results |= {"prices": None, "serving": None}
     results["forecast"] |= {"forms": [], "at_target": None}
     results["observations"]["budget"] = [None] * len(results["observations"]["budget"])
     absent = {name for name in plots.FIGURES if isinstance(plots.CHARTS[name](results), Absent)}
