@@ -132,10 +132,10 @@ def predict(
     else:
         flops = float(cost.flops(params, tokens))
         at = {"loss": lambda law: law(N=params, D=tokens)}
-        notes += _unseen_ratio(results, params, tokens)
+        notes += unseen_ratio(results, params, tokens)
     quantities = {name: _quantity(results, name, quantity, flops, free=params is None) for name, quantity in at.items()}
     size = params if params is not None else quantities["params"]["value"]
-    notes += _extrapolated_cost(results, cost, size)
+    notes += extrapolated_cost(results, cost, size)
     trusted = trust(results, flops)
     return {
         "given": given,
@@ -170,7 +170,7 @@ def _quantity(
         level=results["settings"]["level"],
         z=settings["z"],
     )
-    return {field: _plain(getattr(found, field)[0]) for field in ("value", "low", "high", "parameter", "noise", "form")}
+    return {field: plain(getattr(found, field)[0]) for field in ("value", "low", "high", "parameter", "noise", "form")}
 
 
 def _isoflop_gap(
@@ -191,7 +191,7 @@ def _isoflop_gap(
     return (float(np.sqrt(max(gap**2 - own**2, 0.0))),)
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
@@ -235,7 +235,7 @@ def cost_of(results: Mapping[str, Any]) -> Cost:
     return Cost(**{name: results["cost"][name] for name in ("k", "gamma", "spread")})
 
 
-def _extrapolated_cost(results: Mapping[str, Any], cost: Cost, params: float | None) -> list[str]:
+def extrapolated_cost(results: Mapping[str, Any], cost: Cost, params: float | None) -> list[str]:
     if cost.gamma == 1 or params is None:
         return []
     least, most = (results["cost"]["ratio"][end] for end in ("least", "most"))
@@ -245,7 +245,7 @@ def _extrapolated_cost(results: Mapping[str, Any], cost: Cost, params: float | N
     return [f"that cost is extrapolated: C / (N D) would be {ratio:.3g}, outside the runs' {least:.3g} to {most:.3g}"]
 
 
-def _unseen_ratio(results: Mapping[str, Any], params: float, tokens: float) -> list[str]:
+def unseen_ratio(results: Mapping[str, Any], params: float, tokens: float) -> list[str]:
     least, most = results["range"]["tokens_per_param"]
     ratio = tokens / params
     if least <= ratio <= most:

@@ -21,6 +21,7 @@ from analysis.jet import Array, Jet, Number
 
 Unit = Callable[[Mapping[str, Number]], Mapping[str, Number]]
 SIX_N_D = Cost()
+LOG_TOKENS = (-30.0, 100.0)  # natural logarithms between which tokens for a loss are looked for
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,20 @@ class Law:
         if not interior.any():
             raise ValueError(f"no interior compute optimum at C = {C!r}, a term is flat or absent: {self}")
         return Optimum(N, D, loss)
+
+    def log_tokens(self, loss: ArrayLike, N: ArrayLike) -> Array:
+        """The logarithm of the tokens with which N parameters reach a loss, broadcasting; inf where none do.
+
+        For laws that are functions of N and D alone and fall with D; by bisection, to the last bit.
+        """
+        shape = np.broadcast_shapes(np.shape(loss), np.shape(N), np.shape(self.formula(N=1.0, D=1.0)))
+        low, high = (np.full(shape, end) for end in LOG_TOKENS)
+        reached = self.formula(N=N, D=np.exp(high)) <= loss
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            enough = self.formula(N=N, D=np.exp(middle)) <= loss
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return np.where(reached, high, np.inf)
 
     def _held(self, held: Mapping[str, ArrayLike]) -> dict[str, Array]:
         wanted = set(self.variables) - {"N", "D"}

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from analysis import jet
-from analysis.jet import Number
+from analysis.jet import Array, Number
 from analysis.law import (
     FLOPS_PER_PARAM_TOKEN,
     Law,
@@ -59,6 +60,11 @@ class Chinchilla(Law):
         with np.errstate(divide="ignore", invalid="ignore"):
             G = np.power(np.divide(self.alpha * self.A, self.beta * self.B), 1.0 / total)
         return {"a": self.beta / total, "b": self.alpha / total, "G": G}
+
+    def log_tokens(self, loss: ArrayLike, N: ArrayLike) -> Array:
+        left = loss - self.E - self.A * np.asarray(N, dtype=float) ** -self.alpha  # for the tokens' term
+        found: Array = np.where(left > 0, (np.log(self.B) - np.log(np.where(left > 0, left, 1.0))) / self.beta, np.inf)
+        return found
 
     @property
     def rival_terms(self) -> tuple[Any, Any, Any, Any]:

@@ -5,7 +5,8 @@ file keeps its own column names. Records and W&B runs get
 
     run_id, group, params_total, params_non_embedding, params_non_embedding_head, tokens, flops, loss,
     loss_se, unique_tokens, epochs, budget, and every scalar of the run's spec under its dotted name, as in
-    "recipe.optimizer.learning_rate".
+    "recipe.optimizer.learning_rate"; a run with a profile, what it cost to serve under "price.", as in
+    "price.token_s".
 
 Row numbers count from 1, the header not counted.
 """
@@ -18,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from scaling.record import DONE, RunRecord, read_metrics, read_record
+from scaling.record import DONE, RunRecord, read_metrics, read_profile, read_record
 
 LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
 CURVE_COLUMNS = ("run_id", "step", "tokens", "flops", "loss", "val_loss")
@@ -143,7 +144,7 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
         elif record.val_loss_nats is None:
             excluded.append(Exclusion(None, record.run_id, "the record holds no validation loss"))
         else:
-            rows.append(_record_row(record))
+            rows.append(_record_row(record) | _profile_row(run_dir, record))
             words.add(record.flops_convention)
             if curves:
                 metrics.append(_curve(record.run_id, read_metrics(run_dir)))
@@ -192,6 +193,27 @@ def _record_row(record: RunRecord) -> dict[str, Any]:
         epochs=float(record.epochs),
         budget=math.nan if record.budget_flops is None else float(record.budget_flops),
     )
+    return row
+
+
+def _profile_row(run_dir: Path, record: RunRecord) -> dict[str, Any]:
+    """What the run's profile adds; nothing without one, or when its weights are no longer the record's."""
+    profile = read_profile(run_dir)
+    if profile is None or profile["weights_sha256"] != record.weights_sha256:
+        return {}
+    machine, token = profile["hardware"], profile["generation"]
+    row: dict[str, Any] = {
+        "price.machine": f"{machine['name']} ({machine['device']}, {machine['threads']} threads), weights in "
+        f"{profile['precision']}",
+        "price.prefill_s": profile["prefill"]["median_s"],
+        "price.prefill_words": profile["prefill"]["words"],
+        "price.token_s": math.nan if token is None else token["median_s"],
+        "price.token_words": profile["no_generation"] if token is None else token["words"],
+        "price.memory_bytes": float(profile["batches"][0]["peak_memory_bytes"]),
+    }
+    for name, stored in profile["storage"].items():
+        loss = stored["loss_nats"]
+        row |= {f"price.{name}_bytes": float(stored["bytes"]), f"price.{name}_loss": math.nan if loss is None else loss}
     return row
 
 

@@ -133,6 +133,7 @@ def sections(results: Results) -> list[Json]:
         ),
         section("choices", "Choices", ("choices",), (), tables.choices(results)),
         section("influence", "Influence", ("influence",)),
+        section("prices", "Prices of the models", ("prices", "serving")),
         section("envelope", "Envelope and training curves", ("envelope", "training_curves")),
         section(
             "fits",

@@ -73,6 +73,13 @@ observations, [b] and [m] over what is named beside them. Schema 1:
   forecast      {"forms": [names of fits, the leading one first], "calibration": {"loss" | "params":
                  {"factor", "rungs", "reach_decades", "words"}}, "reach_decades", "noise_sd_log", "z",
                  "at_target": what forecast.predict says at settings.target_flops | null}
+  prices        null where fewer than two runs have a profile.json, or {"run_id": [m], "machine": words, "elsewhere":
+                 runs profiled on another, "words": {"prefill" | "token": what was timed}, "measures": {"bytes" |
+                 "train_flops" | "prefill" | "token" | "memory": {"label", "series": {"fp32" | "bf16" | "int8" | "":
+                  {"price": [m], "loss": [m]}}, "front": {"price", "loss": of the Pareto front, cheapest first}}}}
+  serving       null without a target, or the cheapest model of the loss that is optimal there against tokens served
+                 [s]: {"flops", "loss", "law", "served": [s], "params" | "tokens" | "saving": {"value": [s], "low",
+                  "high": [s] | null}, "usual": {"params", "tokens"}: the training-optimal, "words"}
 """
 
 import json
@@ -95,7 +102,9 @@ from analysis.isoflop import IsoFlop
 from analysis.isoflop_section import isoflop_section, optima_of
 from analysis.law import SIX_N_D
 from analysis.observations import Observations
+from analysis.prices import prices_section
 from analysis.requested_fits import Fitted, Wanted, fit_all, forms_of_fits, parse_laws
+from analysis.serving import serving_section
 from analysis.summary import summary, warnings_of
 from analysis.uncertainty import identify
 
@@ -182,11 +191,14 @@ def analyse(
         "holdout": sections.holdout_section(scores, unscored, table) if scores or unscored else None,
         **_decision(surfaces.get(lead.name) if lead is not None else None, target, bootstrap),
         "forecast": _calibration(forms, surfaces, scores),
+        "prices": prices_section(observations),
+        "serving": None,
     }
     document = sections.plain(document)
     document["warnings"] = warnings_of(document)
     if forms:
         document["forecast"]["at_target"] = sections.plain(forecast.predict(document, flops=target))
+        document["serving"] = sections.plain(serving_section(document))
     return document
 
 

@@ -90,12 +90,19 @@ def _parser() -> argparse.ArgumentParser:
         "predict loss and allocation from results, each with an interval",
         _predict,
         "runs/quickstart/results.json --flops 1e13",
-        "results.json --params 7e9 --tokens 2e12",
+        "results.json --loss 2.1 --serve 1e12",
     )
     predict.add_argument("results", type=Path, help="a results.json that `scaling fit` wrote")
     predict.add_argument("--flops", type=float, help="training compute, FLOPs")
     predict.add_argument("--params", type=float, help="parameters, in the convention of the fit")
     predict.add_argument("--tokens", type=float, help="training tokens")
+    predict.add_argument("--loss", type=float, help="a loss to reach as cheaply as can be, nats per token")
+    predict.add_argument(
+        "--serve",
+        type=float,
+        help="tokens to be served: the cheapest model of --loss, or as good as "
+        "the optimum at --flops, with serving paid for",
+    )
     predict.add_argument("--json", action="store_true", help="print JSON")
     report = command(
         "report",
@@ -146,7 +153,26 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", default="hf", choices=("hf",), help="hf: transformers' (default)")
     export.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
     export.add_argument("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
+    _add_profile_options(
+        command(
+            "profile",
+            "measure what finished runs cost to serve: latency, throughput, memory, bytes",
+            _profile,
+            "runs/quickstart",
+            "runs/quickstart/0123456789ab --batches 1,4,16 --device cpu --threads 1",
+        )
+    )
     return parser
+
+
+def _add_profile_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("path", type=Path, metavar="RUN_OR_STUDY", help="runs/NAME/RUN_ID, or runs/NAME for all its finished runs")
+    add("--batches", default="1,4,16", metavar="B,B", help="batch sizes to time (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    add("--threads", type=int, metavar="T", help="CPU threads (default: torch's choice)")
+    add("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
+    add("--missing", action="store_true", help="of a study, measure only the runs without a profile")
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
@@ -324,7 +350,16 @@ def _predict(options: Any) -> int:
 
     from analysis.forecast import describe, predict
     from analysis.results import read
+    from analysis.serving import describe_served, predict_served
 
+    if options.loss is not None or options.serve is not None:
+        if options.params is not None or options.tokens is not None:
+            raise ValueError("--loss and --serve find params and tokens: leave out --params and --tokens")
+        answer = predict_served(
+            read(options.results), served=options.serve or 0.0, loss=options.loss, flops=options.flops
+        )
+        print(json.dumps(answer) if options.json else describe_served(answer))
+        return 0
     prediction = predict(read(options.results), flops=options.flops, params=options.params, tokens=options.tokens)
     print(json.dumps(prediction) if options.json else describe(prediction))
     return 0
@@ -394,6 +429,16 @@ def _export(options: Any) -> int:
 
     run_dir = options.run_dir.resolve()
     print(export(run_dir, options.out, options.cache or run_dir.parents[1] / "cache"))
+    return 0
+
+
+def _profile(options: Any) -> int:
+    from scaling.profiling.study import parse_batches, profile
+
+    batches = parse_batches(options.batches)
+    refused = profile(options.path, batches, options.device, options.threads, options.cache, missing=options.missing)
+    for why in refused:
+        print(f"left out: {why}")
     return 0
 
 

@@ -7,6 +7,7 @@ Layout of a study (see also `attempt.py`, which owns what happens before a recor
     runs/<study>/<run_id>/attempts/NNNN/{meta.json, metrics.jsonl, log.txt, heartbeat.json, end.json}
     runs/<study>/<run_id>/checkpoint/NNNN-SSSSSSSS/        written by attempt NNNN after step SSSSSSSS
     runs/<study>/<run_id>/record.json                      published once, whole
+    runs/<study>/<run_id>/profile.json                     what serving costs, measured afterwards, replaced whole
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import Any
 
 SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
+PROFILE = "profile.json"
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     known = {field.name for field in fields(RunRecord)}
     return RunRecord(**{name: value for name, value in values.items() if name in known})
+
+
+def read_profile(run_dir: Path) -> dict[str, Any] | None:
+    """The run's profile (`profiling/measure.py` has its schema), or None while there is none."""
+    return read_json(run_dir / PROFILE)
 
 
 def run_dirs(study_dir: Path) -> list[Path]:

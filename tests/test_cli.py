@@ -8,7 +8,19 @@ import pytest
 
 from scaling.cli import main
 
-COMMANDS = ("plan", "train", "status", "bench", "fit", "predict", "report", "import", "finetune", "export")
+COMMANDS = (
+    "plan",
+    "train",
+    "status",
+    "bench",
+    "fit",
+    "predict",
+    "report",
+    "import",
+    "finetune",
+    "export",
+    "profile",
+)
 
 
 def help_of(*command: str, capsys: pytest.CaptureFixture[str]) -> str:

@@ -50,7 +50,7 @@ ORDER = [
     {"config", "corruption", "trackers"},
     {"objectives"},
     {"train", "plan"},
-    {"render", "hf"},
+    {"render", "hf", "profiling"},
     {"launch"},
     {"bench", "finetune"},
     {"cli"},

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.plots import allocation, fits, isoflop, judgement, surface, training
+from analysis.plots import allocation, fits, isoflop, judgement, price, surface, training
 from analysis.plots.chart import Absent, Chart
 from scaling.registry import choose
 
@@ -27,6 +27,8 @@ CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
     "rollout": judgement.rollout,
     "choices": judgement.choices,
     "influence": judgement.influence,
+    "prices": price.prices,
+    "serving": price.serving,
     "envelope": training.envelope,
     "training_curves": training.curves,
 }

@@ -166,9 +166,8 @@ def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bo
     Safe to call from several processes at once; a killed call leaves only a draft that a later call removes.
     Raises ValueError for content that cannot be used, and when it is no longer what `spec` says.
     """
-    found = manifest(spec, cache_dir)
     folder = cache_dir / digest(spec)
-    if found is None:
+    if manifest(spec, cache_dir) is None:
         with (
             drafting(folder, complete=lambda: manifest(spec, cache_dir) is not None) as draft,
             Meter(progress) as meter,
@@ -183,8 +182,16 @@ def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bo
             with (draft / "manifest.json").open("wb") as file:
                 file.write(json.dumps(asdict(made), indent=1).encode())
                 _settle(file)
-        found = manifest(spec, cache_dir)
-        assert found is not None
+    found = prepared(spec, cache_dir)
+    assert found is not None
+    return found
+
+
+def prepared(spec: DataSpec, cache_dir: Path) -> TokenData | None:
+    """The tokens of `spec` in the cache, or None when nothing complete is there."""
+    found, folder = manifest(spec, cache_dir), cache_dir / digest(spec)
+    if found is None:
+        return None
     kind = id_type(found.vocab_size)
     train, val = (np.memmap(folder / f"{split}.bin", dtype=kind, mode="r") for split in ("train", "val"))
     return TokenData(train=train, val=val, manifest=found, folder=folder)

@@ -80,6 +80,7 @@ def record_of(
         budget_flops=None,
         train_flops=seen * train_flops_per_example(spec),
         eval_flops=found.eval_flops,
+        recompute_flops=0,
         train_tokens=found.steps * spec.batch_tokens,
         predicted_tokens=found.predicted,
         unique_tokens=examples * spec.batch_tokens // spec.recipe.batch_sequences,

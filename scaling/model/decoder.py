@@ -5,6 +5,7 @@ B batch, T tokens, D model width, V vocabulary
 
 from torch import Tensor, nn
 
+from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
 from scaling.shape import DecoderShape
 
@@ -19,10 +20,11 @@ class Decoder(nn.Module):
         self.target = TowerModule(shape, tower)
         self.head = token_head(shape)
 
-    def forward(self, tokens_BT: Tensor, seen_B: Tensor | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, seen_B: Tensor | None = None, past: list[Past] | None = None) -> Tensor:
         """Logits (B, T, V) of the token after each position.
 
-        Position t sees tokens up to t only; with `seen_B`, the first so many tokens of a sequence see each other.
+        Position t sees tokens up to t only; with `seen_B`, the first so many tokens of a sequence see each other. With
+        a `past`, one for each layer, the tokens follow those in it.
         """
-        x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B)
+        x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B, past=past)
         return unembed(x_BTD, self.embedding, self.head)

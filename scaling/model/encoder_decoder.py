@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
 from scaling.shape import EncoderDecoderShape
 
@@ -26,8 +27,11 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
         """Logits (B, T, V) of the token after each of the target's, which sees the whole source and none later."""
-        source_BSD = self.source(self.embedding(source_BS))
-        x_BTD = self.target(self.embedding(target_BT), source_BSD)
+        return self.decode(self.source(self.embedding(source_BS)), target_BT)
+
+    def decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> Tensor:
+        """The same from a source that was read before; with a `past`, the target's tokens follow those in it."""
+        x_BTD = self.target(self.embedding(target_BT), source_BSD, past=past)
         if self.head_scale is not None:
             x_BTD = x_BTD * self.head_scale
         return unembed(x_BTD, self.embedding, self.head, self.head_bias)

@@ -78,11 +78,11 @@ class Rotary(nn.Module):
         self.register_buffer("cos_TK", angle_TK.cos().float(), persistent=False)
         self.register_buffer("sin_TK", angle_TK.sin().float(), persistent=False)
 
-    def forward(self, x_BHTK: Tensor) -> Tensor:
-        tokens = x_BHTK.shape[2]
+    def forward(self, x_BHTK: Tensor, start: int = 0) -> Tensor:
+        here = slice(start, start + x_BHTK.shape[2])
         first, second = x_BHTK.chunk(2, dim=-1)
         turned_BHTK = torch.cat((-second, first), dim=-1)
-        rotated = x_BHTK * self.cos_TK[:tokens] + turned_BHTK * self.sin_TK[:tokens]
+        rotated = x_BHTK * self.cos_TK[here] + turned_BHTK * self.sin_TK[here]
         return rotated.type_as(x_BHTK)
 
 
@@ -100,9 +100,9 @@ class RelativeBias(nn.Module):
         nn.init.normal_(self.per_bucket.weight, std=INIT_STD)
         self.register_buffer("bucket_TT", relative_buckets(tokens, causal), persistent=False)
 
-    def forward(self, tokens: int) -> Tensor:
-        """What to add to the scores of a query (row) with a key (column), shape (1, H, T, T)."""
-        bias_TTH: Tensor = self.per_bucket(self.bucket_TT[:tokens, :tokens])
+    def forward(self, tokens: int, start: int = 0) -> Tensor:
+        """What to add to the scores of a query (row, from `start` on) with a key (column), (1, H, T - start, T)."""
+        bias_TTH: Tensor = self.per_bucket(self.bucket_TT[start:tokens, :tokens])
         return bias_TTH.permute(2, 0, 1).unsqueeze(0)
 
 
@@ -121,6 +121,29 @@ def relative_buckets(tokens: int, causal: bool) -> Tensor:
     return first_TT + torch.where(distance_TT < single, distance_TT, shared_TT)
 
 
+class Past:
+    """The keys and values of one layer's earlier tokens, so that a later one reads them instead of making them again.
+
+    Memory for `capacity` tokens is taken at the first; the source's are made once.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.tokens = capacity, 0
+        self._held: tuple[Tensor, Tensor] | None = None
+        self.source: tuple[Tensor, Tensor] | None = None  # k_BGSK and v_BGSK of what the layer attends to besides
+
+    def extend(self, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Append the next tokens' and return those of all tokens so far."""
+        if self._held is None:
+            batch, heads, _, width = k_BGTK.shape
+            shape = (batch, heads, self.capacity, width)
+            self._held = (k_BGTK.new_empty(shape), v_BGTK.new_empty(shape))
+        start, self.tokens = self.tokens, self.tokens + k_BGTK.shape[2]
+        keys, values = self._held
+        keys[:, :, start : self.tokens], values[:, :, start : self.tokens] = k_BGTK, v_BGTK
+        return keys[:, :, : self.tokens], values[:, :, : self.tokens]
+
+
 class Attention(nn.Module):
     """Multi-head attention of a tower with itself, grouped-query where n_kv_heads < n_heads (Ainslie et al. 2023)."""
 
@@ -133,12 +156,20 @@ class Attention(nn.Module):
         shrink_queries(self.qkv, shape)
         self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
 
-    def forward(self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None) -> Tensor:
-        """`mask_BHTT` (False or -inf where a key is hidden) stands in for the causal mask."""
+    def forward(
+        self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None, past: Past | None = None
+    ) -> Tensor:
+        """`mask_BHTT` (False or -inf where a key is hidden) stands in for the causal mask.
+
+        With a `past`, the tokens follow those in it: all at once at the beginning, then one at a time.
+        """
+        start = past.tokens if past else 0
         qkv_BHTK = split_heads(self.qkv(x_BTD), self.head_width)
         q_BHTK, k_BGTK, v_BGTK = torch.split(qkv_BHTK, [self.heads, self.kv_heads, self.kv_heads], dim=1)
         if rotary is not None:
-            q_BHTK, k_BGTK = rotary(q_BHTK), rotary(k_BGTK)
+            q_BHTK, k_BGTK = rotary(q_BHTK, start), rotary(k_BGTK, start)
+        if past is not None:
+            k_BGTK, v_BGTK = past.extend(k_BGTK, v_BGTK)
         if mask_BHTT is not None and mask_BHTT.is_floating_point():
             mask_BHTT = mask_BHTT.type_as(q_BHTK)
         out_BHTK = F.scaled_dot_product_attention(
@@ -147,7 +178,7 @@ class Attention(nn.Module):
             v_BGTK,
             attn_mask=mask_BHTT,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=self.causal and mask_BHTT is None,
+            is_causal=self.causal and mask_BHTT is None and not start,
             scale=self.scale,
             enable_gqa=self.kv_heads != self.heads,
         )
@@ -171,9 +202,14 @@ class CrossAttention(nn.Module):
         self.kv = linear(shape.d_model, 2 * shape.kv_width, shape.bias)
         self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
 
-    def forward(self, x_BTD: Tensor, source_BSD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, source_BSD: Tensor, past: Past | None = None) -> Tensor:
         q_BHTK = split_heads(self.q(x_BTD), self.head_width)
-        k_BGSK, v_BGSK = split_heads(self.kv(source_BSD), self.head_width).chunk(2, dim=1)
+        if past is not None and past.source is not None:
+            k_BGSK, v_BGSK = past.source
+        else:
+            k_BGSK, v_BGSK = split_heads(self.kv(source_BSD), self.head_width).chunk(2, dim=1)
+        if past is not None:
+            past.source = k_BGSK, v_BGSK
         dropout = self.dropout if self.training else 0.0
         out_BHTK = F.scaled_dot_product_attention(
             q_BHTK, k_BGSK, v_BGSK, dropout_p=dropout, enable_gqa=self.grouped, scale=self.scale
@@ -242,11 +278,16 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
 
     def forward(
-        self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None, source_BSD: Tensor | None
+        self,
+        x_BTD: Tensor,
+        rotary: Rotary | None,
+        mask_BHTT: Tensor | None,
+        source_BSD: Tensor | None,
+        past: Past | None = None,
     ) -> Tensor:
-        x_BTD = self._add(x_BTD, self.attention_norm, lambda x: self.attention(x, rotary, mask_BHTT))
+        x_BTD = self._add(x_BTD, self.attention_norm, lambda x: self.attention(x, rotary, mask_BHTT, past))
         if source_BSD is not None:
-            x_BTD = self._add(x_BTD, self.cross_attention_norm, lambda x: self.cross_attention(x, source_BSD))
+            x_BTD = self._add(x_BTD, self.cross_attention_norm, lambda x: self.cross_attention(x, source_BSD, past))
         return self._add(x_BTD, self.mlp_norm, self.mlp)
 
     def _add(self, x_BTD: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:

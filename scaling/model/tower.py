@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scaling.model.layers import INIT_STD, Block, RelativeBias, Rotary, linear, norm, sinusoids
+from scaling.model.layers import INIT_STD, Block, Past, RelativeBias, Rotary, linear, norm, sinusoids
 from scaling.shape import Tower, TransformerShape, kind_and_number
 
 
@@ -44,29 +44,42 @@ class TowerModule(nn.Module):
         self.blocks = nn.ModuleList(Block(shape, tower) for _ in range(shape.n_layers))
         self.final_norm = norm(shape) if shape.norm_place == "pre" else nn.Identity()
 
-    def forward(self, x_BTD: Tensor, source_BSD: Tensor | None = None, seen_B: Tensor | None = None) -> Tensor:
-        """Embedded tokens to (B, T, D); the first `seen_B` tokens of a causal tower see each other both ways."""
-        x_BTD = self.dropout(self.embedding_norm(self.place(x_BTD)))
-        mask_BHTT = self.mask(x_BTD.shape[1], seen_B)
-        for block in self.blocks:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        source_BSD: Tensor | None = None,
+        seen_B: Tensor | None = None,
+        past: list[Past] | None = None,
+    ) -> Tensor:
+        """Embedded tokens to (B, T, D); the first `seen_B` tokens of a causal tower see each other both ways.
+
+        With a `past`, one for each layer, the tokens follow those in it.
+        """
+        start = past[0].tokens if past else 0
+        x_BTD = self.dropout(self.embedding_norm(self.place(x_BTD, start)))
+        mask_BHTT = self.mask(x_BTD.shape[1], seen_B, start)
+        for i, block in enumerate(self.blocks):
             if self.recompute and self.training:
                 x_BTD = checkpoint(block, x_BTD, self.rotary, mask_BHTT, source_BSD, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD)
+                x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD, past[i] if past else None)
         out: Tensor = self.final_norm(x_BTD)
         return out
 
-    def place(self, x_BTD: Tensor) -> Tensor:
+    def place(self, x_BTD: Tensor, start: int = 0) -> Tensor:
         """The embeddings with what their positions add to them."""
-        tokens = x_BTD.shape[1]
+        here = slice(start, start + x_BTD.shape[1])
         if self.positions is not None:
-            return x_BTD + self.positions.weight[:tokens]
+            return x_BTD + self.positions.weight[here]
         if self.sinusoidal:
-            return x_BTD * self.embedding_scale + self.code_TD[:tokens]
+            return x_BTD * self.embedding_scale + self.code_TD[here]
         return x_BTD
 
-    def mask(self, tokens: int, seen_B: Tensor | None) -> Tensor | None:
+    def mask(self, tokens: int, seen_B: Tensor | None, start: int = 0) -> Tensor | None:
         """What the scores need beyond a plain causal mask, or None: a bias, or which keys are visible."""
+        if start:
+            assert tokens == 1, "after its past, a token comes alone and sees all of it"
+            return None if self.relative is None else self.relative(start + 1, start)
         if self.relative is None and seen_B is None:
             return None
         if self.relative is None:

@@ -13,7 +13,7 @@ from analysis.cost import Cost
 from analysis.law import SIX_N_D
 from analysis.laws import Chinchilla
 from analysis.observations import Observations, load
-from scaling.record import publish_record
+from scaling.record import RunRecord, publish_record
 from tests.examples import RECORD
 
 TRUTH = Chinchilla(E=1.9, A=120.0, B=900.0, alpha=0.35, beta=0.37)
@@ -52,6 +52,26 @@ def observe(frame: pd.DataFrame, folder: Path, **options: Any) -> Observations:
     return load(path, **options)
 
 
+def profile(record: RunRecord, machine: str = "a CPU") -> dict[str, Any]:
+    """What `scaling profile` would leave beside a record, proportional to its size."""
+    total, loss = record.n_params["total"], record.val_loss_nats
+    assert loss is not None
+    storage = {
+        name: (total * size, loss + more) for name, size, more in (("fp32", 4, 0), ("bf16", 2, 0), ("int8", 1, 0.01))
+    }
+    return {
+        "run_id": record.run_id,
+        "weights_sha256": record.weights_sha256,
+        "hardware": {"name": machine, "device": "cpu", "threads": 1},
+        "precision": "fp32",
+        "prefill": {"words": "a pass", "median_s": 1e-9 * total},
+        "generation": {"words": "a step", "median_s": 1e-10 * total},
+        "no_generation": "",
+        "batches": [{"batch": 1, "peak_memory_bytes": 5 * total}],
+        "storage": {name: {"bytes": size, "loss_nats": left} for name, (size, left) in storage.items()},
+    }
+
+
 def write_study(root: Path, *, points: int = 60, cooldown: bool = True) -> Path:
     """Run folders with records and training curves: BUDGETS x SPREADS, one diverged run and one
     unfinished.
@@ -79,6 +99,7 @@ def write_study(root: Path, *, points: int = 60, cooldown: bool = True) -> Path:
             val_loss_nats=row.loss,
         )
         assert publish_record(run, record)
+        (run / "profile.json").write_text(json.dumps(profile(record)))
         (run / "attempts" / "0001" / "meta.json").write_text(json.dumps({"resumed_from_step": 0}))
         lines = []
         for step in np.unique(np.geomspace(1, steps, points).astype(int)):

@@ -1,0 +1,74 @@
+"""Inference as it is timed: a prompt read at once, then tokens one by one with a key-value cache.
+
+B batch, T tokens, S tokens of the source, P places to predict, D model width
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scaling.model.layers import Past
+from scaling.shape import EncoderDecoderShape, TransformerShape
+
+MOST_NEW_TOKENS = 32  # of one pass, so that a long context does not take minutes
+PREFILL_WORDS = {
+    "decoder": "one forward pass over a full context of {tokens} tokens, logits of every position",
+    "encoder": "one forward pass over a full context of {tokens} tokens, logits of the usual hidden places",
+    "encoder_decoder": "one forward pass over a full source of {tokens} tokens and the target's first, its logits",
+}
+GENERATION_WORDS = (
+    "greedy, one token at a time with a key-value cache, each the time of one of the last {new} tokens of a full "
+    "{stream} of {tokens}"
+)
+NO_GENERATION = {"encoder": "an encoder predicts hidden tokens from both sides and generates none"}
+
+
+def new_tokens(shape: TransformerShape) -> tuple[int, str]:
+    """How many tokens a timed pass generates, and, where that is 0, why."""
+    if shape.kind in NO_GENERATION:
+        return 0, NO_GENERATION[shape.kind]
+    room = shape.towers()[-1].tokens
+    return min(MOST_NEW_TOKENS, room // 2), "" if room > 1 else "a context of one token leaves none to generate"
+
+
+def prompt(shape: TransformerShape, batch: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Arbitrary inputs of a prefill: a full context, and what else the family's forward takes."""
+    generator = torch.Generator().manual_seed(0)
+    tokens_BT = torch.randint(shape.vocab_size, (batch, shape.context), generator=generator)
+    inputs = [tokens_BT]
+    if shape.kind == "encoder":
+        inputs.append(torch.arange(shape.stream_tokens()["predicted"]).expand(batch, -1))
+    elif isinstance(shape, EncoderDecoderShape):
+        inputs.append(tokens_BT[:, :1])
+    return tuple(tensor.to(device) for tensor in inputs)
+
+
+def prefill(model: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+    """The call that a prefill is."""
+    return lambda: model(*inputs)
+
+
+def greedy(model: Any, shape: TransformerShape, inputs: tuple[Tensor, ...], new: int) -> Iterator[Tensor]:
+    """Generate greedily: the token after a prompt (B,), then `new` more, each from the one before and the cache.
+
+    The prompt is as much of the inputs as leaves room for `new` tokens.
+    """
+    room = shape.towers()[-1].tokens
+    past = [Past(room) for _ in range(shape.n_layers)]
+    tokens_BT = inputs[-1]
+    if isinstance(shape, EncoderDecoderShape):
+        source_BSD = model.source(model.embedding(inputs[0]))
+        tokens_BT = inputs[1].expand(-1, room - new)
+        logits_BTV = model.decode(source_BSD, tokens_BT, past)
+    else:
+        source_BSD = None
+        logits_BTV = model(tokens_BT[:, : room - new], past=past)
+    next_B = logits_BTV[:, -1].argmax(dim=-1)
+    yield next_B
+    for _ in range(new):
+        next_B1 = next_B[:, None]
+        logits_BTV = model(next_B1, past=past) if source_BSD is None else model.decode(source_BSD, next_B1, past)
+        next_B = logits_BTV[:, -1].argmax(dim=-1)
+        yield next_B

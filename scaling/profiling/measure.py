@@ -1,0 +1,139 @@
+"""profile.json: what a finished run's model costs to serve, beside its record. Measuring again replaces it whole.
+
+The record is published once and never touched; what depends on today's machine stands in this file instead:
+
+  schema, run_id, weights_sha256   the weights that were measured, as the record names them
+  measured_at, hardware, versions, git_commit
+  precision       of the timed weights: the run's own
+  prefill         {"words", "tokens", "median_s", "quartiles_s": [low, high], "repeats"} of one sequence
+  generation      the same of one token of one sequence, with "kv_cache": true | null, and then
+  no_generation   why; else ""
+  batches         [{"batch", "prefill_tokens_per_s", "generated_tokens_per_s": null without generation,
+                    "peak_memory_bytes"}], ascending, 1 always among them
+  memory_words    what the peak counts
+  storage         {"fp32" | "bf16" | "int8": {"bytes", "loss_nats", "loss_se_nats"}}: the loss of the weights read back
+                  from that format, computed in float32 on the run's validation set, null where
+  no_loss         says why; else ""
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scaling.attempt import now
+from scaling.data.prepare import prepared
+from scaling.data.token_text import TokenText
+from scaling.model import build
+from scaling.profiling import memory
+from scaling.profiling.inference import GENERATION_WORDS, PREFILL_WORDS, greedy, new_tokens, prefill, prompt
+from scaling.profiling.storage import FORMATS, store
+from scaling.profiling.timing import time_call, time_steps
+from scaling.record import DONE, PROFILE, read_record, write_json
+from scaling.spec import RunSpec, from_dict
+from scaling.train import hardware
+from scaling.train.checkpoint import final_weights
+from scaling.train.evaluate import evaluate, validation_examples
+
+SCHEMA = 1
+Json = dict[str, Any]
+Say = Callable[[str], None]
+
+
+def profile_run(run_dir: Path, batches: Sequence[int], device: str, cache_dir: Path, say: Say) -> Json:
+    """Measure a finished run and publish its profile; `say` hears what is being measured.
+
+    ValueError for a run that is not done, keeps no weights, or does not fit into memory at these batch sizes.
+    """
+    record = read_record(run_dir)
+    if record is None or record.status != DONE:
+        state = "has no record yet" if record is None else record.status
+        raise ValueError(f"{run_dir}: only a finished run can be profiled, and this one {state}; train it first")
+    spec, weights = from_dict(record.spec), final_weights(run_dir)
+    on = hardware.pick_device(device, spec.recipe.precision)
+    profile: Json = {
+        "schema": SCHEMA,
+        "run_id": record.run_id,
+        "weights_sha256": record.weights_sha256,
+        "measured_at": now(),
+        "hardware": hardware.describe(on),
+        "versions": hardware.versions(),
+        "git_commit": hardware.git_commit(),
+        "precision": spec.recipe.precision,
+        **_serve(spec, weights, sorted({1, *batches}), on, say),
+        **_store(spec, weights, cache_dir, on, say),
+    }
+    write_json(run_dir / PROFILE, profile)
+    return profile
+
+
+@torch.no_grad()
+def _serve(spec: RunSpec, weights: dict[str, Tensor], batches: list[int], device: torch.device, say: Say) -> Json:
+    """Latency, throughput and memory."""
+    shape, precision = spec.model, spec.recipe.precision
+    model = _model(spec, weights, device).to(memory.DTYPES[precision])
+    new, no_generation = new_tokens(shape)
+    read, written = [], []
+    for batch in batches:
+        say(f"timing batch {batch}")
+        inputs = prompt(shape, batch, device)
+        read.append(time_call(prefill(model, inputs), device))
+        if new:
+            written.append(time_steps(lambda: greedy(model, shape, inputs, new), device, skip=1))  # noqa: B023
+    say("measuring memory")
+    peaks = memory.peak_memory(spec, batches, precision, device, torch.get_num_threads())
+    last = shape.towers()[-1]
+    return {
+        "prefill": {
+            "words": PREFILL_WORDS[shape.kind].format(tokens=shape.context),
+            "tokens": shape.context,
+            **read[0],
+        },
+        "generation": {
+            "words": GENERATION_WORDS.format(
+                new=new, stream="context" if shape.kind == "decoder" else last.stream, tokens=last.tokens
+            ),
+            "tokens": new,
+            "kv_cache": True,
+            **written[0],
+        }
+        if new
+        else None,
+        "no_generation": no_generation,
+        "batches": [
+            {
+                "batch": batch,
+                "prefill_tokens_per_s": batch * shape.context / read[i]["median_s"],
+                "generated_tokens_per_s": batch / written[i]["median_s"] if new else None,
+                "peak_memory_bytes": peaks[batch],
+            }
+            for i, batch in enumerate(batches)
+        ],
+        "memory_words": memory.WORDS[device.type],
+    }
+
+
+def _store(spec: RunSpec, weights: dict[str, Tensor], cache_dir: Path, device: torch.device, say: Say) -> Json:
+    """Bytes in every format, and the loss that is left."""
+    data = prepared(spec.data, cache_dir)
+    storage: Json = {}
+    for name in FORMATS:
+        size, restored = store(weights, name)
+        storage[name] = {"bytes": size, "loss_nats": None, "loss_se_nats": None}
+        if data is None:
+            continue
+        say(f"validating in {name}")
+        text = TokenText.of(data.tokenizer()) if spec.objective.needs_text() else None
+        autocast = torch.autocast(device.type, enabled=False)
+        found = evaluate(_model(spec, restored, device), validation_examples(spec, data.val, text, device), autocast)
+        storage[name] |= {"loss_nats": found.loss_nats, "loss_se_nats": found.se_nats}
+    lack = f"the run's data is not in {cache_dir}; name the folder with --cache"
+    return {"storage": storage, "no_loss": lack if data is None else ""}
+
+
+def _model(spec: RunSpec, weights: dict[str, Tensor], device: torch.device) -> torch.nn.Module:
+    model = build(spec.model, seed=0)
+    model.load_state_dict(weights)
+    return model.to(device).eval()

@@ -1,0 +1,136 @@
+"""Profiles of a run or of every run of a study: which runs, in which order, and what is said of each."""
+
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from scaling.profiling.measure import profile_run
+from scaling.quantities import short
+from scaling.record import read_profile, read_record, run_dirs
+
+WIDE = 160
+
+
+def parse_batches(text: str) -> list[int]:
+    """Batch sizes as written, 1,4,16; ValueError for what is no list of whole numbers from 1 on."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = [0]
+    if min(found) < 1:
+        raise ValueError(f"--batches {text!r}: give whole numbers from 1 on with commas between, such as 1,4,16")
+    return found
+
+
+def profile(
+    path: Path, batches: Sequence[int], device: str, threads: int | None, cache_dir: Path | None, *, missing: bool
+) -> list[str]:
+    """Profile a run, or every run of a study (with `missing`, those without a profile); returns the runs left out.
+
+    ValueError for what is neither, a single run that cannot be profiled, or a study of which none can.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"--threads {threads}: at least 1")
+        torch.set_num_threads(threads)
+    choices = ("auto", "cpu", "cuda")
+    if device not in choices:
+        raise ValueError(f"--device {device!r}: choose from {', '.join(choices)}")
+    single = (path / "spec.json").is_file()
+    runs = [path] if single else run_dirs(path)
+    if not runs:
+        raise ValueError(f"{path} holds no runs, nor is it one; give runs/STUDY or runs/STUDY/RUN_ID")
+    if missing:
+        runs = [run for run in runs if read_profile(run) is None]
+    profiles, refused = [], []
+    meter = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} runs"),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    with meter:
+        task = meter.add_task("", total=len(runs))
+        for run in runs:
+            try:
+                cache = cache_dir or run.resolve().parents[1] / "cache"
+                say = partial(_say, meter, task, run.name)
+                profiles.append(profile_run(run, batches, device, cache, say))
+                meter.console.print(f"{run.name} profiled", highlight=False)
+            except ValueError as error:
+                if single:
+                    raise
+                refused.append(str(error))
+            meter.advance(task)
+    if refused and not profiles:
+        raise ValueError(f"no run of {path} can be profiled (first: {refused[0]})")
+    if profiles:
+        print_profiles(profiles, [read_record(run) for run in runs], Console())
+    return refused
+
+
+def _say(meter: Progress, task: TaskID, run: str, words: str) -> None:
+    meter.update(task, description=f"{run} {words}")
+
+
+def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], console: Console) -> None:
+    """A table of what was measured, and in words what it means."""
+    losses = {record.run_id: record.val_loss_nats for record in records if record is not None}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    most = profiles[0]["batches"][-1]["batch"]
+    for name in (
+        "run",
+        "loss",
+        "prefill",
+        "a token",
+        "tokens/s",
+        f"at {most}",
+        "memory",
+        "fp32",
+        "bf16",
+        "int8",
+        "int8 loss",
+    ):
+        table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
+    for one in sorted(profiles, key=lambda one: losses[one["run_id"]]):
+        token, storage, rows = one["generation"], one["storage"], one["batches"]
+        which = "generated_tokens_per_s" if token else "prefill_tokens_per_s"
+        full, small = storage["fp32"]["loss_nats"], storage["int8"]["loss_nats"]
+        table.add_row(
+            one["run_id"],
+            f"{losses[one['run_id']]:.4f}",
+            _seconds(one["prefill"]),
+            _seconds(token) if token else "-",
+            short(rows[0][which]),
+            short(rows[-1][which]),
+            f"{short(rows[0]['peak_memory_bytes'])}B",
+            *(f"{short(storage[name]['bytes'])}B" for name in ("fp32", "bf16", "int8")),
+            "-" if full is None else f"{small - full:+.1e}",
+        )
+    wide = console if console.is_terminal else Console(file=console.file, width=WIDE)
+    wide.print(table)
+    first = profiles[0]
+    machine = first["hardware"]
+    for words in (
+        f"on {machine['name']} ({machine['device']}, {machine['threads']} threads), weights in {first['precision']}",
+        f"prefill: {first['prefill']['words']}",
+        f"a token: {first['generation']['words'] if first['generation'] else first['no_generation']}",
+        f"memory at batch 1: {first['memory_words']}",
+        f"losses by format: {first['no_loss'] or 'validation set, computed in float32'}",
+    ):
+        console.print(words, style="dim", soft_wrap=True, highlight=False)
+
+
+def _seconds(timing: dict[str, Any]) -> str:
+    """The median and half the distance between the quartiles, in milliseconds."""
+    low, high = timing["quartiles_s"]
+    return f"{1e3 * timing['median_s']:.3g} ± {1e3 * (high - low) / 2:.1g} ms"
