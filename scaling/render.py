@@ -52,7 +52,7 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
             f"{short(run.memory_bytes)}B",
             duration(run.estimated_s),
         )
-    _wide(console).print(table)
+    wide(console).print(table)
     console.print(
         "shape: layers x width / heads; N: non-embedding parameters; C: exact training FLOPs",
         style="dim",
@@ -87,10 +87,11 @@ def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]]
             str(state.attempts),
             state.why,
         )
-    _wide(console).print(table)
+    wide(console).print(table)
 
 
-def _wide(console: Console) -> Console:
+def wide(console: Console) -> Console:
+    """The console, as wide as a table needs where it is none of a terminal."""
     if console.is_terminal or console.record:
         return console
     return Console(file=console.file, width=WIDE)

@@ -45,6 +45,7 @@ ORDER = [
     {"train", "plan"},
     {"render", "hf"},
     {"launch"},
+    {"tune"},
     {"cli"},
 ]
 
