@@ -247,24 +247,15 @@ def test_what_cannot_be_searched_is_refused_before_it_starts(
     assert not Path("runs/tiny-tune").exists()
 
 
-@pytest.mark.parametrize("flags", [("-m", ""), ("", "-m")])
-def test_a_sweep_trains_beside_a_conf_folder_of_the_users_own(flags: tuple[str, str]) -> None:
-    overrides = [
-        *TINY,
-        "hydra.sweeper.budgets=[1e7]",
-        "hydra.sweeper.shapes=[]",
-        "model.d_model=8,12",
-        "model.n_heads=1",
-    ]
-    words = [flags[0], tuned_recipe("[1, 2]"), *overrides, flags[1]]
-    assert main(["train", *[word for word in words if word]]) == 0
-    assert len(read_records(Path("runs/tiny"))) == 2
-
-
-def test_a_fit_of_a_study_beyond_what_was_tuned_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = [*TINY, "hydra.sweeper.budgets=[1e7,2e7,4e7]"]
-    assert main(["train", tuned_recipe("[1, 2]"), *overrides, "-m"]) == 0
+def test_a_sweep_beside_a_conf_folder_trains_and_its_fit_says_what_was_not_tuned(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sweep = [tuned_recipe("[1, 2]"), *TINY, "hydra.sweeper.budgets=[1e7,2e7,4e7]"]
+    assert main(["train", *sweep, "-m"]) == 0
+    assert len(read_records(Path("runs/tiny"))) == 6
+    assert main(["train", "-m", *sweep]) == 0  # the other order of words
+    assert "0 to train" in capfd.readouterr().err
     assert main(["fit", "runs/tiny", "--bootstrap", "0", "--law", "power:N", "--holdout", "none"]) == 0
+    assert "WARNING 6 of 6 planned runs lie outside what their recipe was tuned on" in capfd.readouterr().out
     warnings = json.loads(Path("runs/tiny/results.json").read_text())["warnings"]
-    assert any("6 of 6 planned runs lie outside what their recipe was tuned on" in one for one in warnings)
-    assert "outside what their recipe was tuned on" in capsys.readouterr().out
+    assert any("outside what their recipe was tuned on" in one for one in warnings)
