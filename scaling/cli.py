@@ -50,6 +50,16 @@ def _parser() -> argparse.ArgumentParser:
         "+sweep=quickstart",
         "model.d_model=32,64,128 budget.flops=1e11,1e12",
     ).add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
+    tune = command(
+        "tune",
+        "search learning rate and batch at a few sizes of a sweep, and write them as its recipe",
+        _tune,
+        "+sweep=quickstart",
+        "+sweep=gpu-1e18 --flops 1e18 --budgets 5e15,2e16",
+    )
+    tune.add_argument("overrides", nargs="*", help="the sweep's Hydra overrides, as for plan")
+    tune.add_argument("--flops", type=float, metavar="C", help="cap on the search (default: a quarter of the sweep's)")
+    tune.add_argument("--budgets", type=_numbers, default=[], metavar="C,C", help="FLOPs of a run (default: to suit)")
     command(
         "train",
         "train one run, or every missing run of a sweep",
@@ -241,6 +251,37 @@ def _plan(options: Any) -> int:
     return 0
 
 
+def _tune(options: Any) -> int:
+    from rich.console import Console
+
+    from analysis.plots import paper, tuning
+    from analysis.plots.chart import Chart
+    from analysis.tuning import judge
+    from scaling.config import recipe_values, split_axes
+    from scaling.record import write_json
+    from scaling.tune.recipe_file import command, write_recipe
+    from scaling.tune.search import Search
+    from scaling.tune.table import print_search
+
+    fixed, axes = split_axes(options.overrides)
+    search = Search(fixed, axes, judge, Console(stderr=True))
+    document = search.run(options.flops, options.budgets)
+    out = search.directory / "tune.json"
+    write_json(out, document)
+    print_search(document, Console())
+    print(f"search: {out}")
+    if isinstance(chart := tuning.chart(document), Chart):
+        print(f"figure: {paper.save(chart, out.with_suffix(''))[0]}")
+    path = write_recipe(document, recipe_values(search.cfg))
+    print(f"recipe: {path}\ntrain:  {command(path.stem, options.overrides)}")
+    return 0
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers between commas, for argparse."""
+    return [float(part) for part in text.split(",")]
+
+
 def _status(options: Any) -> int:
     from rich.console import Console
 
@@ -309,8 +350,9 @@ def _load(options: Any) -> dict[str, Any]:
 def _analyse(observations: Any, options: Any) -> dict[str, Any]:
     from analysis.fit import Loss
     from analysis.results import analyse
+    from scaling.plan import untuned
 
-    return analyse(
+    results = analyse(
         observations,
         laws=options.law or DEFAULT_LAWS,
         loss=Loss(options.loss, options.delta, options.on),
@@ -318,6 +360,9 @@ def _analyse(observations: Any, options: Any) -> dict[str, Any]:
         seed=options.seed,
         holdout=None if options.holdout == "none" else options.holdout,
     )
+    study = _study_of(options.data)
+    results["warnings"] += untuned(study) if study else []
+    return results
 
 
 def _fit(options: Any) -> int:

@@ -20,7 +20,7 @@ from scaling.budget import Allocation, allocate
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import SOURCES, Source, TextSource
 from scaling.objective_spec import OBJECTIVE_SPECS, Objective, check_pair
-from scaling.recipe import resolve
+from scaling.recipe import Tuned, resolve
 from scaling.registry import choose
 from scaling.runtime import Runtime
 from scaling.schema import Config, DataSection, Grid, ModelSection, RuntimeSection
@@ -43,6 +43,7 @@ class Run:
     data: DataConfig
     runtime: Runtime
     budget_flops: float | None  # as asked for; None when tokens were
+    tuned: Tuned | None  # where its recipe's laws were measured
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -111,7 +112,7 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
         val_tokens=config.val_tokens,
         seed=config.seed,
     )
-    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops)
+    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, config.recipe.tuned)
 
 
 def _runtime(config: Config, cache_dir: Path) -> Runtime:
@@ -298,6 +299,18 @@ def grid_of(cfg: DictConfig) -> Grid:
         raise ValueError(f"hydra/sweeper={cfg.hydra.sweeper._target_} has no plan to show; use hydra/sweeper=isoflop")
     grid: Grid = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Grid), section))  # type: ignore[assignment]
     return grid
+
+
+def recipe_values(cfg: DictConfig) -> dict[str, Any]:
+    """The recipe of a configuration as plain values, its laws as rules."""
+    values = OmegaConf.to_container(cfg.recipe, resolve=True)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}
+
+
+def task_overrides(cfg: DictConfig) -> list[str]:
+    """The overrides behind a configuration of `compose`, but for Hydra's own, which its launchers add themselves."""
+    return [str(one) for one in cfg.hydra.overrides.task]
 
 
 def _spell(value: Any) -> str:

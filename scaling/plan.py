@@ -33,7 +33,7 @@ class OverBudgetError(ValueError):
 class PlanWarning:
     """Something about a planned run that its buyer should know."""
 
-    kind: str  # "off budget", "repeats data", "few steps", "long warm-up", "few tokens", "busy"
+    kind: str  # "off budget", "repeats data", "few steps", "long warm-up", "few tokens", "busy", "untuned"
     severity: float  # comparable within a kind
     text: str
 
@@ -127,6 +127,20 @@ def spending(study_dir: Path) -> str:
     )
 
 
+def untuned(study_dir: Path) -> list[str]:
+    """How far a study's plan leaves what its recipe was tuned on, in a sentence; empty where it does not."""
+    lines = read_plan(study_dir)
+    hits = [one for line in lines for one in line["warnings"] if one["kind"] == "untuned"]
+    if not hits:
+        return []
+    worst = max(hits, key=lambda one: float(one["severity"]))
+    which = "lies" if len(hits) == 1 else "lie"
+    return [
+        f"{len(hits)} of {len(lines)} planned runs {which} outside what their recipe was tuned on; the furthest "
+        f"{worst['text']}"
+    ]
+
+
 def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
     """Price the runs; OverBudgetError, with the arithmetic, when together they cost more than `total_flops`."""
     if not runs:
@@ -187,6 +201,9 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         text = f"repeats its data: {about}{epochs:.3g} epochs of {about}{unique:,} unique tokens"
         warnings.append(PlanWarning("repeats data", epochs, text))
     warnings += confounders(spec)
+    if run.tuned is not None and (beyond := run.tuned.beyond(allocation.scale)):
+        far = " and ".join(f"{factor:.2g} times beyond the tuned {name}" for name, factor in beyond.items())
+        warnings.append(PlanWarning("untuned", max(beyond.values()), f"lies {far}: its learning rate is extrapolated"))
     if state.status == RUNNING:
         warnings.append(PlanWarning("busy", 1, "is being trained by another process right now"))
     return PlannedRun(

@@ -8,6 +8,8 @@ from scaling.spec import OptimizerSpec, RecipeSpec, ScheduleSpec, check_precisio
 
 SCHEDULES = {"wsd": ("linear", "1-sqrt"), "cosine": ("cosine",)}  # kind -> its cooldown shapes
 
+TUNED_SLACK = 1.05  # a run this factor outside what was tuned still counts as inside
+
 
 @dataclass
 class ScaleLaw:
@@ -62,6 +64,32 @@ class ScheduleRule:
 
 
 @dataclass
+class Tuned:
+    """Where a recipe's laws were measured, each as [lowest, highest]; `scaling tune` writes it."""
+
+    params: list[float]  # non-embedding
+    tokens: list[float]
+    learning_rate: list[float]  # tried
+    batch_tokens: list[float]  # tried
+
+    def __post_init__(self) -> None:
+        for name in ("params", "tokens", "learning_rate", "batch_tokens"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1]:
+                raise ValueError(f"recipe.tuned.{name}={ends}: give the lowest and the highest value that was tuned")
+
+    def beyond(self, scale: Scale) -> dict[str, float]:
+        """By what factor a run's parameters and tokens lie outside what was tuned; those inside are left out."""
+        found = {}
+        for name in ("params", "tokens"):
+            (low, high), value = getattr(self, name), getattr(scale, name)
+            factor = max(low / value, value / high)
+            if factor > TUNED_SLACK:
+                found[name] = factor
+        return found
+
+
+@dataclass
 class RecipeRules:
     """How models of any scale are trained."""
 
@@ -77,6 +105,7 @@ class RecipeRules:
     schedule: ScheduleRule
     precision: str
     compile: bool
+    tuned: Tuned | None  # null: nobody says where these laws hold
 
     def __post_init__(self) -> None:
         if self.optimizer != "adamw":

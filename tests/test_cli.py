@@ -10,6 +10,7 @@ from scaling.cli import main
 
 COMMANDS = (
     "plan",
+    "tune",
     "train",
     "status",
     "bench",

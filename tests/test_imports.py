@@ -52,7 +52,7 @@ ORDER = [
     {"train", "plan"},
     {"render", "hf", "profiling"},
     {"launch"},
-    {"bench", "finetune"},
+    {"bench", "finetune", "tune"},
     {"cli"},
 ]
 

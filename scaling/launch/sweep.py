@@ -39,19 +39,30 @@ def sweep(
         runs = expand(cfg, fixed, axes, load)
         plan = make_plan(runs, cfg.budget.total_flops)
         print_plan(plan, console, cfg.question)
-        missing = plan.missing
-        if missing:  # here, once, with progress; bad input ends the sweep before it starts
-            for data, spec in {run.spec.data: (run.data, run.spec.data) for run in runs}.values():
-                prepare(data, spec, runs[0].runtime.cache_dir, progress=True)
+        if plan.missing:
+            prepare_data(runs)
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
+    return launch_plan(plan, fixed, launch, console)
+
+
+def launch_plan(
+    plan: Plan, fixed: Sequence[str], launch: Callable[..., Sequence[Any]], console: Console
+) -> Sequence[Any]:
+    """Write the plan and train what it misses; raises SystemExit(1) unless every run of it then is finished."""
     plan.write()
     returns: Sequence[Any] = []
-    if missing:
-        returns = launch([[*fixed, *run.overrides] for run in missing], initial_job_idx=0)
+    if plan.missing:
+        returns = launch([[*fixed, *run.overrides] for run in plan.missing], initial_job_idx=0)
     if not conclude(plan, console):
         raise SystemExit(1)
     return returns
+
+
+def prepare_data(runs: Sequence[Run]) -> None:
+    """Prepare what these runs read: here, once, with progress; bad input ends a sweep before it starts."""
+    for data, spec in {run.spec.data: (run.data, run.spec.data) for run in runs}.values():
+        prepare(data, spec, runs[0].runtime.cache_dir, progress=True)
 
 
 def conclude(plan: Plan, console: Console) -> bool:

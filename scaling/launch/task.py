@@ -1,10 +1,16 @@
 """One configuration trained to its record: the task function that every Hydra launcher calls."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import hydra
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from scaling.config import CONF_DIR, to_run, user_search_path
@@ -29,11 +35,24 @@ def train_task(cfg: DictConfig) -> str:
     return record.run_id
 
 
+def launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
+    """What hands lists of overrides to the configured Hydra launcher, outside a Hydra app; `cfg` as `compose` gave it.
+
+    Call it as launch(job_overrides, initial_job_idx=0).
+    """
+    with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
+        context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+        plugin = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=train_task, config=cfg)
+    return plugin.launch
+
+
 def run_app(arguments: Sequence[str]) -> int:
     """Run the Hydra application on these command-line arguments."""
     app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_task)
     before = sys.argv
-    sys.argv = ["scaling train", *user_search_path(), *arguments]
+    # Among the overrides: Hydra's parser takes them in one stretch, before its flags or after.
+    first = next((i for i, one in enumerate(arguments) if "=" in one and not one.startswith("-")), len(arguments))
+    sys.argv = ["scaling train", *arguments[:first], *user_search_path(), *arguments[first:]]
     try:
         app()
     except SystemExit as leaving:

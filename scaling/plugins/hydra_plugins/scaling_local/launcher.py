@@ -50,12 +50,14 @@ class LocalLauncher(Launcher):
 def _run_job(payload: Any, channel: Any) -> Any:
     """In the job's process: compose its configuration and run the task, as Hydra's own launchers do."""
     from hydra import version
+    from hydra.core.plugins import Plugins
     from hydra.core.utils import run_job, setup_globals
 
     from scaling.launch.reporting import use_channel
 
     context, task, config, overrides, index = payload
     setup_globals()
+    Plugins.instance()  # registers what reads a searchpath, the user's own ./conf; once, in the fork server
     version.setbase("1.3")
     use_channel(channel)
     cfg = context.config_loader.load_sweep_config(config, overrides)
