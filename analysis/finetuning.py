@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.transfer import WITHIN, TransferLaw, effective_data, fit_transfer
+from analysis.data_transfer import WITHIN, TransferLaw, effective_data, fit_transfer
 from scaling.record import DONE, RunRecord, read_records
 
 SCHEMA = 1

@@ -5,12 +5,13 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import DictConfig
 from rich.console import Console
 
 from analysis.tuning import judge
@@ -124,7 +125,11 @@ def test_diverged_runs_are_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 def runs_of(*overrides: str):  # type: ignore[no-untyped-def]
     fixed, axes = split_axes(overrides)
     cfg = compose(fixed)
-    return cell_runs(cfg, cells(grid_of(cfg), cfg, axes), lambda row: load_like(cfg, [*fixed, *row]))
+
+    def composed(row: Sequence[str]) -> DictConfig:
+        return load_like(cfg, [*fixed, *row])
+
+    return cell_runs(cfg, cells(grid_of(cfg), cfg, axes, composed), composed)
 
 
 def test_tune_end_to_end_and_again(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.data_transfer import TransferLaw, effective_data, fit_transfer
 from analysis.finetuning import analyse, holds_finetuned, paired_gain, summary, write_results
 from analysis.observations import load
 from analysis.plots import finetuning as plots
 from analysis.plots.chart import Absent, Chart
-from analysis.transfer import TransferLaw, effective_data, fit_transfer
 from scaling.cli import main
 from scaling.record import RunRecord, publish_record
 from tests.examples import RECORD
