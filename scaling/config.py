@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from scaling.branches import reference_flops
 from scaling.budget import Allocation, allocate
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import SOURCES, Source, TextSource
@@ -25,7 +26,7 @@ from scaling.registry import choose
 from scaling.runtime import Runtime
 from scaling.schema import Config, DataSection, Grid, ModelSection, RuntimeSection
 from scaling.shape import SHAPES, TransformerShape, parameter_counts
-from scaling.spec import DataSpec, RunSpec
+from scaling.spec import DataSpec, RecipeSpec, RunSpec
 
 _HERE = Path(__file__).resolve().parent
 # Inside an installed wheel the configs lie beside this file; in a checkout, one level up.
@@ -41,6 +42,7 @@ class Run:
     data: DataConfig
     runtime: Runtime
     budget_flops: float | None  # as asked for; None when tokens were
+    by_law: RecipeSpec | None  # of a run whose recipe is taken at a reference: what its own scale would give
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -90,16 +92,20 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
             f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
             f"not say; use a source of text"
         )
-    allocation = allocate(shape, config.budget, config.recipe.batch_tokens)
+    rules = config.recipe
+    allocation = allocate(shape, config.budget, rules.batch_tokens, rules.reference_flops)
+    by_law = None
+    if rules.reference_flops is not None:
+        by_law = resolve(rules, allocate(shape, config.budget, rules.batch_tokens))
     spec = RunSpec(
         model=shape,
         objective=objective,
         data=known[key],
-        recipe=resolve(config.recipe, allocation),
+        recipe=resolve(rules, allocation),
         val_tokens=config.val_tokens,
         seed=config.seed,
     )
-    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops)
+    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, by_law)
 
 
 def _runtime(config: Config, cache_dir: Path) -> Runtime:
@@ -202,13 +208,20 @@ def cells(grid: Grid, cfg: DictConfig, axes: Mapping[str, Sequence[str]]) -> lis
     axes = {**{key: [_spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
     others = [[f"{key}={value}" for value in values] for key, values in axes.items()]
     budgets: list[float | None] = list(grid.budgets) or [None]
-    rows: list[tuple[str, ...]] = []
+    if grid.branches and len(grid.budgets) < 2:
+        raise ValueError("hydra.sweeper.branches=true lets budgets share trunks: give hydra.sweeper.budgets at least two")
+    at_shapes: list[tuple[float | None, tuple[str, ...]]] = []
     for budget in budgets:
-        at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
         shapes = grid.shapes if grid.sizes is None else _sized(grid, cfg, budget)
         for shape in shapes or [{}]:
-            at_shape = [f"model.{name}={_spell(value)}" for name, value in shape.items()]
-            rows.extend((*at_budget, *at_shape, *other) for other in itertools.product(*others))
+            at_shapes.append((budget, tuple(f"model.{name}={_spell(value)}" for name, value in shape.items())))
+    rows: list[tuple[str, ...]] = []
+    for budget, shape in at_shapes:
+        at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
+        family = {other for other, same in at_shapes if other is not None and same == shape}
+        if grid.branches and len(family) > 1:
+            at_budget.insert(0, f"recipe.reference_flops={_spell(reference_flops(family))}")
+        rows.extend((*at_budget, *shape, *other) for other in itertools.product(*others))
     return rows
 
 

@@ -30,6 +30,7 @@ RULES = RecipeRules(
     schedule=ScheduleRule("wsd", Length(None, 0.1), Length(None, 0.2), "1-sqrt", 0.0),
     precision="fp32",
     compile=False,
+    reference_flops=None,
 )
 
 
