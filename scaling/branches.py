@@ -42,10 +42,9 @@ def furthest_step(run_dir: Path) -> int:
     return max((int(name.partition("-")[2]) for name in names), default=0)
 
 
-def is_begun(study_dir: Path, line: Mapping[str, Any]) -> bool:
-    """Whether a run of the plan is finished, or has a checkpoint beyond its part of the trunk."""
-    run_dir = study_dir / line["run_id"]
-    return furthest_step(run_dir) >= line["trunk_steps"] or read_record(run_dir) is not None
+def is_begun(run_dir: Path, steps: int) -> bool:
+    """Whether a run that leaves its trunk after so many steps has a checkpoint from there on, or is finished."""
+    return furthest_step(run_dir) >= steps or read_record(run_dir) is not None
 
 
 def reference_flops(budgets: Iterable[float]) -> float:

@@ -209,19 +209,21 @@ def cells(grid: Grid, cfg: DictConfig, axes: Mapping[str, Sequence[str]]) -> lis
     others = [[f"{key}={value}" for value in values] for key, values in axes.items()]
     budgets: list[float | None] = list(grid.budgets) or [None]
     if grid.branches and len(grid.budgets) < 2:
-        raise ValueError("hydra.sweeper.branches=true lets budgets share trunks: give hydra.sweeper.budgets at least two")
+        raise ValueError(
+            "hydra.sweeper.branches=true lets budgets share trunks: give at least two hydra.sweeper.budgets"
+        )
     at_shapes: list[tuple[float | None, tuple[str, ...]]] = []
     for budget in budgets:
         shapes = grid.shapes if grid.sizes is None else _sized(grid, cfg, budget)
         for shape in shapes or [{}]:
             at_shapes.append((budget, tuple(f"model.{name}={_spell(value)}" for name, value in shape.items())))
     rows: list[tuple[str, ...]] = []
-    for budget, shape in at_shapes:
+    for budget, at_shape in at_shapes:
         at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
-        family = {other for other, same in at_shapes if other is not None and same == shape}
+        family = {other for other, same in at_shapes if other is not None and same == at_shape}
         if grid.branches and len(family) > 1:
             at_budget.insert(0, f"recipe.reference_flops={_spell(reference_flops(family))}")
-        rows.extend((*at_budget, *shape, *other) for other in itertools.product(*others))
+        rows.extend((*at_budget, *at_shape, *other) for other in itertools.product(*others))
     return rows
 
 

@@ -1,22 +1,23 @@
 """The plan: every run of a sweep priced before anything starts, in the order in which it will be handed out."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scaling.attempt import DIVERGED, DONE, RUNNING, RunState, run_state
+from scaling.branches import check_family, is_begun, trunk_id, trunk_steps
 from scaling.budget import TOLERANCE
 from scaling.config import Run
 from scaling.data.prepare import DataConfig, manifest
 from scaling.data.sources import TextSource
 from scaling.launch.devices import gpu_ids
 from scaling.quantities import duration
-from scaling.record import read_records
+from scaling.record import read_record, read_records
 from scaling.shape import parameter_counts
-from scaling.spec import RunSpec
+from scaling.spec import RecipeSpec, RunSpec
 
 # Time estimates. Measured on one core of a 2020s server CPU in float32: what a step costs before its arithmetic, what
 # each layer adds to that, and the arithmetic's speed. Assumed for a GPU: 40% of an H100's dense bf16 peak.
@@ -26,6 +27,9 @@ GPU_STEP_S, GPU_LAYER_S, GPU_FLOPS_PER_S = 2e-3, 0.5e-3, 400e12
 STATE_BYTES_PER_PARAM = 16
 # Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
+# A branch whose learning rate or batch is further than this from what its own length would get says so (assumed: losses
+# are flat within a factor of two of the best rate, Li et al. 2025, figure 1).
+FAR_FROM_LAW = 2.0
 BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
 
 
@@ -37,7 +41,7 @@ class OverBudgetError(ValueError):
 class PlanWarning:
     """Something about a planned run that its buyer should know."""
 
-    kind: str  # "off budget", "repeats data", "few steps", "long warm-up", "few tokens", "busy"
+    kind: str  # "off budget", "repeats data", "few steps", "long warm-up", "few tokens", "busy", "a batch of a trunk"
     severity: float  # comparable within a kind
     text: str
 
@@ -60,11 +64,16 @@ class PlannedRun:
     steps: int
     batch_tokens: int
     learning_rate: float
+    trunk: str | None  # the id of the steps that it shares with other runs of the plan; None for a run by itself
+    trunk_steps: int  # how many these are
+    law_learning_rate: float  # what the recipe gives at the run's own length; a branch has its family's
+    law_batch_tokens: int
     unique_tokens: int  # in the training split; estimated until the data is prepared
     unique_tokens_known: bool
     epochs: float
     requested_flops: float
-    train_flops: int
+    train_flops: int  # of the run trained alone
+    paid_flops: int  # what it costs here: a branch only from its trunk on
     memory_bytes: int
     estimated_s: float
     warnings: tuple[PlanWarning, ...]
@@ -72,7 +81,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a sweep, longest first."""
+    """The runs of a sweep, longest first, those that a trunk must have begun after it."""
 
     study_dir: Path
     runs: tuple[PlannedRun, ...]
@@ -80,12 +89,32 @@ class Plan:
 
     @property
     def total_flops(self) -> int:
+        """What all runs cost here, shared steps once."""
+        return sum(run.paid_flops for run in self.runs)
+
+    @property
+    def alone_flops(self) -> int:
+        """What all runs would cost, each trained alone."""
         return sum(run.train_flops for run in self.runs)
 
     @property
     def missing(self) -> tuple[PlannedRun, ...]:
         """What is still to be trained; a run that somebody is training right now is theirs to finish."""
         return tuple(run for run in self.runs if run.status not in (DONE, DIVERGED))
+
+    def next_wave(self, launched: Container[str]) -> list[PlannedRun]:
+        """What can start now of the runs that were not launched yet; empty at the end.
+
+        Of each trunk the longest run goes first, and on its way begins the others, which follow when it has ended. They
+        wait for another command if it failed: alone each would cost all its steps, which nobody planned to pay.
+        """
+        missing = [run for run in self.missing if read_record(self.study_dir / run.run_id) is None]
+        longest = {run.trunk: run for run in sorted(missing, key=lambda run: run.trunk_steps) if not self._begun(run)}
+        ready = [run for run in missing if run.trunk is None or longest.get(run.trunk) is run or self._begun(run)]
+        return [run for run in ready if run.run_id not in launched]
+
+    def _begun(self, run: PlannedRun) -> bool:
+        return is_begun(self.study_dir / run.run_id, run.trunk_steps)
 
     def worst_warnings(self) -> list[tuple[str, PlanWarning, int]]:
         """For each kind of warning the run that it hits hardest, and how many runs it hits."""
@@ -120,7 +149,8 @@ def spending(study_dir: Path) -> str:
         return ""
     ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
     records = [record for record in read_records(study_dir) if record.run_id in ids]
-    planned, spent = sum(line["train_flops"] for line in lines), sum(record.train_flops for record in records)
+    planned = sum(line.get("paid_flops", line["train_flops"]) for line in lines)
+    spent = sum(record.paid_flops for record in records)
     validated = sum(record.eval_flops for record in records)
     train_s, wall_s = sum(record.train_s for record in records), sum(record.wall_s for record in records)
     share = f", {train_s / wall_s:.0%} of the runs' {duration(wall_s)} in training steps" if wall_s else ""
@@ -143,8 +173,7 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
         else:
             first[run.spec.run_id] = run
     gpu = wants_gpu(runs[0])
-    priced = [price(run, run_state(run.directory), gpu) for run in first.values()]
-    priced.sort(key=lambda run: run.estimated_s, reverse=True)
+    priced = shared([price(run, run_state(run.directory), gpu) for run in first.values()], first)
     plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged))
     if total_flops is not None and plan.total_flops > total_flops:
         raise OverBudgetError(
@@ -154,13 +183,51 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
     return plan
 
 
+def shared(priced: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
+    """The same runs, longest first, with what they share: each trunk is paid once, by the longest that must take it."""
+    families: dict[tuple[str, ...], list[RunSpec]] = {}
+    for run in runs.values():
+        if run.by_law is not None:
+            own = tuple(part for part in run.overrides if not part.startswith("budget.flops="))
+            families.setdefault(own, []).append(run.spec)
+    trunks: dict[str | None, list[PlannedRun]] = {}
+    for specs in families.values():
+        check_family(specs)
+        ids = {spec.run_id for spec in specs}
+        trunks.setdefault(trunk_id(specs[0]), []).extend(run for run in priced if run.run_id in ids)
+    together = {run.run_id: run for run in priced}
+    for trunk, members in trunks.items():
+        if len(members) > 1:
+            together |= {run.run_id: run for run in _on_trunk(trunk, members, runs)}
+    return sorted(together.values(), key=lambda run: run.estimated_s, reverse=True)
+
+
+def _on_trunk(trunk: str | None, members: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
+    """Runs of one trunk at what each costs: its record's word, or from its trunk on, but for the one that takes it."""
+    members = [replace(run, trunk=trunk, trunk_steps=trunk_steps(runs[run.run_id].spec)) for run in members]
+    records = {run.run_id: read_record(runs[run.run_id].directory) for run in members}
+    unfinished = sorted((run for run in members if records[run.run_id] is None), key=lambda run: run.trunk_steps)
+    payers = [run for run in unfinished if not is_begun(runs[run.run_id].directory, run.trunk_steps)]
+    if not any(record is not None and record.paid_flops == record.train_flops for record in records.values()):
+        payers = payers or unfinished  # begun by itself
+    priced = []
+    for run in members:
+        record, step_flops = records[run.run_id], run.train_flops // run.steps
+        paid = (run.steps - run.trunk_steps) * step_flops if run not in payers[-1:] else run.train_flops
+        paid = paid if record is None else record.paid_flops
+        priced.append(replace(run, paid_flops=paid, estimated_s=run.estimated_s * paid / run.train_flops))
+    return priced
+
+
 def arithmetic(plan: Plan) -> str:
     """The total as a sum over budgets, e.g. `5 x 1e+11 + 5 x 1e+12`."""
     counts: dict[str, int] = {}
     for run in plan.runs:
         key = f"{run.requested_flops:.3g}"
         counts[key] = counts.get(key, 0) + 1
-    return " + ".join(f"{count} x {flops}" for flops, count in sorted(counts.items(), key=lambda p: float(p[0])))
+    sums = " + ".join(f"{count} x {flops}" for flops, count in sorted(counts.items(), key=lambda p: float(p[0])))
+    saved = plan.alone_flops - plan.total_flops
+    return f"{sums} less {saved:.4g} on shared trunks" if saved else sums
 
 
 def wants_gpu(run: Run) -> bool:
@@ -170,7 +237,7 @@ def wants_gpu(run: Run) -> bool:
 
 def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
     """What one run costs, and what is worth a warning."""
-    spec, allocation = run.spec, run.allocation
+    spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)
@@ -186,7 +253,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         about = "" if known else "about "
         text = f"repeats its data: {about}{epochs:.3g} epochs of {about}{unique:,} unique tokens"
         warnings.append(PlanWarning("repeats data", epochs, text))
-    warnings += confounders(spec)
+    warnings += confounders(spec) + far_from_law(spec.recipe, by_law)
     if state.status == RUNNING:
         warnings.append(PlanWarning("busy", 1, "is being trained by another process right now"))
     return PlannedRun(
@@ -204,15 +271,34 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         steps=spec.recipe.steps,
         batch_tokens=spec.batch_tokens,
         learning_rate=spec.recipe.optimizer.learning_rate,
+        trunk=None,
+        trunk_steps=0,
+        law_learning_rate=by_law.optimizer.learning_rate,
+        law_batch_tokens=by_law.batch_sequences * spec.model.sequence_tokens,
         unique_tokens=unique,
         unique_tokens_known=known is not None,
         epochs=epochs,
         requested_flops=allocation.requested_flops,
         train_flops=allocation.realised_flops,
+        paid_flops=allocation.realised_flops,
         memory_bytes=memory_bytes(spec, run.runtime.micro_batch_sequences),
         estimated_s=estimated_s(spec, allocation.realised_flops, gpu),
         warnings=tuple(warnings),
     )
+
+
+def far_from_law(used: RecipeSpec, by_law: RecipeSpec) -> list[PlanWarning]:
+    """What a branch has from its family's recipe though its own length would ask for something else."""
+    found = []
+    for what, mine, lawful in (
+        ("a learning rate", used.optimizer.learning_rate, by_law.optimizer.learning_rate),
+        ("a batch", used.batch_sequences, by_law.batch_sequences),
+    ):
+        times = max(mine / lawful, lawful / mine)
+        if times > FAR_FROM_LAW:
+            text = f"has {what} {times:.2g}x from what the recipe gives at its own length: its trunk's is for all"
+            found.append(PlanWarning(f"{what} of a trunk", times, text))
+    return found
 
 
 def confounders(spec: RunSpec) -> list[PlanWarning]:

@@ -8,7 +8,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from scaling.attempt import DIVERGED, DONE, RunState, run_state, tally
+from scaling.attempt import DIVERGED, DONE, INTERRUPTED, PENDING, RunState, run_state, tally
 from scaling.config import Run, cell_runs, cells, grid_of, split_axes
 from scaling.data.prepare import prepare
 from scaling.plan import Plan, make_plan, spending
@@ -43,9 +43,13 @@ def sweep(
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
     plan.write()
-    returns: Sequence[Any] = []
-    if missing:
-        returns = launch([[*fixed, *run.overrides] for run in missing], initial_job_idx=0)
+    returns: list[Any] = []
+    launched: set[str] = set()
+    while wave := plan.next_wave(launched):
+        returns += launch([[*fixed, *run.overrides] for run in wave], initial_job_idx=len(launched))
+        launched |= {run.run_id for run in wave}
+        if any(run_state(plan.study_dir / run.run_id).status in (INTERRUPTED, PENDING) for run in wave):
+            break  # somebody asked for an end
     if not conclude(plan, console):
         raise SystemExit(1)
     return returns
@@ -56,16 +60,18 @@ def conclude(plan: Plan, console: Console) -> bool:
     states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in plan.runs}
     said = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
     console.print(said, highlight=False, soft_wrap=True)
+    branches = {run.run_id for run in plan.runs if run.trunk is not None}
     for run_id, state in states.items():
         if state.status != DONE:
-            console.print(explain(plan.study_dir, run_id, state), highlight=False, soft_wrap=True)
+            waits = "waits for the run that takes its first steps" if run_id in branches else "never started"
+            console.print(explain(plan.study_dir, run_id, state, waits), highlight=False, soft_wrap=True)
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
         console.print("The same command again trains only what is missing, from the last checkpoints.")
     return finished
 
 
-def explain(study_dir: Path, run_id: str, state: RunState) -> str:
+def explain(study_dir: Path, run_id: str, state: RunState, waits: str = "never started") -> str:
     """One line on a run that is not done: what happened and where to look."""
     look = f"; look at {state.log}" if state.log and state.log.exists() else ""
-    return f"  {run_id} {state.status} at step {state.step}: {state.why or 'never started'}{look}"
+    return f"  {run_id} {state.status} at step {state.step}: {state.why or waits}{look}"

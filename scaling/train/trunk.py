@@ -47,7 +47,9 @@ def planned_branches(spec: RunSpec, study_dir: Path) -> dict[str, dict[str, Any]
     return {
         line["run_id"]: {"steps": line["steps"], "leaves_at": line["trunk_steps"], "rows": [], **BLANK}
         for line in lines
-        if line["run_id"] != spec.run_id and line["trunk_steps"] <= ours and not is_begun(study_dir, line)
+        if line["run_id"] != spec.run_id
+        and line["trunk_steps"] <= ours
+        and not is_begun(study_dir / line["run_id"], line["trunk_steps"])
     }
 
 
