@@ -86,8 +86,8 @@ def sharing(plan: Plan) -> str:
     return (
         f"one trunk, many points: {len(branches)} runs on {trunks} trunks; {plan.alone_flops:.4g} FLOPs each alone, "
         f"{plan.total_flops:.4g} with branches: x{plan.alone_flops / plan.total_flops:.3g} fewer. Runs of one trunk "
-        f"have one batch, warm-up and learning rate, the recipe's at the geometric mean of their budgets; 'by law': what "
-        f"it gives at their own"
+        f"have one batch, warm-up and learning rate, the recipe's at the geometric mean of their budgets; what it "
+        f"gives at their own stands beside, 'by law'"
     )
 
 
