@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from scaling.flops import train_flops_per_sequence
 from scaling.record import read_record
 from scaling.spec import RunSpec
 
@@ -45,6 +46,26 @@ def furthest_step(run_dir: Path) -> int:
 def is_begun(run_dir: Path, steps: int) -> bool:
     """Whether a run that leaves its trunk after so many steps has a checkpoint from there on, or is finished."""
     return furthest_step(run_dir) >= steps or read_record(run_dir) is not None
+
+
+def paid_flops(specs: Sequence[RunSpec], study_dir: Path) -> dict[str, int]:
+    """What each of these runs of one trunk costs in the study, by run id; a finished one what its record says.
+
+    Of the others those that have their trunk's checkpoint, or will be left one, cost their cooldown; the longest of
+    those that nobody has begun takes the trunk.
+    """
+    records = {spec.run_id: read_record(study_dir / spec.run_id) for spec in specs}
+    to_do = sorted((spec for spec in specs if records[spec.run_id] is None), key=trunk_steps)
+    takers = [spec for spec in to_do if not is_begun(study_dir / spec.run_id, trunk_steps(spec))]
+    if not any(record is not None and record.paid_flops == record.train_flops for record in records.values()):
+        takers = takers or to_do  # the trunk is behind it, its own end still ahead
+    paid = {}
+    for spec in specs:
+        record = records[spec.run_id]
+        steps = spec.recipe.steps if spec in takers[-1:] else spec.recipe.schedule.cooldown_steps
+        cost = steps * spec.recipe.batch_sequences * train_flops_per_sequence(spec.model)
+        paid[spec.run_id] = cost if record is None else record.paid_flops
+    return paid
 
 
 def reference_flops(budgets: Iterable[float]) -> float:

@@ -1,21 +1,21 @@
 """The plan: every run of a sweep priced before anything starts, in the order in which it will be handed out."""
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scaling.attempt import DIVERGED, DONE, RUNNING, RunState, run_state
-from scaling.branches import check_family, is_begun, trunk_id, trunk_steps
+from scaling.branches import check_family, paid_flops, trunk_id, trunk_steps
 from scaling.budget import TOLERANCE
 from scaling.config import Run
 from scaling.data.prepare import DataConfig, manifest
 from scaling.data.sources import TextSource
 from scaling.launch.devices import gpu_ids
 from scaling.quantities import duration
-from scaling.record import read_record, read_records
+from scaling.record import read_records
 from scaling.shape import parameter_counts
 from scaling.spec import RecipeSpec, RunSpec
 
@@ -81,7 +81,7 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a sweep, longest first, those that a trunk must have begun after it."""
+    """The runs of a sweep, longest first."""
 
     study_dir: Path
     runs: tuple[PlannedRun, ...]
@@ -101,20 +101,6 @@ class Plan:
     def missing(self) -> tuple[PlannedRun, ...]:
         """What is still to be trained; a run that somebody is training right now is theirs to finish."""
         return tuple(run for run in self.runs if run.status not in (DONE, DIVERGED))
-
-    def next_wave(self, launched: Container[str]) -> list[PlannedRun]:
-        """What can start now of the runs that were not launched yet; empty at the end.
-
-        Of each trunk the longest run goes first, and on its way begins the others, which follow when it has ended. They
-        wait for another command if it failed: alone each would cost all its steps, which nobody planned to pay.
-        """
-        missing = [run for run in self.missing if read_record(self.study_dir / run.run_id) is None]
-        longest = {run.trunk: run for run in sorted(missing, key=lambda run: run.trunk_steps) if not self._begun(run)}
-        ready = [run for run in missing if run.trunk is None or longest.get(run.trunk) is run or self._begun(run)]
-        return [run for run in ready if run.run_id not in launched]
-
-    def _begun(self, run: PlannedRun) -> bool:
-        return is_begun(self.study_dir / run.run_id, run.trunk_steps)
 
     def worst_warnings(self) -> list[tuple[str, PlanWarning, int]]:
         """For each kind of warning the run that it hits hardest, and how many runs it hits."""
@@ -184,39 +170,28 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
 
 
 def shared(priced: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
-    """The same runs, longest first, with what they share: each trunk is paid once, by the longest that must take it."""
+    """The same runs, longest first, with what they share: the steps of a trunk are paid once."""
     families: dict[tuple[str, ...], list[RunSpec]] = {}
     for run in runs.values():
-        if run.by_law is not None:
+        if run.by_law is not None:  # its recipe is a family's
             own = tuple(part for part in run.overrides if not part.startswith("budget.flops="))
             families.setdefault(own, []).append(run.spec)
-    trunks: dict[str | None, list[PlannedRun]] = {}
+    trunks: dict[str | None, list[RunSpec]] = {}
     for specs in families.values():
         check_family(specs)
-        ids = {spec.run_id for spec in specs}
-        trunks.setdefault(trunk_id(specs[0]), []).extend(run for run in priced if run.run_id in ids)
+        trunks.setdefault(trunk_id(specs[0]), []).extend(specs)
     together = {run.run_id: run for run in priced}
-    for trunk, members in trunks.items():
-        if len(members) > 1:
-            together |= {run.run_id: run for run in _on_trunk(trunk, members, runs)}
+    for trunk, specs in trunks.items():
+        if len(specs) == 1:
+            continue
+        paid = paid_flops(specs, runs[specs[0].run_id].runtime.study_dir)
+        for spec in specs:
+            alone, cost = together[spec.run_id], paid[spec.run_id]
+            seconds = alone.estimated_s * cost / alone.train_flops
+            together[spec.run_id] = replace(
+                alone, trunk=trunk, trunk_steps=trunk_steps(spec), paid_flops=cost, estimated_s=seconds
+            )
     return sorted(together.values(), key=lambda run: run.estimated_s, reverse=True)
-
-
-def _on_trunk(trunk: str | None, members: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
-    """Runs of one trunk at what each costs: its record's word, or from its trunk on, but for the one that takes it."""
-    members = [replace(run, trunk=trunk, trunk_steps=trunk_steps(runs[run.run_id].spec)) for run in members]
-    records = {run.run_id: read_record(runs[run.run_id].directory) for run in members}
-    unfinished = sorted((run for run in members if records[run.run_id] is None), key=lambda run: run.trunk_steps)
-    payers = [run for run in unfinished if not is_begun(runs[run.run_id].directory, run.trunk_steps)]
-    if not any(record is not None and record.paid_flops == record.train_flops for record in records.values()):
-        payers = payers or unfinished  # begun by itself
-    priced = []
-    for run in members:
-        record, step_flops = records[run.run_id], run.train_flops // run.steps
-        paid = (run.steps - run.trunk_steps) * step_flops if run not in payers[-1:] else run.train_flops
-        paid = paid if record is None else record.paid_flops
-        priced.append(replace(run, paid_flops=paid, estimated_s=run.estimated_s * paid / run.train_flops))
-    return priced
 
 
 def arithmetic(plan: Plan) -> str:

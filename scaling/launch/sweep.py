@@ -1,6 +1,6 @@
 """One sweep, from its grid to its last line: plan, launch what is missing, say honestly what became of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from scaling.attempt import DIVERGED, DONE, INTERRUPTED, PENDING, RunState, run_state, tally
+from scaling.branches import is_begun
 from scaling.config import Run, cell_runs, cells, grid_of, split_axes
 from scaling.data.prepare import prepare
-from scaling.plan import Plan, make_plan, spending
+from scaling.plan import Plan, PlannedRun, make_plan, spending
+from scaling.record import read_record
 from scaling.render import print_plan
 
 
@@ -45,7 +47,7 @@ def sweep(
     plan.write()
     returns: list[Any] = []
     launched: set[str] = set()
-    while wave := plan.next_wave(launched):
+    while wave := next_wave(plan, launched):
         returns += launch([[*fixed, *run.overrides] for run in wave], initial_job_idx=len(launched))
         launched |= {run.run_id for run in wave}
         if any(run_state(plan.study_dir / run.run_id).status in (INTERRUPTED, PENDING) for run in wave):
@@ -53,6 +55,22 @@ def sweep(
     if not conclude(plan, console):
         raise SystemExit(1)
     return returns
+
+
+def next_wave(plan: Plan, launched: Container[str]) -> list[PlannedRun]:
+    """What can start now of the runs that were not launched yet; empty at the end.
+
+    Of each trunk the longest run goes first, and on its way begins the others, which follow when it has ended. They wait
+    for another command if it failed: alone each would cost all its steps, which nobody planned to pay.
+    """
+
+    def begun(run: PlannedRun) -> bool:
+        return is_begun(plan.study_dir / run.run_id, run.trunk_steps)
+
+    missing = [run for run in plan.missing if read_record(plan.study_dir / run.run_id) is None]
+    longest = {run.trunk: run for run in sorted(missing, key=lambda run: run.trunk_steps) if not begun(run)}
+    ready = [run for run in missing if run.trunk is None or longest.get(run.trunk) is run or begun(run)]
+    return [run for run in ready if run.run_id not in launched]
 
 
 def conclude(plan: Plan, console: Console) -> bool:
