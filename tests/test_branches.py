@@ -21,6 +21,7 @@ from scaling.launch.sweep import sweep
 from scaling.plan import OverBudgetError, Plan, PlannedRun, make_plan
 from scaling.record import RunRecord, publish_record, read_records
 from scaling.spec import RunSpec
+from scaling.train import curve as curves
 from scaling.train import loop
 from scaling.train.loop import train
 from tests.examples import RECORD, TINY
@@ -177,19 +178,17 @@ def test_killed_at_any_moment_a_family_ends_with_the_same_results(
     assert_equal(alone, tmp_path, specs)
 
 
-def test_a_branch_that_would_have_diverged_alone_is_left_to_do_so(tmp_path: Path) -> None:
-    specs = [
-        replace(
-            spec,
-            recipe=replace(spec.recipe, optimizer=replace(spec.recipe.optimizer, learning_rate=1e4, clip_norm=None)),
-        )
-        for spec in family()
-    ]
-    alone = [run(spec, tmp_path / "alone") for spec in specs]
+def test_a_branch_that_would_have_diverged_alone_is_left_to_do_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Step 28 is one of the middle run's rows, before it leaves at 32, and none of the others'.
+    monkeypatch.setattr(curves, "_divergence", lambda loss, vocabulary, step: "blown up" if step == 28 else "")
+    specs = family()
     write_plan(tmp_path, specs)
-    for spec, one in zip(specs, alone, strict=True):
-        other = run(spec, tmp_path)
-        assert (other.status, other.why, other.steps) == (DIVERGED, one.why, one.steps)
+    long, middle, short = [run(spec, tmp_path) for spec in specs]
+    assert (long.status, middle.status, short.status) == (DONE, DIVERGED, DONE)
+    assert (middle.why, middle.steps, middle.paid_flops) == ("blown up", 28, middle.train_flops)
+    assert short.paid_flops == short.train_flops // 5
 
 
 SYNTHETIC = ["data=synthetic", "data.source.tokens=10000", "recipe.batch_tokens={value: 1e-3, tokens: 1}"]

@@ -60,8 +60,8 @@ def sweep(
 def next_wave(plan: Plan, launched: Container[str]) -> list[PlannedRun]:
     """What can start now of the runs that were not launched yet; empty at the end.
 
-    Of each trunk the longest run goes first, and on its way begins the others, which follow when it has ended. They wait
-    for another command if it failed: alone each would cost all its steps, which nobody planned to pay.
+    Of each trunk the longest run goes first, and on its way begins the others, which follow when it has ended. They
+    wait for another command if it failed: alone each would cost all its steps, which nobody planned to pay.
     """
 
     def begun(run: PlannedRun) -> bool:
