@@ -27,8 +27,7 @@ GPU_STEP_S, GPU_LAYER_S, GPU_FLOPS_PER_S = 2e-3, 0.5e-3, 400e12
 STATE_BYTES_PER_PARAM = 16
 # Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
-# A branch whose learning rate or batch is further than this from what its own length would get says so (assumed: losses
-# are flat within a factor of two of the best rate, Li et al. 2025, figure 1).
+# A branch whose learning rate or batch is further than this from what its own length would get says so; assumed.
 FAR_FROM_LAW = 2.0
 BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
 

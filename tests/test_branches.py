@@ -208,7 +208,7 @@ def grid_plan(tmp_path: Path, budgets: list[float], *overrides: str) -> Plan:
 @pytest.mark.parametrize(("budgets", "saving"), [(FOUR, 1.54), (SIX, 1.65)], ids=["four", "six"])
 def test_a_plan_pays_a_trunk_once(tmp_path: Path, budgets: list[float], saving: float) -> None:
     plan = grid_plan(tmp_path, budgets)
-    by_hand = sum(budgets) / (budgets[-1] + 0.2 * sum(budgets[:-1]))  # cooldowns of 20% (Hägele et al. 2024, section 5)
+    by_hand = sum(budgets) / (budgets[-1] + 0.2 * sum(budgets[:-1]))  # cooldowns of 20% (Hägele et al. 2024)
     assert by_hand == pytest.approx(saving, abs=0.005)
     assert plan.alone_flops / plan.total_flops == pytest.approx(by_hand, rel=2e-3)
     assert plan.alone_flops == sum(run.train_flops for run in plan.runs)
