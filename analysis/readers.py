@@ -184,6 +184,7 @@ def _record_row(record: RunRecord) -> dict[str, Any]:
     row.update(
         run_id=record.run_id,
         group=record.study,
+        trunk=(record.trunk or {}).get("id") or record.run_id,  # runs of one trunk share the noise of its steps
         tokens=float(record.train_tokens),
         flops=float(record.train_flops),
         loss=record.val_loss_nats,

@@ -43,7 +43,7 @@ class Scale:
 class Allocation:
     """A budget turned into whole steps of whole sequences."""
 
-    scale: Scale  # as requested, before rounding to whole steps
+    scale: Scale  # where the recipe's laws are evaluated: as requested before rounding, or the reference
     batch_sequences: int
     steps: int
     train_tokens: int
@@ -56,11 +56,17 @@ class Allocation:
         return self.realised_flops / self.requested_flops - 1
 
 
-def allocate(shape: Shape, budget: Budget, batch_tokens: Callable[[Scale], float]) -> Allocation:
-    """Whole steps whose exact training FLOPs come nearest the budget, at the batch that the rule gives."""
+def allocate(
+    shape: Shape, budget: Budget, batch_tokens: Callable[[Scale], float], reference_flops: float | None = None
+) -> Allocation:
+    """Whole steps whose exact training FLOPs come nearest the budget, at the batch that the rule gives.
+
+    The recipe is taken at `reference_flops` where given: runs of one trunk have one recipe whatever their length.
+    """
     flops_per_token = flops.exact(shape)
     tokens = budget.tokens if budget.tokens is not None else (budget.flops or 0.0) / flops_per_token
-    scale = Scale(parameter_counts(shape)["non_embedding"], tokens, tokens * flops_per_token)
+    at = tokens if reference_flops is None else reference_flops / flops_per_token
+    scale = Scale(parameter_counts(shape)["non_embedding"], at, at * flops_per_token)
     batch_sequences = max(1, round(batch_tokens(scale) / shape.sequence_tokens))
     step_tokens = batch_sequences * shape.sequence_tokens
     steps = max(1, round(tokens / step_tokens))
@@ -69,6 +75,6 @@ def allocate(shape: Shape, budget: Budget, batch_tokens: Callable[[Scale], float
         batch_sequences=batch_sequences,
         steps=steps,
         train_tokens=steps * step_tokens,
-        requested_flops=scale.flops,
+        requested_flops=tokens * flops_per_token,
         realised_flops=steps * batch_sequences * flops.train_flops_per_sequence(shape),
     )

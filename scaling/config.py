@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from scaling.branches import reference_flops
 from scaling.budget import Allocation, allocate
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import SOURCES, Source, TextSource
@@ -25,7 +26,7 @@ from scaling.registry import choose
 from scaling.runtime import Runtime
 from scaling.schema import Config, DataSection, Grid, ModelSection, RuntimeSection
 from scaling.shape import SHAPES, TransformerShape, parameter_counts
-from scaling.spec import DataSpec, RunSpec
+from scaling.spec import DataSpec, RecipeSpec, RunSpec
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Run:
     runtime: Runtime
     budget_flops: float | None  # as asked for; None when tokens were
     tuned: Tuned | None  # where its recipe's laws were measured
+    by_law: RecipeSpec | None  # of a run whose recipe is taken at a reference: what its own scale would give
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -103,16 +105,20 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
             f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
             f"not say; use a source of text"
         )
-    allocation = allocate(shape, config.budget, config.recipe.batch_tokens)
+    rules = config.recipe
+    allocation = allocate(shape, config.budget, rules.batch_tokens, rules.reference_flops)
+    by_law = None
+    if rules.reference_flops is not None:
+        by_law = resolve(rules, allocate(shape, config.budget, rules.batch_tokens))
     spec = RunSpec(
         model=shape,
         objective=objective,
         data=known[key],
-        recipe=resolve(config.recipe, allocation),
+        recipe=resolve(rules, allocation),
         val_tokens=config.val_tokens,
         seed=config.seed,
     )
-    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, config.recipe.tuned)
+    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, config.recipe.tuned, by_law)
 
 
 def _runtime(config: Config, cache_dir: Path) -> Runtime:
@@ -221,17 +227,27 @@ def cells(
     axes = {**{key: [_spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
     others = list(itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items())))
     budgets: list[float | None] = list(grid.budgets) or [None]
+    if grid.branches and len(grid.budgets) < 2:
+        raise ValueError(
+            "hydra.sweeper.branches=true lets budgets share trunks: give at least two hydra.sweeper.budgets"
+        )
     models = [] if grid.sizes is None else [_with_values(cfg, other) or load(other) for other in others]
-    rows: list[tuple[str, ...]] = []
+    found: list[tuple[float | None, tuple[str, ...], tuple[str, ...]]] = []
     for budget in budgets:
-        at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
         if grid.sizes is None:
             pairs = list(itertools.product(grid.shapes or [{}], others))
         else:
             sized = [_sized(grid, model, budget) for model in models]
             pairs = [(shape, other) for shapes, other in zip(sized, others, strict=True) for shape in shapes]
         for shape, other in pairs:
-            rows.append((*at_budget, *(f"model.{name}={_spell(value)}" for name, value in shape.items()), *other))
+            found.append((budget, tuple(f"model.{name}={_spell(value)}" for name, value in shape.items()), other))
+    rows: list[tuple[str, ...]] = []
+    for budget, at_shape, other in found:
+        at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
+        family = {flops for flops, *same in found if flops is not None and same == [at_shape, other]}
+        if grid.branches and len(family) > 1:
+            at_budget.insert(0, f"recipe.reference_flops={_spell(reference_flops(family))}")
+        rows.append((*at_budget, *at_shape, *other))
     return rows
 
 

@@ -1,13 +1,14 @@
 """The plan: every run of a sweep priced before anything starts, in the order in which it will be handed out."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scaling.attempt import DIVERGED, DONE, RUNNING, RunState, run_state
+from scaling.branches import check_family, paid_flops, trunk_id, trunk_steps
 from scaling.budget import TOLERANCE
 from scaling.config import Run
 from scaling.data.prepare import DataConfig, manifest
@@ -17,11 +18,13 @@ from scaling.memory import step_bytes
 from scaling.quantities import duration
 from scaling.record import read_records
 from scaling.shape import parameter_counts
-from scaling.spec import RunSpec
+from scaling.spec import RecipeSpec, RunSpec
 from scaling.speed import speed
 
 # Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
+# A branch whose learning rate or batch is further than this from what its own length would get says so; assumed.
+FAR_FROM_LAW = 2.0
 BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
 
 
@@ -33,7 +36,7 @@ class OverBudgetError(ValueError):
 class PlanWarning:
     """Something about a planned run that its buyer should know."""
 
-    kind: str  # "off budget", "repeats data", "few steps", "long warm-up", "few tokens", "busy", "untuned"
+    kind: str  # "off budget", "repeats data", "few steps", "long warm-up", "few tokens", "busy", "untuned", …
     severity: float  # comparable within a kind
     text: str
 
@@ -56,11 +59,16 @@ class PlannedRun:
     steps: int
     batch_tokens: int
     learning_rate: float
+    trunk: str | None  # the id of the steps that it shares with other runs of the plan; None for a run by itself
+    trunk_steps: int  # how many these are
+    law_learning_rate: float  # what the recipe gives at the run's own length; a branch has its family's
+    law_batch_tokens: int
     unique_tokens: int  # in the training split; estimated until the data is prepared
     unique_tokens_known: bool
     epochs: float
     requested_flops: float
-    train_flops: int
+    train_flops: int  # of the run trained alone
+    paid_flops: int  # what it costs here: a branch only from its trunk on
     memory_bytes: int
     estimated_s: float
     warnings: tuple[PlanWarning, ...]
@@ -77,6 +85,12 @@ class Plan:
 
     @property
     def total_flops(self) -> int:
+        """What all runs cost here, shared steps once."""
+        return sum(run.paid_flops for run in self.runs)
+
+    @property
+    def alone_flops(self) -> int:
+        """What all runs would cost, each trained alone."""
         return sum(run.train_flops for run in self.runs)
 
     @property
@@ -117,7 +131,8 @@ def spending(study_dir: Path) -> str:
         return ""
     ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
     records = [record for record in read_records(study_dir) if record.run_id in ids]
-    planned, spent = sum(line["train_flops"] for line in lines), sum(record.train_flops for record in records)
+    planned = sum(line.get("paid_flops", line["train_flops"]) for line in lines)
+    spent = sum(record.paid_flops for record in records)
     validated = sum(record.eval_flops for record in records)
     train_s, wall_s = sum(record.train_s for record in records), sum(record.wall_s for record in records)
     share = f", {train_s / wall_s:.0%} of the runs' {duration(wall_s)} in training steps" if wall_s else ""
@@ -154,8 +169,7 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
         else:
             first[run.spec.run_id] = run
     gpu = wants_gpu(runs[0])
-    priced = [price(run, run_state(run.directory), gpu) for run in first.values()]
-    priced.sort(key=lambda run: run.estimated_s, reverse=True)
+    priced = shared([price(run, run_state(run.directory), gpu) for run in first.values()], first)
     device = "cuda" if gpu else "cpu"
     timed_here = all(speed(run.runtime.cache_dir, device, run.spec.recipe.precision)[1] for run in runs)
     plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged), timed_here)
@@ -167,13 +181,40 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
     return plan
 
 
+def shared(priced: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
+    """The same runs, longest first, with what they share: the steps of a trunk are paid once."""
+    families: dict[tuple[str, ...], list[RunSpec]] = {}
+    for run in runs.values():
+        if run.by_law is not None:  # its recipe is a family's
+            own = tuple(part for part in run.overrides if not part.startswith("budget.flops="))
+            families.setdefault(own, []).append(run.spec)
+    trunks: dict[str | None, list[RunSpec]] = {}
+    for specs in families.values():
+        check_family(specs)
+        trunks.setdefault(trunk_id(specs[0]), []).extend(specs)
+    together = {run.run_id: run for run in priced}
+    for trunk, specs in trunks.items():
+        if len(specs) == 1:
+            continue
+        paid = paid_flops(specs, runs[specs[0].run_id].runtime.study_dir)
+        for spec in specs:
+            alone, cost = together[spec.run_id], paid[spec.run_id]
+            seconds = alone.estimated_s * cost / alone.train_flops
+            together[spec.run_id] = replace(
+                alone, trunk=trunk, trunk_steps=trunk_steps(spec), paid_flops=cost, estimated_s=seconds
+            )
+    return sorted(together.values(), key=lambda run: run.estimated_s, reverse=True)
+
+
 def arithmetic(plan: Plan) -> str:
     """The total as a sum over budgets, e.g. `5 x 1e+11 + 5 x 1e+12`."""
     counts: dict[str, int] = {}
     for run in plan.runs:
         key = f"{run.requested_flops:.3g}"
         counts[key] = counts.get(key, 0) + 1
-    return " + ".join(f"{count} x {flops}" for flops, count in sorted(counts.items(), key=lambda p: float(p[0])))
+    sums = " + ".join(f"{count} x {flops}" for flops, count in sorted(counts.items(), key=lambda p: float(p[0])))
+    saved = plan.alone_flops - plan.total_flops
+    return f"{sums} less {saved:.4g} on shared trunks" if saved else sums
 
 
 def wants_gpu(run: Run) -> bool:
@@ -183,7 +224,7 @@ def wants_gpu(run: Run) -> bool:
 
 def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
     """What one run costs, and what is worth a warning."""
-    spec, allocation = run.spec, run.allocation
+    spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
     expected, _ = speed(run.runtime.cache_dir, "cuda" if gpu else "cpu", spec.recipe.precision)
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
@@ -200,7 +241,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         about = "" if known else "about "
         text = f"repeats its data: {about}{epochs:.3g} epochs of {about}{unique:,} unique tokens"
         warnings.append(PlanWarning("repeats data", epochs, text))
-    warnings += confounders(spec)
+    warnings += confounders(spec) + far_from_law(spec.recipe, by_law)
     if run.tuned is not None and (beyond := run.tuned.beyond(allocation.scale)):
         far = " and ".join(f"{factor:.2g} times beyond the tuned {name}" for name, factor in beyond.items())
         warnings.append(PlanWarning("untuned", max(beyond.values()), f"lies {far}: its learning rate is extrapolated"))
@@ -221,17 +262,36 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         steps=spec.recipe.steps,
         batch_tokens=spec.batch_tokens,
         learning_rate=spec.recipe.optimizer.learning_rate,
+        trunk=None,
+        trunk_steps=0,
+        law_learning_rate=by_law.optimizer.learning_rate,
+        law_batch_tokens=by_law.batch_sequences * spec.model.sequence_tokens,
         unique_tokens=unique,
         unique_tokens_known=known is not None,
         epochs=epochs,
         requested_flops=allocation.requested_flops,
         train_flops=allocation.realised_flops,
+        paid_flops=allocation.realised_flops,
         memory_bytes=step_bytes(
             spec, run.runtime.micro_batch_sequences or spec.recipe.batch_sequences, run.runtime.recompute_activations
         ),
         estimated_s=expected.run(spec, allocation.realised_flops),
         warnings=tuple(warnings),
     )
+
+
+def far_from_law(used: RecipeSpec, by_law: RecipeSpec) -> list[PlanWarning]:
+    """What a branch has from its family's recipe though its own length would ask for something else."""
+    found = []
+    for what, mine, lawful in (
+        ("a learning rate", used.optimizer.learning_rate, by_law.optimizer.learning_rate),
+        ("a batch", used.batch_sequences, by_law.batch_sequences),
+    ):
+        times = max(mine / lawful, lawful / mine)
+        if times > FAR_FROM_LAW:
+            text = f"has {what} {times:.2g}x from what the recipe gives at its own length: its trunk's is for all"
+            found.append(PlanWarning(f"{what} of a trunk", times, text))
+    return found
 
 
 def confounders(spec: RunSpec) -> list[PlanWarning]:

@@ -106,8 +106,11 @@ class RecipeRules:
     precision: str
     compile: bool
     tuned: Tuned | None  # null: nobody says where these laws hold
+    reference_flops: float | None  # where the laws are evaluated; None: at the run's own scale
 
     def __post_init__(self) -> None:
+        if self.reference_flops is not None and not 0 < self.reference_flops < float("inf"):
+            raise ValueError(f"recipe.reference_flops={self.reference_flops}: must be positive and finite")
         if self.optimizer != "adamw":
             raise ValueError(f"recipe.optimizer={self.optimizer!r}: choose from adamw")
         check_precision("recipe.precision", self.precision)

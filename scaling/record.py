@@ -5,7 +5,8 @@ Layout of a study (see also `attempt.py`, which owns what happens before a recor
     runs/<study>/plan.jsonl
     runs/<study>/<run_id>/spec.json
     runs/<study>/<run_id>/attempts/NNNN/{meta.json, metrics.jsonl, log.txt, heartbeat.json, end.json}
-    runs/<study>/<run_id>/checkpoint/NNNN-SSSSSSSS/        written by attempt NNNN after step SSSSSSSS
+    runs/<study>/<run_id>/checkpoint/NNNN-SSSSSSSS/        written by attempt NNNN after step SSSSSSSS; 0000: by the
+                                                           run off whose trunk this one branches
     runs/<study>/<run_id>/record.json                      published once, whole
     runs/<study>/<run_id>/profile.json                     what serving costs, measured afterwards, replaced whole
 """
@@ -38,7 +39,9 @@ class RunRecord:
     flops_per_token_by_group: dict[str, float]  # of a sequence's training over its training tokens
     flops_convention: str  # what the exact count counts, in words
     budget_flops: float | None  # what was asked for; null when tokens were asked for
-    train_flops: int  # what was spent on training, exact
+    train_flops: int  # what its training costs, exact, whoever took its first steps
+    paid_flops: int  # of it, what was spent in this run: a study's sum is what the study spent
+    trunk: dict[str, Any] | None  # the steps up to the cooldown: their id and number, and the run that took them for it
     eval_flops: int  # spent on validation, apart
     recompute_flops: int  # spent on computing activations again, apart; 0 where they were kept
     train_tokens: int  # that the towers read: a decoder's context, an encoder's source, source and target together
@@ -53,7 +56,7 @@ class RunRecord:
     val_tokens: int  # predicted tokens behind the validation loss
     entropy_rate_nats: float | None  # of a synthetic source, where every token is predicted from those before it
     least_loss_nats: float | None  # of a synthetic source at this context: no model does better
-    wall_s: float  # in the training loop, over all attempts
+    wall_s: float  # in this run's training loop, over all attempts
     train_s: float  # of it, in training steps
     attempts: int
     weights_sha256: str  # of the final weights
@@ -113,8 +116,9 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
     # Every token of the decoders before it was kept; nothing was imported, fine-tuned or computed again then.
-    since = {"recompute_flops": 0, "imported": None, "finetuned": None}
+    since = {"recompute_flops": 0, "imported": None, "finetuned": None, "trunk": None}
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
+    values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
     known = {field.name for field in fields(RunRecord)}
     return RunRecord(**{name: value for name, value in values.items() if name in known})
 

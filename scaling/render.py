@@ -18,6 +18,7 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
     if question:
         console.print(f"[bold]{question.strip()}[/bold]")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    branched = any(run.trunk is not None for run in plan.runs)
     mixed = len({(run.family, run.objective) for run in plan.runs}) > 1
     for name in ("run", "status", *(("asked",) if mixed else ())):
         table.add_column(name, no_wrap=True)
@@ -29,8 +30,10 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
         "steps",
         "batch",
         "lr",
+        *(("lr by law", "batch by law") if branched else ()),
         "epochs",
         "C (exact)",
+        *(("C paid",) if branched else ()),
         "memory",
         "time",
     ):
@@ -47,8 +50,10 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
             f"{run.steps:,}",
             f"{run.batch_tokens:,}",
             f"{run.learning_rate:.2g}",
+            *((f"{run.law_learning_rate:.2g}", f"{run.law_batch_tokens:,}") if branched else ()),
             ("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}",
             f"{run.train_flops:.3g}",
+            *((f"{run.paid_flops:.3g}",) if branched else ()),
             f"{short(run.memory_bytes)}B",
             duration(run.estimated_s),
         )
@@ -66,11 +71,25 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if branched:
+        console.print(sharing(plan), highlight=False, soft_wrap=True)
     for text in plan.merged:
         console.print(f"[yellow]merged[/yellow] {text}", highlight=False, soft_wrap=True)
     for run_id, warning, hits in plan.worst_warnings():
         others = f" ({hits} of {len(plan.runs)} runs do so; this one most)" if hits > 1 else ""
         console.print(f"[yellow]warning[/yellow] {run_id} {warning.text}{others}", highlight=False, soft_wrap=True)
+
+
+def sharing(plan: Plan) -> str:
+    """What branches save, in a sentence, and at which recipe they are trained."""
+    branches = [run for run in plan.runs if run.trunk is not None]
+    trunks = len({run.trunk for run in branches})
+    return (
+        f"one trunk, many points: {len(branches)} runs on {trunks} trunks; {plan.alone_flops:.4g} FLOPs each alone, "
+        f"{plan.total_flops:.4g} with branches: x{plan.alone_flops / plan.total_flops:.3g} fewer. Runs of one trunk "
+        f"have one batch, warm-up and learning rate, the recipe's at the geometric mean of their budgets; what it "
+        f"gives at their own stands beside, 'by law'"
+    )
 
 
 def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]], console: Console) -> None:

@@ -113,4 +113,5 @@ class Grid:
     budgets: list[float]
     shapes: list[dict[str, Any]]
     sizes: Sizes | None
+    branches: bool  # budgets that share a shape share a trunk: see scaling/branches.py
     axes: dict[str, list[Any]]

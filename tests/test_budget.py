@@ -31,6 +31,7 @@ RULES = RecipeRules(
     precision="fp32",
     compile=False,
     tuned=None,
+    reference_flops=None,
 )
 
 

@@ -29,6 +29,13 @@ def test_a_record_from_before_predictions_were_counted_predicted_its_every_token
     assert read_record(tmp_path) == replace(RECORD, predicted_tokens=RECORD.train_tokens)
 
 
+def test_a_record_from_before_branches_paid_for_all_its_steps(tmp_path: Path) -> None:
+    old = asdict(replace(RECORD, paid_flops=1))
+    del old["paid_flops"], old["trunk"]
+    write_json(tmp_path / "record.json", old)
+    assert read_record(tmp_path) == replace(RECORD, paid_flops=RECORD.train_flops)
+
+
 def test_a_newer_schema_is_refused_and_unknown_fields_of_ours_are_not(tmp_path: Path) -> None:
     write_json(tmp_path / "record.json", asdict(RECORD) | {"schema": SCHEMA + 1})
     with pytest.raises(ValueError, match="written by a newer version"):

@@ -79,6 +79,8 @@ def record_of(
         flops_convention=ledger.EXACT_IN_WORDS,
         budget_flops=None,
         train_flops=seen * train_flops_per_example(spec),
+        paid_flops=seen * train_flops_per_example(spec),
+        trunk=None,
         eval_flops=found.eval_flops,
         recompute_flops=0,
         train_tokens=found.steps * spec.batch_tokens,

@@ -173,6 +173,8 @@ def _record(
         flops_convention=ledger.EXACT_IN_WORDS,
         budget_flops=None,
         train_flops=spec.train_tokens * per_sequence // spec.model.sequence_tokens,
+        paid_flops=0,
+        trunk=None,
         eval_flops=validation.sequences * per_sequence // (1 + ledger.BACKWARD_PER_FORWARD),
         recompute_flops=0,
         train_tokens=spec.train_tokens,

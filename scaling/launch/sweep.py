@@ -1,6 +1,6 @@
 """One sweep, from its grid to its last line: plan, launch what is missing, say honestly what became of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,12 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from scaling.attempt import DIVERGED, DONE, RunState, run_state, tally
+from scaling.attempt import DIVERGED, DONE, INTERRUPTED, PENDING, RunState, run_state, tally
+from scaling.branches import is_begun
 from scaling.config import Run, cell_runs, cells, grid_of, split_axes
 from scaling.data.prepare import prepare
-from scaling.plan import Plan, make_plan, spending
+from scaling.plan import Plan, PlannedRun, make_plan, spending
+from scaling.record import read_record
 from scaling.render import print_plan
 
 
@@ -51,9 +53,13 @@ def launch_plan(
 ) -> Sequence[Any]:
     """Write the plan and train what it misses; raises SystemExit(1) unless every run of it then is finished."""
     plan.write()
-    returns: Sequence[Any] = []
-    if plan.missing:
-        returns = launch([[*fixed, *run.overrides] for run in plan.missing], initial_job_idx=0)
+    returns: list[Any] = []
+    launched: set[str] = set()
+    while wave := next_wave(plan, launched):
+        returns += launch([[*fixed, *run.overrides] for run in wave], initial_job_idx=len(launched))
+        launched |= {run.run_id for run in wave}
+        if any(run_state(plan.study_dir / run.run_id).status in (INTERRUPTED, PENDING) for run in wave):
+            break  # somebody asked for an end
     if not conclude(plan, console):
         raise SystemExit(1)
     return returns
@@ -65,21 +71,39 @@ def prepare_data(runs: Sequence[Run]) -> None:
         prepare(data, spec, runs[0].runtime.cache_dir, progress=True)
 
 
+def next_wave(plan: Plan, launched: Container[str]) -> list[PlannedRun]:
+    """What can start now of the runs that were not launched yet; empty at the end.
+
+    Of each trunk the longest run goes first, and on its way begins the others, which follow when it has ended. They
+    wait for another command if it failed: alone each would cost all its steps, which nobody planned to pay.
+    """
+
+    def begun(run: PlannedRun) -> bool:
+        return is_begun(plan.study_dir / run.run_id, run.trunk_steps)
+
+    missing = [run for run in plan.missing if read_record(plan.study_dir / run.run_id) is None]
+    longest = {run.trunk: run for run in sorted(missing, key=lambda run: run.trunk_steps) if not begun(run)}
+    ready = [run for run in missing if run.trunk is None or longest.get(run.trunk) is run or begun(run)]
+    return [run for run in ready if run.run_id not in launched]
+
+
 def conclude(plan: Plan, console: Console) -> bool:
     """Say what became of every run of the plan; True when all are finished, diverged ones included."""
     states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in plan.runs}
     said = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
     console.print(said, highlight=False, soft_wrap=True)
+    branches = {run.run_id for run in plan.runs if run.trunk is not None}
     for run_id, state in states.items():
         if state.status != DONE:
-            console.print(explain(plan.study_dir, run_id, state), highlight=False, soft_wrap=True)
+            waits = "waits for the run that takes its first steps" if run_id in branches else "never started"
+            console.print(explain(plan.study_dir, run_id, state, waits), highlight=False, soft_wrap=True)
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
         console.print("The same command again trains only what is missing, from the last checkpoints.")
     return finished
 
 
-def explain(study_dir: Path, run_id: str, state: RunState) -> str:
+def explain(study_dir: Path, run_id: str, state: RunState, waits: str = "never started") -> str:
     """One line on a run that is not done: what happened and where to look."""
     look = f"; look at {state.log}" if state.log and state.log.exists() else ""
-    return f"  {run_id} {state.status} at step {state.step}: {state.why or 'never started'}{look}"
+    return f"  {run_id} {state.status} at step {state.step}: {state.why or waits}{look}"

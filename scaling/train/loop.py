@@ -7,6 +7,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from scaling.attempt import (
     claim,
     now,
 )
+from scaling.branches import trunk_id, trunk_steps
 from scaling.data.batches import Batches, epoch_tokens
 from scaling.data.prepare import DataConfig, TokenData, prepare
 from scaling.data.token_text import TokenText
@@ -44,13 +46,13 @@ from scaling.shape import parameter_counts
 from scaling.spec import RunSpec, to_dict
 from scaling.trackers import Tracker, start_tracker
 from scaling.train import checkpoint, hardware
-from scaling.train.evaluate import Validation, bits_per_byte, evaluate, validation_examples
+from scaling.train.curve import BLANK, Curve
+from scaling.train.evaluate import Validation, evaluate, validation_examples
 from scaling.train.optim import build_optimizer, set_learning_rate
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.stop import StopRequest
+from scaling.train.trunk import Trunk, planned_branches
 
-# A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
-EXPLODED_AT_UNIFORM_LOSSES = 2.0
 WAIT_FOR_OTHER_S = 1.0
 FREE_SHARE = 0.85  # of the free memory that a step is given: the estimate of what it takes is good to about 15%
 
@@ -139,7 +141,9 @@ def _claim(
     while True:
         resume_from = checkpoint.latest(run_dir)
         try:
-            attempt = claim(run_dir, resume_from.step if resume_from else 0, meta)
+            # A checkpoint that a trunk left holds the rows up to it, which this attempt then writes itself.
+            own = resume_from is not None and "rows" not in resume_from.state
+            attempt = claim(run_dir, resume_from.step if resume_from and own else 0, meta)
         except RunIsLiveError as error:
             if not told:
                 print(f"waiting: {error}", flush=True)
@@ -163,18 +167,21 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     optimizer = build_optimizer(model, recipe.optimizer)
     state: dict[str, Any] = {
         "step": 0,
-        "loss_sum": 0.0,  # of the steps since the last metric row
-        "loss_steps": 0,
         "train_s": 0.0,
         "wall_s": 0.0,
-        "eval_flops": 0,
         "predicted_tokens": 0,
         "started_at": now(),
-        "row": {},  # the last metric row
+        "trunk": None,  # how many steps another run took for this one, and which
+        "rows": [],  # that came with them
+        "branches": planned_branches(spec, runtime.study_dir),
+        **BLANK,
     }
     if job.resume_from is not None:
         checkpoint.restore(job.resume_from, model, optimizer)
-        state |= job.resume_from.state
+        state |= {"branches": {}, **job.resume_from.state}
+    curve = Curve(spec, steps, tokens.manifest, runtime, device, state["train_s"])
+    curve.restore(state)
+    trunk = Trunk(spec, state, tokens.manifest, runtime, device)
 
     # Two views of one set of weights: `forward` may be compiled, `model` is what is saved and counted.
     forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
@@ -182,19 +189,17 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
     text_tokens = spec.lengths.text
     batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
-    flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
 
     def validate() -> Validation:
         return evaluate(forward, validation_examples(spec, tokens.val, text, device), autocast)
 
-    log_steps = _spread(steps, runtime.log_points)
-    val_steps = {max(1, round(fraction * steps)) for fraction in runtime.eval_fractions} | {steps}
-    loss_sum = torch.full((), state["loss_sum"], device=device)
-    loss_steps, diverged = state["loss_steps"], ""
+    wall_before = state["wall_s"]
     started = mark = saved_at = time.perf_counter()
-    wall_before, row_tokens, row_train_s = state["wall_s"], 0, state["train_s"]
 
     with (attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
+        for given in state.pop("rows"):
+            metrics.write(json.dumps(given) + "\n")
+            tracker.log(given)
         for step in range(state["step"] + 1, steps + 1):
             factor = learning_rate_factor(recipe.schedule, step - 1, steps)
             set_learning_rate(optimizer, recipe.optimizer.learning_rate * factor)
@@ -211,71 +216,50 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
                 beside = next_sentence_loss(output, example.follows_B)
                 total = loss + beside * (len(example.targets_BP) / recipe.batch_sequences)
                 total.backward()  # type: ignore[no-untyped-call]
-                loss_sum += loss.detach()
+                for each in (curve, *trunk.curves):
+                    each.add(loss.detach())
             state["predicted_tokens"] += batch.predicted
             grad_norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm or math.inf)
             optimizer.step()
-            loss_steps += 1
-            row_tokens += spec.batch_tokens
-            logged = step in log_steps or step in val_steps
+            for each in (curve, *trunk.curves):
+                each.end_step()
             stopping = stop.asked  # asked once a step: what is announced below was saved
             save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
-            if not logged and not save:
+            if not (step in curve.steps or trunk.due(step) or save):
                 continue
 
             # Reading the loss waits for the device, so it happens only at steps that are logged or saved.
-            state.update(step=step, loss_sum=float(loss_sum), loss_steps=loss_steps)
+            rate, norm = recipe.optimizer.learning_rate * factor, float(grad_norm)
+            state["step"] = step
             state["train_s"] += time.perf_counter() - mark
-            if logged:
-                train_loss = state["loss_sum"] / loss_steps
-                speed = row_tokens / (state["train_s"] - row_train_s)
-                row: dict[str, Any] = {
-                    "step": step,
-                    "tokens": step * spec.batch_tokens,
-                    "flops": step * recipe.batch_sequences * flops_per_sequence,
-                    "train_loss": train_loss,
-                    "lr": recipe.optimizer.learning_rate * factor,
-                    "grad_norm": float(grad_norm),
-                    "tokens_per_s": speed,
-                    "flops_per_s": speed * flops_per_sequence / spec.model.sequence_tokens,
-                }
-                diverged = _divergence(train_loss, spec.model.vocab_size, step)
-                if step in val_steps and not diverged:
-                    validation = validate()
-                    state["eval_flops"] += (
-                        validation.sequences * flops_per_sequence // (1 + ledger.BACKWARD_PER_FORWARD)
-                    )
-                    row["val_loss"], row["val_loss_se"] = validation.loss_nats, validation.se_nats
-                    row["val_bpb"] = _bits_per_byte(validation.loss_nats, spec, tokens)
-                    row["val_tokens"] = validation.predicted_tokens
-                    if not math.isfinite(validation.loss_nats):
-                        diverged = f"validation loss {validation.loss_nats} at step {step}"
-                state["row"] = {key: _or_null(value) for key, value in row.items()}
-                metrics.write(json.dumps(state["row"]) + "\n")
+            take_row = partial(
+                Curve.take_row, step=step, lr=rate, grad_norm=norm, train_s=state["train_s"], validate=cache(validate)
+            )
+            if step in curve.steps:
+                row = take_row(curve)
+                metrics.write(json.dumps(curve.row) + "\n")
                 heartbeat.report = {
                     "step": step,
                     "steps": steps,
-                    "loss_nats": train_loss,
-                    "tokens_per_s": speed,
+                    "loss_nats": row["train_loss"],
+                    "tokens_per_s": row["tokens_per_s"],
                 }
                 if runtime.tracker != "none":
                     row["mfu"] = row["flops_per_s"] / hardware.peak_flops(device, recipe.precision)
                 tracker.log(row)
                 reporter.row(row)
-                loss_sum.zero_()
-                loss_steps, row_tokens, row_train_s = 0, 0, state["train_s"]
-                state.update(loss_sum=0.0, loss_steps=0)
-            state["wall_s"] = wall_before + time.perf_counter() - started
-            if diverged:
+            trunk.pass_step(state, take_row, model, optimizer)
+            state |= {"wall_s": wall_before + time.perf_counter() - started, **curve.state()}
+            if curve.diverged:
                 break
             if save:
-                checkpoint.save(attempt, model, optimizer, state)
+                checkpoint.save(attempt, model, optimizer, state | {"branches": trunk.state()})
                 saved_at = time.perf_counter()
             if stopping and step < steps:
                 raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")
             mark = time.perf_counter()
 
-    return _record(job, parameters_by_group(model), checkpoint.weights_digest(model), state, diverged)
+    return _record(job, parameters_by_group(model), checkpoint.weights_digest(model), state, curve.diverged)
 
 
 def _record(
@@ -284,6 +268,8 @@ def _record(
     """The record of a run that ended in this state; `diverged` says why if it did."""
     spec, manifest, row = job.spec, job.tokens.manifest, state["row"]
     sequences = state["step"] * spec.recipe.batch_sequences
+    given = state["trunk"] or {"steps": 0, "paid_by": None}
+    per_step = spec.recipe.batch_sequences * ledger.train_flops_per_sequence(spec.model)
     # A source's entropies bound what is predicted from one side alone.
     bounded = spec.objective.predicts_every_token
     return RunRecord(
@@ -298,7 +284,9 @@ def _record(
         flops_per_token_by_group=ledger.train_flops_per_token_by_group(spec.model),
         flops_convention=ledger.EXACT_IN_WORDS,
         budget_flops=job.budget_flops,
-        train_flops=sequences * ledger.train_flops_per_sequence(spec.model),
+        train_flops=state["step"] * per_step,
+        paid_flops=(state["step"] - given["steps"]) * per_step,
+        trunk={"id": trunk_id(spec), "steps": trunk_steps(spec), "paid_by": given["paid_by"]},
         eval_flops=state["eval_flops"],
         recompute_flops=sequences * ledger.recompute_flops_per_sequence(spec.model)
         if job.runtime.recompute_activations
@@ -344,36 +332,6 @@ def _publish(attempt: Attempt, record: RunRecord, tracker: Tracker, keep_weights
     }
     tracker.finish(record.status, summary)
     return record
-
-
-def _spread(steps: int, points: int) -> frozenset[int]:
-    """About `points` steps, evenly spread, the last step among them."""
-    return frozenset(math.ceil(steps * i / points) for i in range(1, points + 1))
-
-
-def _divergence(train_loss: float, vocab_size: int, step: int) -> str:
-    """Why the run counts as diverged, or an empty string."""
-    if not math.isfinite(train_loss):
-        return f"training loss {train_loss} at step {step}"
-    limit = EXPLODED_AT_UNIFORM_LOSSES * math.log(vocab_size)
-    if train_loss > limit:
-        return (
-            f"training loss {train_loss:.3g} nats at step {step}, beyond {limit:.3g} "
-            f"({EXPLODED_AT_UNIFORM_LOSSES:g} times a uniform guess's)"
-        )
-    return ""
-
-
-def _bits_per_byte(loss_nats: float, spec: RunSpec, tokens: TokenData) -> float | None:
-    manifest = tokens.manifest
-    if not spec.objective.predicts_every_token:
-        return None
-    return bits_per_byte(loss_nats, manifest.val_tokens, manifest.val_bytes)
-
-
-def _or_null(value: float | None) -> float | None:
-    """JSON has no NaN."""
-    return value if value is None or math.isfinite(value) else None
 
 
 def _mix(seed: int, step: int) -> int:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 
 class IsoflopSweeper(Sweeper):
-    """Expands the grid, prices and caps it, and launches what is missing, longest first."""
+    """Expands the grid, prices and caps it, and launches what is missing, longest first and trunks before branches."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings  # read again, validated, by scaling.config.grid_of
