@@ -95,7 +95,7 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
         model=shape,
         objective=objective,
         data=known[key],
-        recipe=resolve(config.recipe, allocation),
+        recipe=resolve(config.recipe, shape, allocation),
         val_tokens=config.val_tokens,
         seed=config.seed,
     )

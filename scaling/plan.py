@@ -16,7 +16,7 @@ from scaling.launch.devices import gpu_ids
 from scaling.quantities import duration
 from scaling.record import read_records
 from scaling.shape import parameter_counts
-from scaling.spec import RunSpec
+from scaling.spec import ParametrizationSpec, RunSpec
 
 # Time estimates. Measured on one core of a 2020s server CPU in float32: what a step costs before its arithmetic, what
 # each layer adds to that, and the arithmetic's speed. Assumed for a GPU: 40% of an H100's dense bf16 peak.
@@ -60,6 +60,7 @@ class PlannedRun:
     steps: int
     batch_tokens: int
     learning_rate: float
+    parametrization: ParametrizationSpec | None  # None: standard
     unique_tokens: int  # in the training split; estimated until the data is prepared
     unique_tokens_known: bool
     epochs: float
@@ -204,6 +205,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         steps=spec.recipe.steps,
         batch_tokens=spec.batch_tokens,
         learning_rate=spec.recipe.optimizer.learning_rate,
+        parametrization=spec.recipe.parametrization,
         unique_tokens=unique,
         unique_tokens_known=known is not None,
         epochs=epochs,

@@ -66,6 +66,7 @@ SPEC = RunSpec(
         schedule=ScheduleSpec("wsd", 2, 3, "1-sqrt", 0.0),
         precision="fp32",
         compile=False,
+        parametrization=None,
     ),
     val_tokens=1024,
     seed=0,

@@ -150,8 +150,8 @@ def _claim(
 def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, stop: StopRequest) -> RunRecord:
     spec, tokens, runtime, device, attempt = job.spec, job.tokens, job.runtime, job.device, job.attempt
     recipe, steps = spec.recipe, spec.recipe.steps
-    model = build(spec.model, spec.seed).to(device)
-    optimizer = build_optimizer(model, recipe.optimizer)
+    model = build(spec.model, spec.seed, recipe.multipliers).to(device)
+    optimizer = build_optimizer(model, recipe)
     state: dict[str, Any] = {
         "step": 0,
         "loss_sum": 0.0,  # of the steps since the last metric row
@@ -189,7 +189,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     with (attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
         for step in range(state["step"] + 1, steps + 1):
             factor = learning_rate_factor(recipe.schedule, step - 1, steps)
-            set_learning_rate(optimizer, recipe.optimizer.learning_rate * factor)
+            set_learning_rate(optimizer, factor)
             if spec.model.dropout:
                 torch.manual_seed(_mix(spec.seed, step))  # dropout, too, is a function of (seed, step)
             optimizer.zero_grad(set_to_none=True)
