@@ -8,7 +8,7 @@ import pytest
 
 from scaling.cli import main
 
-COMMANDS = ("plan", "train", "status", "fit", "predict", "report", "import", "export")
+COMMANDS = ("plan", "train", "status", "fit", "predict", "report", "import", "export", "check-transfer")
 
 
 def help_of(*command: str, capsys: pytest.CaptureFixture[str]) -> str:

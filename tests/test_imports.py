@@ -45,7 +45,7 @@ ORDER = [
     {"config", "corruption", "trackers"},
     {"objectives"},
     {"train", "plan"},
-    {"render", "hf"},
+    {"render", "hf", "transfer"},
     {"launch"},
     {"cli"},
 ]
