@@ -51,7 +51,8 @@ def _relative(samples: Sequence[Sample]) -> Array:
     """Geometric means at each factor, ascending, over that at the least."""
     factors = sorted({s.factor for s in samples})
     means = np.array([np.mean([np.log(s.value) for s in samples if s.factor == factor]) for factor in factors])
-    return np.exp(means - means[:1])
+    relative: Array = np.exp(means - means[:1])
+    return relative
 
 
 def _limits(samples: Sequence[Sample], part: str) -> tuple[float, float]:
