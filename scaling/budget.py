@@ -56,19 +56,26 @@ class Allocation:
         return self.realised_flops / self.requested_flops - 1
 
 
-def allocate(shape: Shape, budget: Budget, batch_tokens: Callable[[Scale], float]) -> Allocation:
-    """Whole steps whose exact training FLOPs come nearest the budget, at the batch that the rule gives."""
+def allocate(
+    shape: Shape, budget: Budget, batch_tokens: Callable[[Scale], float], optimizer_flops: int = 0
+) -> Allocation:
+    """Whole steps whose exact training FLOPs come nearest the budget, at the batch that the rule gives.
+
+    A step costs its batch and `optimizer_flops`, so an optimizer that computes more takes fewer steps.
+    """
     flops_per_token = flops.exact(shape)
     tokens = budget.tokens if budget.tokens is not None else (budget.flops or 0.0) / flops_per_token
     scale = Scale(parameter_counts(shape)["non_embedding"], tokens, tokens * flops_per_token)
     batch_sequences = max(1, round(batch_tokens(scale) / shape.sequence_tokens))
     step_tokens = batch_sequences * shape.sequence_tokens
+    if budget.flops is not None:
+        tokens = budget.flops / (flops_per_token + optimizer_flops / step_tokens)
     steps = max(1, round(tokens / step_tokens))
     return Allocation(
         scale=scale,
         batch_sequences=batch_sequences,
         steps=steps,
         train_tokens=steps * step_tokens,
-        requested_flops=scale.flops,
-        realised_flops=steps * batch_sequences * flops.train_flops_per_sequence(shape),
+        requested_flops=scale.flops if budget.flops is not None else scale.flops + steps * optimizer_flops,
+        realised_flops=steps * (batch_sequences * flops.train_flops_per_sequence(shape) + optimizer_flops),
     )

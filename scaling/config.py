@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scaling.budget import Allocation, allocate
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import SOURCES, Source, TextSource
+from scaling.flops import OPTIMIZER_FLOPS
 from scaling.objective_spec import OBJECTIVE_SPECS, Objective, check_pair
 from scaling.recipe import resolve
 from scaling.registry import choose
@@ -90,7 +91,8 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
             f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
             f"not say; use a source of text"
         )
-    allocation = allocate(shape, config.budget, config.recipe.batch_tokens)
+    optimizer_flops = OPTIMIZER_FLOPS[config.recipe.optimizer](shape)
+    allocation = allocate(shape, config.budget, config.recipe.batch_tokens, optimizer_flops)
     spec = RunSpec(
         model=shape,
         objective=objective,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from scaling.budget import Allocation, Scale
+from scaling.flops import OPTIMIZER_FLOPS
 from scaling.parametrization import PARAMETRIZATIONS, Base, parametrize
 from scaling.registry import choose
 from scaling.shape import TransformerShape
@@ -90,9 +91,13 @@ class RecipeRules:
     compile: bool
 
     def __post_init__(self) -> None:
-        if self.optimizer != "adamw":
-            raise ValueError(f"recipe.optimizer={self.optimizer!r}: choose from adamw")
+        choose("recipe.optimizer", OPTIMIZER_FLOPS, self.optimizer)
         choose("recipe.parametrization", PARAMETRIZATIONS, self.parametrization)
+        if self.optimizer != "adamw" and self.parametrization != "standard":
+            raise ValueError(
+                f"recipe.optimizer={self.optimizer} does not go with recipe.parametrization={self.parametrization}, "
+                f"whose rules are for adamw: choose standard"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"recipe.precision={self.precision!r}: choose from {', '.join(PRECISIONS)}")
         if (self.beta2 is None) == (self.beta2_half_life_tokens is None):

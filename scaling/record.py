@@ -36,7 +36,8 @@ class RunRecord:
     flops_per_token_by_group: dict[str, float]  # of a sequence's training over its training tokens
     flops_convention: str  # what the exact count counts, in words
     budget_flops: float | None  # what was asked for; null when tokens were asked for
-    train_flops: int  # what was spent on training, exact
+    train_flops: int  # what was spent on training, exact, the optimizer's own matmuls among it
+    optimizer_flops: int  # these alone: none with AdamW
     eval_flops: int  # spent on validation, apart
     train_tokens: int  # that the towers read: a decoder's context, an encoder's source, source and target together
     predicted_tokens: int  # of training, behind its losses; a decoder's every token
@@ -108,8 +109,8 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; fields added since get the value that was in force then."""
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
-    # Every token of the decoders before it was kept; nothing was imported then.
-    values = {"predicted_tokens": values["train_tokens"], "imported": None, **values}
+    # Every token of the decoders before it was kept; nothing was imported then, and AdamW alone was there.
+    values = {"predicted_tokens": values["train_tokens"], "imported": None, "optimizer_flops": 0, **values}
     known = {field.name for field in fields(RunRecord)}
     return RunRecord(**{name: value for name, value in values.items() if name in known})
 

@@ -34,9 +34,9 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """AdamW (Loshchilov and Hutter 2019) with decay on matrices only."""
+    """AdamW (Loshchilov and Hutter 2019), or Muon on the towers' matrices and AdamW on the rest; matrices decay."""
 
-    kind: str  # "adamw"
+    kind: str  # "adamw", "muon"
     learning_rate: float  # peak
     beta1: float
     beta2: float  # per step, resolved from a half-life in tokens where one was given

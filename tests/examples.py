@@ -92,6 +92,7 @@ RECORD = RunRecord(
     flops_convention="exact",
     budget_flops=1e3,
     train_flops=990,
+    optimizer_flops=0,
     eval_flops=5,
     train_tokens=55,
     predicted_tokens=50,

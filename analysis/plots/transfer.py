@@ -20,7 +20,8 @@ def coordinate_check(samples: Sequence[Sample], steps: int) -> Chart:
         for axis, kind in columns:
             here = [s for s in samples if (s.axis, s.parametrization, s.part) == (axis, kind, part)]
             factors = sorted({s.factor for s in here})
-            x = Axis("", limits=(-0.3, len(factors) - 0.7), names=tuple(f"{factor:g}" for factor in factors))
+            words = f"× {axis}" if part == parts[-1] else ""
+            x = Axis(words, limits=(-0.3, len(factors) - 0.7), names=tuple(f"{factor:g}" for factor in factors))
             label = f"{PARTS[part]} / base's" if (axis, kind) == columns[0] else ""
             y = Axis(label, log=True, limits=_limits(samples, part))
             panels.append(Panel(x, y, _marks(here, len(factors)), f"{axis}: {kind}" if part == parts[0] else ""))
@@ -32,7 +33,6 @@ def coordinate_check(samples: Sequence[Sample], steps: int) -> Chart:
         panels=tuple(panels),
         columns=len(columns),
         height=4.6,
-        below="times the base model's width, or depth",
     )
 
 

@@ -173,6 +173,7 @@ def _record(
         flops_convention=ledger.EXACT_IN_WORDS,
         budget_flops=None,
         train_flops=spec.train_tokens * per_sequence // spec.model.sequence_tokens,
+        optimizer_flops=0,
         eval_flops=validation.sequences * per_sequence // (1 + ledger.BACKWARD_PER_FORWARD),
         train_tokens=spec.train_tokens,
         predicted_tokens=spec.train_tokens * spec.lengths.predicted // spec.model.sequence_tokens,

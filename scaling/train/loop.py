@@ -43,7 +43,7 @@ from scaling.spec import RunSpec, to_dict
 from scaling.trackers import Tracker, start_tracker
 from scaling.train import checkpoint, hardware
 from scaling.train.evaluate import Validation, bits_per_byte, evaluate, validation_examples
-from scaling.train.optim import build_optimizer, set_learning_rate
+from scaling.train.optim import build_optimizer, optimizer_flops, set_learning_rate
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.stop import StopRequest
 
@@ -174,6 +174,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     text_tokens = spec.lengths.text
     batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
     flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
+    step_flops = recipe.batch_sequences * flops_per_sequence + optimizer_flops(spec)
     micro_batch = runtime.micro_batch_sequences or recipe.batch_sequences
 
     def validate() -> Validation:
@@ -224,12 +225,12 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
                 row: dict[str, Any] = {
                     "step": step,
                     "tokens": step * spec.batch_tokens,
-                    "flops": step * recipe.batch_sequences * flops_per_sequence,
+                    "flops": step * step_flops,
                     "train_loss": train_loss,
                     "lr": recipe.optimizer.learning_rate * factor,
                     "grad_norm": float(grad_norm),
                     "tokens_per_s": speed,
-                    "flops_per_s": speed * flops_per_sequence / spec.model.sequence_tokens,
+                    "flops_per_s": speed * step_flops / spec.batch_tokens,
                 }
                 diverged = _divergence(train_loss, spec.model.vocab_size, step)
                 if step in val_steps and not diverged:
@@ -290,7 +291,8 @@ def _record(
         flops_per_token_by_group=ledger.train_flops_per_token_by_group(spec.model),
         flops_convention=ledger.EXACT_IN_WORDS,
         budget_flops=job.budget_flops,
-        train_flops=sequences * ledger.train_flops_per_sequence(spec.model),
+        train_flops=sequences * ledger.train_flops_per_sequence(spec.model) + state["step"] * optimizer_flops(spec),
+        optimizer_flops=state["step"] * optimizer_flops(spec),
         eval_flops=state["eval_flops"],
         train_tokens=state["step"] * spec.batch_tokens,
         predicted_tokens=state["predicted_tokens"],
