@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scaling.config import cell_runs, compose
+from scaling.config import cell_runs, compose, to_run
 from scaling.data.batches import Batches
 from scaling.data.prepare import TokenData, prepare
 from scaling.data.token_text import TokenText
@@ -58,7 +58,11 @@ def measurements(
     axes = TRANSFERS.get(kind, ())
     if not axes:
         raise ValueError(f"recipe.parametrization={kind} promises no transfer to check; add recipe=mup or completep")
+    to_run(master)  # refuses a recipe whose base is not said, before that is multiplied
     factors = {"width": widths, "depth": depths}
+    for axis in axes:
+        if len(set(factors[axis])) < 2:
+            raise ValueError(f"--{axis}s {','.join(map(str, factors[axis]))}: a slope takes at least two, e.g. 1,4")
     cells = [Cell(name, axis, factor) for name in (STANDARD, kind) for axis in axes for factor in factors[axis]]
     rows = [_overrides(cell, master.recipe) for cell in cells]
     runs = cell_runs(master, rows, lambda row: compose([*overrides, *row]))

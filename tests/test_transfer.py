@@ -148,6 +148,10 @@ def test_the_command_says_what_transfers_and_draws_it(
     monkeypatch.chdir(tmp_path)
     assert main(["check-transfer", "data=synthetic"]) == 2
     assert "promises no transfer to check; add recipe=mup" in capsys.readouterr().err
+    assert main(["check-transfer", "data=synthetic", "recipe.parametrization=mup"]) == 2
+    assert "recipe.base_d_model=None" in capsys.readouterr().err
+    assert main(["check-transfer", "data=synthetic", "recipe=mup", "--widths", "4"]) == 2
+    assert "--widths 4: a slope takes at least two" in capsys.readouterr().err
     few = ["--widths", "1,2", "--steps", "2", "--seeds", "1", "--out", "check.png"]
     small = [item if "completep" not in item else "recipe=mup" for item in SMALL]
     assert main(["check-transfer", *small, *few]) in (0, 1)

@@ -289,7 +289,7 @@ def _record(
         params_by_group=params_by_group,
         n_params=parameter_counts(spec.model),
         flops_per_token_by_group=ledger.train_flops_per_token_by_group(spec.model),
-        flops_convention=ledger.EXACT_IN_WORDS,
+        flops_convention=ledger.EXACT_IN_WORDS + (", and the optimizer's own" if optimizer_flops(spec) else ""),
         budget_flops=job.budget_flops,
         train_flops=sequences * ledger.train_flops_per_sequence(spec.model) + state["step"] * optimizer_flops(spec),
         optimizer_flops=state["step"] * optimizer_flops(spec),
