@@ -170,8 +170,10 @@ class ImportedSpec(RunSpec):
 
 
 def to_dict(spec: RunSpec) -> dict[str, Any]:
-    """The spec as plain JSON values; a standard parametrization is not said, so that the ids before there were others
-    stand."""
+    """The spec as plain JSON values.
+
+    A standard parametrization is left unsaid, as it was before there were others, so that ids from then stand.
+    """
     values = asdict(spec)
     if spec.recipe.parametrization is None:
         del values["recipe"]["parametrization"]
