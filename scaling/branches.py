@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.flops import train_flops_per_sequence
+from scaling.flops import train_flops_per_step
 from scaling.record import read_record
 from scaling.spec import RunSpec
 
@@ -63,7 +63,7 @@ def paid_flops(specs: Sequence[RunSpec], study_dir: Path) -> dict[str, int]:
     for spec in specs:
         record = records[spec.run_id]
         steps = spec.recipe.steps if spec in takers[-1:] else spec.recipe.schedule.cooldown_steps
-        cost = steps * spec.recipe.batch_sequences * train_flops_per_sequence(spec.model)
+        cost = steps * train_flops_per_step(spec.model, spec.recipe.batch_sequences, spec.recipe.optimizer.kind)
         paid[spec.run_id] = cost if record is None else record.paid_flops
     return paid
 

@@ -57,11 +57,16 @@ class Allocation:
 
 
 def allocate(
-    shape: Shape, budget: Budget, batch_tokens: Callable[[Scale], float], reference_flops: float | None = None
+    shape: Shape,
+    budget: Budget,
+    batch_tokens: Callable[[Scale], float],
+    optimizer_flops: int = 0,
+    reference_flops: float | None = None,
 ) -> Allocation:
     """Whole steps whose exact training FLOPs come nearest the budget, at the batch that the rule gives.
 
-    The recipe is taken at `reference_flops` where given: runs of one trunk have one recipe whatever their length.
+    A step costs its batch and `optimizer_flops`, so an optimizer that computes more takes fewer steps. The recipe is
+    taken at `reference_flops` where given: runs of one trunk have one recipe whatever their length.
     """
     flops_per_token = flops.exact(shape)
     tokens = budget.tokens if budget.tokens is not None else (budget.flops or 0.0) / flops_per_token
@@ -69,12 +74,14 @@ def allocate(
     scale = Scale(parameter_counts(shape)["non_embedding"], at, at * flops_per_token)
     batch_sequences = max(1, round(batch_tokens(scale) / shape.sequence_tokens))
     step_tokens = batch_sequences * shape.sequence_tokens
+    if budget.flops is not None:
+        tokens = budget.flops / (flops_per_token + optimizer_flops / step_tokens)
     steps = max(1, round(tokens / step_tokens))
     return Allocation(
         scale=scale,
         batch_sequences=batch_sequences,
         steps=steps,
         train_tokens=steps * step_tokens,
-        requested_flops=tokens * flops_per_token,
-        realised_flops=steps * batch_sequences * flops.train_flops_per_sequence(shape),
+        requested_flops=budget.flops or tokens * flops_per_token + steps * optimizer_flops,
+        realised_flops=steps * (batch_sequences * flops.train_flops_per_sequence(shape) + optimizer_flops),
     )

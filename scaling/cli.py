@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROG, description="Scaling-law experiments: plan a grid, train it, fit the law, draw it."
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND [OPTIONS]")
 
     def command(name: str, summary: str, run: Callable[[Any], int], *examples: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(
@@ -172,6 +172,19 @@ def _parser() -> argparse.ArgumentParser:
             "runs/quickstart/0123456789ab --batches 1,4,16 --device cpu --threads 1",
         )
     )
+    check = command(
+        "check-transfer",
+        "verify that a recipe's learning rate can transfer: a coordinate check at several widths and depths",
+        _check_transfer,
+        "recipe=completep",
+        "recipe=mup recipe.base_d_model=128 data=synthetic --widths 1,2,4 --out check.png",
+    )
+    check.add_argument("overrides", nargs="*", help="Hydra overrides; recipe=mup or completep, or one of your own")
+    check.add_argument("--widths", type=_factors, default=(1, 2, 4), help="times the base's (default: 1,2,4)")
+    check.add_argument("--depths", type=_factors, default=(1, 2, 4), help="times the base's (default: 1,2,4)")
+    check.add_argument("--steps", type=int, default=6, help="of training (default: %(default)s)")
+    check.add_argument("--seeds", type=int, default=2, help="models of each size (default: %(default)s)")
+    check.add_argument("--out", type=Path, default=Path("check-transfer.png"), help="the figure (default: %(default)s)")
     return parser
 
 
@@ -183,6 +196,11 @@ def _add_profile_options(parser: argparse.ArgumentParser) -> None:
     add("--threads", type=int, metavar="T", help="CPU threads (default: torch's choice)")
     add("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
     add("--missing", action="store_true", help="of a study, measure only the runs without a profile")
+
+
+def _factors(text: str) -> tuple[int, ...]:
+    """`1,2,4` as numbers; argparse turns a ValueError into a message."""
+    return tuple(int(part) for part in text.split(","))
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
@@ -485,6 +503,34 @@ def _profile(options: Any) -> int:
     for why in refused:
         print(f"left out: {why}")
     return 0
+
+
+def _check_transfer(options: Any) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from analysis.plots import paper
+    from analysis.plots.transfer import coordinate_check
+    from analysis.transfer import Sample, slopes, table
+    from scaling.render import print_rows
+    from scaling.transfer import measurements
+
+    count, measured = measurements(options.overrides, options.widths, options.depths, options.steps, options.seeds)
+    samples = [
+        Sample(found.cell.parametrization, found.cell.axis, part, name, found.cell.factor, value)
+        for found in track(measured, "training", total=count, console=Console(stderr=True), transient=True)
+        for part in ("size", "change")
+        for name, value in getattr(found, part).items()
+    ]
+    found = slopes(samples)
+    print_rows(table(found), Console())
+    paper.save_png(coordinate_check(samples, options.steps), options.out)
+    kind = found[-1].parametrization
+    off = [slope for slope in found if slope.parametrization == kind and slope.verdict != "ok"]
+    print(f"figure: {options.out}")
+    verdict = f"{len(off)} of {sum(s.parametrization == kind for s in found)} are not" if off else "all are"
+    print(f"{kind}: exponents of size, within 0.25 of what is expected {verdict}")
+    return 1 if off else 0
 
 
 def _summarise(results: dict[str, Any], name: str) -> None:

@@ -20,6 +20,7 @@ from scaling.branches import reference_flops
 from scaling.budget import Allocation, allocate
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import SOURCES, Source, TextSource
+from scaling.flops import OPTIMIZER_FLOPS
 from scaling.objective_spec import OBJECTIVE_SPECS, Objective, check_pair
 from scaling.recipe import Tuned, resolve
 from scaling.registry import choose
@@ -105,16 +106,16 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
             f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
             f"not say; use a source of text"
         )
-    rules = config.recipe
-    allocation = allocate(shape, config.budget, rules.batch_tokens, rules.reference_flops)
+    rules, optimizer_flops = config.recipe, OPTIMIZER_FLOPS[config.recipe.optimizer](shape)
+    allocation = allocate(shape, config.budget, rules.batch_tokens, optimizer_flops, rules.reference_flops)
     by_law = None
     if rules.reference_flops is not None:
-        by_law = resolve(rules, allocate(shape, config.budget, rules.batch_tokens))
+        by_law = resolve(rules, shape, allocate(shape, config.budget, rules.batch_tokens, optimizer_flops))
     spec = RunSpec(
         model=shape,
         objective=objective,
         data=known[key],
-        recipe=resolve(rules, allocation),
+        recipe=resolve(rules, shape, allocation),
         val_tokens=config.val_tokens,
         seed=config.seed,
     )

@@ -1,13 +1,17 @@
 """FLOPs of a shape: the exact count, by group, and the published approximations as named functions.
 
 One multiply-add is two FLOPs. The exact count is every matrix multiplication of the forward pass plus twice that for
-the backward pass (one product for the input's gradient, one for the weight's); recomputation, the optimizer, softmax,
-norms and activations are not counted, as in torch's FlopCounterMode. Embedding look-ups cost nothing.
+the backward pass (one product for the input's gradient, one for the weight's); recomputation, softmax, norms and
+activations are not counted, as in torch's FlopCounterMode. Embedding look-ups cost nothing. An optimizer's own matmuls
+are counted apart.
 """
+
+from collections.abc import Callable
 
 from scaling.shape import Shape, TransformerShape, parameter_counts
 
 BACKWARD_PER_FORWARD = 2
+NEWTON_SCHULZ_STEPS = 5  # of Muon (Jordan et al. 2024)
 
 EXACT_IN_WORDS = "exact: every matmul, forward and backward; causal scores in full, not halved"
 
@@ -30,6 +34,11 @@ def train_flops_per_sequence(shape: Shape) -> int:
     return (1 + BACKWARD_PER_FORWARD) * sum(forward_flops_by_group(shape, shape.stream_tokens()).values())
 
 
+def train_flops_per_step(shape: TransformerShape, batch_sequences: int, optimizer: str) -> int:
+    """Exact training FLOPs of one step: of its batch, and the optimizer's own."""
+    return batch_sequences * train_flops_per_sequence(shape) + OPTIMIZER_FLOPS[optimizer](shape)
+
+
 def recompute_flops_per_sequence(shape: TransformerShape) -> int:
     """What activation checkpointing computes again for one sequence: the blocks' forward pass, without the head.
 
@@ -48,6 +57,28 @@ def train_flops_per_token_by_group(shape: Shape) -> dict[str, float]:
     """Exact training FLOPs of one sequence, by group, over its training tokens (`Shape.sequence_tokens`)."""
     forward = forward_flops_by_group(shape, shape.stream_tokens())
     return {group: (1 + BACKWARD_PER_FORWARD) * flops / shape.sequence_tokens for group, flops in forward.items()}
+
+
+def adamw_flops(shape: Shape) -> int:
+    """AdamW multiplies no matrices."""
+    return 0
+
+
+def muon_flops(shape: Shape) -> int:
+    """Matmul FLOPs of one Muon step: Newton-Schulz on each matrix of the towers, m x n with m <= n.
+
+    An iteration is X X^T, its square, and their sum's product with X: 2 m m n + 2 m m m + 2 m m n.
+    """
+    flops = 0
+    for matmul in shape.matmuls():
+        if matmul.group != "head":
+            m, n = sorted((matmul.fan_in, matmul.fan_out))
+            flops += matmul.layers * NEWTON_SCHULZ_STEPS * (4 * m * m * n + 2 * m * m * m)
+    return flops
+
+
+# An optimizer's own matmul FLOPs a step, by its name.
+OPTIMIZER_FLOPS: dict[str, Callable[[Shape], int]] = {"adamw": adamw_flops, "muon": muon_flops}
 
 
 def exact(shape: Shape) -> float:

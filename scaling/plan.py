@@ -18,7 +18,7 @@ from scaling.memory import step_bytes
 from scaling.quantities import duration
 from scaling.record import read_records
 from scaling.shape import parameter_counts
-from scaling.spec import RecipeSpec, RunSpec
+from scaling.spec import ParametrizationSpec, RecipeSpec, RunSpec
 from scaling.speed import speed
 
 # Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
@@ -63,6 +63,7 @@ class PlannedRun:
     trunk_steps: int  # how many these are
     law_learning_rate: float  # what the recipe gives at the run's own length; a branch has its family's
     law_batch_tokens: int
+    parametrization: ParametrizationSpec | None  # None: standard
     unique_tokens: int  # in the training split; estimated until the data is prepared
     unique_tokens_known: bool
     epochs: float
@@ -266,6 +267,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         trunk_steps=0,
         law_learning_rate=by_law.optimizer.learning_rate,
         law_batch_tokens=by_law.batch_sequences * spec.model.sequence_tokens,
+        parametrization=spec.recipe.parametrization,
         unique_tokens=unique,
         unique_tokens_known=known is not None,
         epochs=epochs,

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 
 from scaling.budget import Allocation, Scale
+from scaling.flops import OPTIMIZER_FLOPS
+from scaling.parametrization import PARAMETRIZATIONS, Base, parametrize
 from scaling.registry import choose
+from scaling.shape import TransformerShape
 from scaling.spec import OptimizerSpec, RecipeSpec, ScheduleSpec, check_precision
 
 SCHEDULES = {"wsd": ("linear", "1-sqrt"), "cosine": ("cosine",)}  # kind -> its cooldown shapes
@@ -34,22 +37,27 @@ class ScaleLaw:
 
 @dataclass
 class Length:
-    """A stretch of the run, in tokens or as a fraction of it; exactly one is set."""
+    """A stretch of the run: tokens, a fraction of the run, or tokens for each parameter; of several the shortest."""
 
     tokens: float | None
     fraction: float | None
+    params: float | None  # tokens a non-embedding parameter
 
     def __post_init__(self) -> None:
-        if (self.tokens is None) == (self.fraction is None):
-            raise ValueError(f"tokens={self.tokens}, fraction={self.fraction}: a length takes exactly one of the two")
+        if self.tokens is None and self.fraction is None and self.params is None:
+            raise ValueError("tokens=null, fraction=null, params=null: a length takes at least one of the three")
         if self.fraction is not None and not 0 <= self.fraction <= 1:
             raise ValueError(f"fraction={self.fraction}: must be between 0 and 1")
 
     def steps(self, allocation: Allocation) -> int:
         """The length in whole steps, at most the run's."""
+        tokens = [] if self.tokens is None else [self.tokens]
+        if self.params is not None:
+            tokens.append(self.params * allocation.scale.params)
+        shares = [count / allocation.train_tokens for count in tokens]
         if self.fraction is not None:
-            return round(self.fraction * allocation.steps)
-        return min(allocation.steps, round((self.tokens or 0) * allocation.steps / allocation.train_tokens))
+            shares.append(self.fraction)
+        return round(min(1.0, *shares) * allocation.steps)
 
 
 @dataclass
@@ -94,6 +102,10 @@ class RecipeRules:
     """How models of any scale are trained."""
 
     optimizer: str
+    parametrization: str
+    base_d_model: int | None  # of the model that the numbers below were found for; null when standard
+    base_n_layers: int | None
+    base_head_width: int | None
     learning_rate: ScaleLaw
     batch_tokens: ScaleLaw
     weight_decay: ScaleLaw
@@ -111,8 +123,13 @@ class RecipeRules:
     def __post_init__(self) -> None:
         if self.reference_flops is not None and not 0 < self.reference_flops < float("inf"):
             raise ValueError(f"recipe.reference_flops={self.reference_flops}: must be positive and finite")
-        if self.optimizer != "adamw":
-            raise ValueError(f"recipe.optimizer={self.optimizer!r}: choose from adamw")
+        choose("recipe.optimizer", OPTIMIZER_FLOPS, self.optimizer)
+        choose("recipe.parametrization", PARAMETRIZATIONS, self.parametrization)
+        if self.optimizer != "adamw" and self.parametrization != "standard":
+            raise ValueError(
+                f"recipe.optimizer={self.optimizer} does not go with recipe.parametrization={self.parametrization}, "
+                f"whose rules are for adamw: choose standard"
+            )
         check_precision("recipe.precision", self.precision)
         if (self.beta2 is None) == (self.beta2_half_life_tokens is None):
             raise ValueError(
@@ -127,7 +144,7 @@ class RecipeRules:
             )
 
 
-def resolve(rules: RecipeRules, allocation: Allocation) -> RecipeSpec:
+def resolve(rules: RecipeRules, shape: TransformerShape, allocation: Allocation) -> RecipeSpec:
     """The numbers that this run uses."""
     step_tokens = allocation.train_tokens / allocation.steps
     beta2 = rules.beta2
@@ -142,18 +159,21 @@ def resolve(rules: RecipeRules, allocation: Allocation) -> RecipeSpec:
             f"recipe.schedule: {warmup_steps} warm-up and {cooldown_steps} cooldown steps do not fit into a run of "
             f"{allocation.steps}; shorten one of them, or give them as fractions"
         )
+    optimizer = OptimizerSpec(
+        kind=rules.optimizer,
+        learning_rate=rules.learning_rate(allocation.scale),
+        beta1=rules.beta1,
+        beta2=beta2,
+        eps=rules.eps,
+        weight_decay=rules.weight_decay(allocation.scale),
+        clip_norm=rules.clip_norm,
+    )
+    base = Base(rules.base_d_model, rules.base_n_layers, rules.base_head_width)
+    optimizer, parametrization = parametrize(rules.parametrization, shape, base, optimizer)
     return RecipeSpec(
         steps=allocation.steps,
         batch_sequences=allocation.batch_sequences,
-        optimizer=OptimizerSpec(
-            kind=rules.optimizer,
-            learning_rate=rules.learning_rate(allocation.scale),
-            beta1=rules.beta1,
-            beta2=beta2,
-            eps=rules.eps,
-            weight_decay=rules.weight_decay(allocation.scale),
-            clip_norm=rules.clip_norm,
-        ),
+        optimizer=optimizer,
         schedule=ScheduleSpec(
             kind=schedule.kind,
             warmup_steps=warmup_steps,
@@ -163,4 +183,5 @@ def resolve(rules: RecipeRules, allocation: Allocation) -> RecipeSpec:
         ),
         precision=rules.precision,
         compile=rules.compile,
+        parametrization=parametrization,
     )

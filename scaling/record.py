@@ -39,7 +39,10 @@ class RunRecord:
     flops_per_token_by_group: dict[str, float]  # of a sequence's training over its training tokens
     flops_convention: str  # what the exact count counts, in words
     budget_flops: float | None  # what was asked for; null when tokens were asked for
-    train_flops: int  # what its training costs, exact, whoever took its first steps
+    train_flops: (
+        int  # what its training costs, exact, whoever took its first steps, the optimizer's own matmuls among it
+    )
+    optimizer_flops: int  # these alone: none with AdamW
     paid_flops: int  # of it, what was spent in this run: a study's sum is what the study spent
     trunk: dict[str, Any] | None  # the steps up to the cooldown: their id and number, and the run that took them for it
     eval_flops: int  # spent on validation, apart
@@ -115,8 +118,9 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; fields added since get the value that was in force then."""
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
-    # Every token of the decoders before it was kept; nothing was imported, fine-tuned or computed again then.
-    since = {"recompute_flops": 0, "imported": None, "finetuned": None, "trunk": None}
+    # Every token of the decoders before it was kept; AdamW alone was there; nothing was imported, fine-tuned, shared or
+    # computed again.
+    since = {"optimizer_flops": 0, "recompute_flops": 0, "imported": None, "finetuned": None, "trunk": None}
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
     known = {field.name for field in fields(RunRecord)}

@@ -1,5 +1,6 @@
 """Plans and studies as tables on a terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -107,6 +108,14 @@ def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]]
             str(state.attempts),
             state.why,
         )
+    wide(console).print(table)
+
+
+def print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
+    """A table of words, its first row the heads."""
+    table = Table(*rows[0], box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows[1:]:
+        table.add_row(*row)
     wide(console).print(table)
 
 

@@ -41,9 +41,9 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """AdamW (Loshchilov and Hutter 2019) with decay on matrices only."""
+    """AdamW (Loshchilov and Hutter 2019), or Muon on the towers' matrices and AdamW on the rest; matrices decay."""
 
-    kind: str  # "adamw"
+    kind: str  # "adamw", "muon"
     learning_rate: float  # peak
     beta1: float
     beta2: float  # per step, resolved from a half-life in tokens where one was given
@@ -64,6 +64,30 @@ class ScheduleSpec:
 
 
 @dataclass(frozen=True)
+class Multipliers:
+    """What a parametrization changes in the model itself, as factors of what a standard one has; 1 changes nothing."""
+
+    residual: float  # of what each sublayer adds to the residual stream
+    residual_init: float  # of the initial weights that write to the residual stream
+    head_init: float  # of an untied head's initial weights
+    scores: float  # of the attention scores
+    logits: float  # of what the head reads
+
+
+STANDARD = Multipliers(1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ParametrizationSpec:
+    """How weights, forward pass and step sizes follow the model's size; `recipe.py` holds the rules."""
+
+    kind: str  # "mup", "completep"
+    multipliers: Multipliers
+    hidden_learning_rate: float  # peak, of matrices with both sides as wide as the model; others: the optimizer's
+    hidden_weight_decay: float
+
+
+@dataclass(frozen=True)
 class RecipeSpec:
     """How the model is trained: resolved numbers, not rules."""
 
@@ -73,6 +97,11 @@ class RecipeSpec:
     schedule: ScheduleSpec
     precision: str
     compile: bool
+    parametrization: ParametrizationSpec | None  # None: standard
+
+    @property
+    def multipliers(self) -> Multipliers:
+        return STANDARD if self.parametrization is None else self.parametrization.multipliers
 
 
 @dataclass(frozen=True)
@@ -108,7 +137,7 @@ class RunSpec:
     @property
     def run_id(self) -> str:
         """Twelve hex digits of the SHA-256 of the canonical JSON of this spec."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        text = json.dumps(to_dict(self), sort_keys=True)
         return sha256(text.encode()).hexdigest()[:12]
 
 
@@ -120,6 +149,7 @@ NO_RECIPE = RecipeSpec(
     schedule=ScheduleSpec("imported", 0, 0, "imported", 0.0),
     precision="fp32",
     compile=False,
+    parametrization=None,
 )
 
 
@@ -186,8 +216,14 @@ class FinetunedSpec(RunSpec):
 
 
 def to_dict(spec: RunSpec) -> dict[str, Any]:
-    """The spec as plain JSON values."""
-    return asdict(spec)
+    """The spec as plain JSON values.
+
+    A standard parametrization is left unsaid, as it was before there were others, so that ids from then stand.
+    """
+    values = asdict(spec)
+    if spec.recipe.parametrization is None:
+        del values["recipe"]["parametrization"]
+    return values
 
 
 def from_dict(values: dict[str, Any]) -> RunSpec:
@@ -195,6 +231,10 @@ def from_dict(values: dict[str, Any]) -> RunSpec:
     recipe = dict(values["recipe"])
     recipe["optimizer"] = OptimizerSpec(**recipe["optimizer"])
     recipe["schedule"] = ScheduleSpec(**recipe["schedule"])
+    scaled = recipe.setdefault("parametrization", None)
+    if scaled is not None:
+        multipliers = Multipliers(**scaled["multipliers"])
+        recipe["parametrization"] = ParametrizationSpec(**scaled | {"multipliers": multipliers})
     shape = choose("model kind", SHAPES, values["model"]["kind"])
     objective = choose("objective kind", OBJECTIVE_SPECS, values["objective"]["kind"])
     given: dict[str, Any] = {

@@ -19,6 +19,10 @@ def constant(value: float) -> ScaleLaw:
 
 RULES = RecipeRules(
     optimizer="adamw",
+    parametrization="standard",
+    base_d_model=None,
+    base_n_layers=None,
+    base_head_width=None,
     learning_rate=constant(1e-3),
     batch_tokens=constant(256),
     weight_decay=constant(0.1),
@@ -27,7 +31,7 @@ RULES = RecipeRules(
     beta2_half_life_tokens=None,
     eps=1e-8,
     clip_norm=1.0,
-    schedule=ScheduleRule("wsd", Length(None, 0.1), Length(None, 0.2), "1-sqrt", 0.0),
+    schedule=ScheduleRule("wsd", Length(None, 0.1, None), Length(None, 0.2, None), "1-sqrt", 0.0),
     precision="fp32",
     compile=False,
     tuned=None,
@@ -83,19 +87,25 @@ def test_recipe_laws_are_power_laws_of_scale() -> None:
 def test_momentum_half_life_in_tokens_follows_the_batch() -> None:
     rules = replace(RULES, beta2=None, beta2_half_life_tokens=2560)
     allocation = allocate(TINY, Budget(None, 25_600, None), rules.batch_tokens)
-    assert resolve(rules, allocation).optimizer.beta2 ** (2560 / 256) == pytest.approx(0.5)
+    assert resolve(rules, TINY, allocation).optimizer.beta2 ** (2560 / 256) == pytest.approx(0.5)
 
 
 def test_lengths_in_tokens_and_fractions_agree() -> None:
     allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
-    assert Length(None, 0.25).steps(allocation) == Length(6_400, None).steps(allocation) == 25
+    assert Length(None, 0.25, None).steps(allocation) == Length(6_400, None, None).steps(allocation) == 25
+
+
+def test_of_several_lengths_the_shortest_holds() -> None:
+    allocation = allocate(TINY, Budget(None, 25_600_000, None), RULES.batch_tokens)
+    assert Length(None, 0.05, 1.0).steps(allocation) == round(allocation.scale.params / 256) == 53
+    assert Length(None, 2e-4, 1.0).steps(allocation) == Length(5_120, None, 1.0).steps(allocation) == 20
 
 
 def test_warmup_and_cooldown_must_fit_into_the_run() -> None:
-    schedule = replace(RULES.schedule, warmup=Length(20_000, None), cooldown=Length(None, 0.5))
+    schedule = replace(RULES.schedule, warmup=Length(20_000, None, None), cooldown=Length(None, 0.5, None))
     allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
     with pytest.raises(ValueError, match="78 warm-up and 50 cooldown steps do not fit into a run of 100"):
-        resolve(replace(RULES, schedule=schedule), allocation)
+        resolve(replace(RULES, schedule=schedule), TINY, allocation)
 
 
 def test_settings_that_exclude_each_other_are_named() -> None:
@@ -105,5 +115,5 @@ def test_settings_that_exclude_each_other_are_named() -> None:
         replace(RULES, schedule=replace(RULES.schedule, kind="cosine", cooldown_shape="linear"))
     with pytest.raises(ValueError, match=r"recipe\.precision='fp16': choose from fp32, bf16"):
         replace(RULES, precision="fp16")
-    with pytest.raises(ValueError, match="a length takes exactly one"):
-        Length(10, 0.1)
+    with pytest.raises(ValueError, match="a length takes at least one"):
+        Length(None, None, None)

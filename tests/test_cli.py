@@ -21,6 +21,7 @@ COMMANDS = (
     "finetune",
     "export",
     "profile",
+    "check-transfer",
 )
 
 

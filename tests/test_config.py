@@ -249,7 +249,7 @@ def test_repeated_data_and_coarse_rounding_are_warned_of() -> None:
     ("override", "kind"),
     [
         ("recipe.batch_tokens.value=2.5e-3", "few steps"),
-        ("recipe.schedule.warmup.fraction=0.2", "long warm-up"),
+        ("recipe.schedule.warmup={params:null,tokens:null,fraction:0.2}", "long warm-up"),
         ("budget.flops=1e11", "few tokens"),
     ],
 )

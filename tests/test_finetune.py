@@ -253,8 +253,8 @@ def _scratch(shape: TransformerShape) -> FinetunedSpec:
 
 def test_a_large_set_gets_more_steps_and_both_arms_the_same() -> None:
     recipe = read_settings(["recipe.steps=300", "recipe.epochs=8", "recipe.batch_examples=16"])[0].recipe
-    assert [recipe.resolved(examples).steps for examples in (100, 600, 1000)] == [300, 300, 500]
-    assert recipe.resolved(1000).schedule.warmup_steps == 25
+    assert [recipe.resolved(examples, SPEC.recipe).steps for examples in (100, 600, 1000)] == [300, 300, 500]
+    assert recipe.resolved(1000, SPEC.recipe).schedule.warmup_steps == 25
 
 
 def test_an_epoch_is_every_example_once() -> None:

@@ -96,7 +96,7 @@ def memory(field):
 
 def steps(shape, count):
     model = build(shape, 0)
-    optimizer = build_optimizer(model, spec.recipe.optimizer)
+    optimizer = build_optimizer(model, spec.recipe)
     for _ in range(count):
         optimizer.zero_grad(set_to_none=True)
         tokens = torch.randint(shape.vocab_size, (sequences, shape.context))

@@ -357,7 +357,8 @@ def test_clipping_the_gradient_changes_the_run(tmp_path: Path) -> None:
 
 def test_only_matrices_decay() -> None:
     model = build(replace(TINY, bias=True), seed=0)
-    optimizer = build_optimizer(model, replace(SPEC.recipe.optimizer, learning_rate=0.1, weight_decay=0.5))
+    adamw = replace(SPEC.recipe.optimizer, learning_rate=0.1, weight_decay=0.5)
+    optimizer = build_optimizer(model, replace(SPEC.recipe, optimizer=adamw))
     for parameter in model.parameters():
         parameter.data.fill_(1.0)
         parameter.grad = torch.zeros_like(parameter)

@@ -131,6 +131,15 @@ def save(chart: Chart, stem: Path) -> list[Path]:
     return list(paths.values())
 
 
+def save_png(chart: Chart, path: Path) -> None:
+    """Write one png, whatever the path is called."""
+    figure = Figure(figsize=(WIDTH, chart.height), dpi=DOTS_PER_INCH)
+    canvas: Any = FigureCanvasAgg(figure)
+    draw(chart, figure)
+    with mpl.rc_context(STYLE):
+        canvas.print_png(path, metadata={"Software": None})
+
+
 def _lay_out(figure: Figure, drawn: list[Axes]) -> None:
     """Place everything, and once more where an axis label came out too long and had to be broken."""
     figure.draw_without_rendering()

@@ -129,7 +129,7 @@ class _Training:
     def run(self) -> Outcome:
         """Train to the last step, and leave the model with the weights of the step that the stop examples choose."""
         spec, model, recipe = self.spec, self.model, self.spec.recipe
-        optimizer = build_optimizer(model, recipe.optimizer)
+        optimizer = build_optimizer(model, recipe)
         torch.manual_seed(spec.seed)  # of dropout
         points = {
             math.ceil(recipe.steps * k / spec.finetuned.evaluations) for k in range(1, spec.finetuned.evaluations + 1)
@@ -140,7 +140,7 @@ class _Training:
         with (self.attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
             for step in range(1, recipe.steps + 1):
                 factor = learning_rate_factor(recipe.schedule, step - 1, recipe.steps)
-                set_learning_rate(optimizer, recipe.optimizer.learning_rate * factor)
+                set_learning_rate(optimizer, factor)
                 optimizer.zero_grad(set_to_none=True)
                 rows = batch_rows(len(self.parts[TRAIN]), recipe.batch_sequences, step - 1, spec.seed)
                 batch = self.parts[TRAIN].batch(rows).to(self.device)

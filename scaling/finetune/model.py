@@ -55,7 +55,7 @@ def start_model(spec: FinetunedSpec, parent_dir: Path | None) -> tuple[nn.Module
 
     ValueError where the parent's weights are not those that its record names.
     """
-    model = build(spec.model, spec.seed)
+    model = build(spec.model, spec.seed, spec.recipe.multipliers)
     parent = spec.finetuned.parent
     if parent is not None:
         assert parent_dir is not None

@@ -79,6 +79,7 @@ def record_of(
         flops_convention=ledger.EXACT_IN_WORDS,
         budget_flops=None,
         train_flops=seen * train_flops_per_example(spec),
+        optimizer_flops=0,
         paid_flops=seen * train_flops_per_example(spec),
         trunk=None,
         eval_flops=found.eval_flops,

@@ -188,7 +188,7 @@ def tuned_spec(
         model=shape,
         objective=of.objective,
         data=of.data,
-        recipe=config.recipe.resolved(len(drawn.parts[TRAIN])),
+        recipe=config.recipe.resolved(len(drawn.parts[TRAIN]), of.recipe),
         val_tokens=len(drawn.parts[VAL]) * shape.context,
         seed=seed,
         finetuned=Finetuned(

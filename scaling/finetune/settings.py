@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from scaling.config import CONF_DIR, compose, typed
 from scaling.finetune.tasks import TASKS, Task
 from scaling.registry import choose
-from scaling.spec import OptimizerSpec, RecipeSpec, ScheduleSpec
+from scaling.spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
 
 
 @dataclass
@@ -43,8 +43,11 @@ class FinetuneRecipe:
                 f"1, and a positive rate"
             )
 
-    def resolved(self, examples: int) -> RecipeSpec:
-        """The recipe for a set of this size as a run's spec writes it down: warm-up, then a linear fall to zero."""
+    def resolved(self, examples: int, before: RecipeSpec) -> RecipeSpec:
+        """The recipe for a set of this size as a run's spec writes it down: warm-up, then a linear fall to zero.
+
+        The model multiplies by what it was trained with `before`, and its hidden matrices keep their share of the rates.
+        """
         steps = max(self.steps, math.ceil(self.epochs * examples / self.batch_examples))
         warmup = round(self.warmup * steps)
         return RecipeSpec(
@@ -56,6 +59,18 @@ class FinetuneRecipe:
             schedule=ScheduleSpec("wsd", warmup, steps - warmup, "linear", 0.0),
             precision=self.precision,
             compile=False,
+            parametrization=self._parametrization(before),
+        )
+
+    def _parametrization(self, before: RecipeSpec) -> ParametrizationSpec | None:
+        then = before.parametrization
+        if then is None:
+            return None
+        decay = before.optimizer.weight_decay
+        return replace(
+            then,
+            hidden_learning_rate=self.learning_rate * then.hidden_learning_rate / before.optimizer.learning_rate,
+            hidden_weight_decay=self.weight_decay * then.hidden_weight_decay / decay if decay else self.weight_decay,
         )
 
 

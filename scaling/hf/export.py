@@ -12,6 +12,7 @@ from torch import nn
 from scaling.data.prepare import NO_TOKENIZER, digest, manifest
 from scaling.data.tokenizers import END_TOKEN, TOKENIZERS
 from scaling.hf import transformers_library
+from scaling.hf.folding import fold
 from scaling.hf.settings import architecture_of, to_theirs
 from scaling.hf.tokenizers import translate
 from scaling.hf.weights import Tensors
@@ -37,7 +38,8 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
     if out.exists():
         raise ValueError(f"{out} is there already; give --out a folder that is not")
     spec = from_dict(record.spec)
-    model = as_theirs(spec.model, final_weights(run_dir))
+    weights = fold(final_weights(run_dir), spec.model, spec.recipe.multipliers)
+    model = as_theirs(spec.model, weights)
     try:
         tokenizer, lack = tokenizer_of(spec, cache_dir), ""
     except ValueError as error:

@@ -175,6 +175,7 @@ def _record(
         train_flops=spec.train_tokens * per_sequence // spec.model.sequence_tokens,
         paid_flops=0,
         trunk=None,
+        optimizer_flops=0,
         eval_flops=validation.sequences * per_sequence // (1 + ledger.BACKWARD_PER_FORWARD),
         recompute_flops=0,
         train_tokens=spec.train_tokens,

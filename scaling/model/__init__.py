@@ -3,13 +3,14 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scaling.model.decoder import Decoder
 from scaling.model.encoder import Encoder
 from scaling.model.encoder_decoder import EncoderDecoder
 from scaling.registry import choose
 from scaling.shape import TransformerShape
+from scaling.spec import STANDARD, Multipliers
 
 FAMILIES: dict[str, type[Any]] = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
 # The ledger's group of a parameter, by a part of its name.
@@ -24,22 +25,32 @@ GROUPS = {
 }
 
 
-def build(shape: TransformerShape, seed: int) -> nn.Module:
-    """The model of this shape on the CPU in float32, its weights a function of (shape, seed) alone."""
+def build(shape: TransformerShape, seed: int, multipliers: Multipliers = STANDARD) -> nn.Module:
+    """The model of this shape on the CPU in float32, its weights a function of (shape, seed, multipliers) alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = choose("model kind", FAMILIES, shape.kind)(shape)
+        model: nn.Module = choose("model kind", FAMILIES, shape.kind)(shape, multipliers)
     return model
+
+
+WITHIN = "model."  # before the names of a model's parameters where a classifier wraps it
 
 
 def group_of(parameter_name: str) -> str:
     """The ledger's group of a parameter, by its name."""
-    parts = parameter_name.split(".")
+    parts = parameter_name.removeprefix(WITHIN).split(".")
     if any(part.endswith("norm") for part in parts):
         return "norm"
     if parts[0].startswith("head"):
         return "head"
     return next(GROUPS[part] for part in parts if part in GROUPS)
+
+
+def is_hidden(parameter_name: str, parameter: Tensor) -> bool:
+    """Whether both sides of this matrix grow with the model's width (Yang et al. 2022): neither input nor output."""
+    part = parameter_name.removeprefix(WITHIN).partition(".")[0]
+    inside = group_of(parameter_name) in ("attention", "cross_attention", "mlp")
+    return parameter.ndim == 2 and (inside or part in ("head_transform", "head_pooler"))
 
 
 def parameters_by_group(model: nn.Module) -> dict[str, int]:

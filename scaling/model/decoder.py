@@ -8,17 +8,19 @@ from torch import Tensor, nn
 from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
 from scaling.shape import DecoderShape
+from scaling.spec import Multipliers
 
 
 class Decoder(nn.Module):
     """A decoder of any DecoderShape; its parameter count equals the shape's, group by group."""
 
-    def __init__(self, shape: DecoderShape) -> None:
+    def __init__(self, shape: DecoderShape, multipliers: Multipliers) -> None:
         super().__init__()
         (tower,) = shape.towers()
         self.embedding = token_embedding(shape)
-        self.target = TowerModule(shape, tower)
-        self.head = token_head(shape)
+        self.target = TowerModule(shape, tower, multipliers)
+        self.head = token_head(shape, multipliers)
+        self.head_scale = multipliers.logits
 
     def forward(self, tokens_BT: Tensor, seen_B: Tensor | None = None, past: list[Past] | None = None) -> Tensor:
         """Logits (B, T, V) of the token after each position.
@@ -27,4 +29,4 @@ class Decoder(nn.Module):
         a `past`, one for each layer, the tokens follow those in it.
         """
         x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B, past=past)
-        return unembed(x_BTD, self.embedding, self.head)
+        return unembed(x_BTD, self.head_scale, self.embedding, self.head)

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from scaling.model.layers import INIT_STD, linear, norm
 from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
 from scaling.shape import SENTENCE_PAIR, EncoderShape
+from scaling.spec import Multipliers
 
 
 class Encoder(nn.Module):
     """An encoder of any EncoderShape; its parameter count equals the shape's, group by group."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, shape: EncoderShape, multipliers: Multipliers) -> None:
         super().__init__()
         (tower,) = shape.towers()
         self.embedding = token_embedding(shape)
@@ -23,18 +24,19 @@ class Encoder(nn.Module):
         if shape.has_segments:
             self.segments = nn.Embedding(SENTENCE_PAIR, shape.d_model)
             nn.init.normal_(self.segments.weight, std=INIT_STD)
-        self.source = TowerModule(shape, tower, shape.embedding_norm)
+        self.source = TowerModule(shape, tower, multipliers, shape.embedding_norm)
         self.head_transform: nn.Linear | None = None
         self.head_bias: nn.Parameter | None = None
         if shape.head_transform:
             self.head_transform = linear(shape.d_model, shape.d_model, shape.bias)
             self.head_norm = norm(shape)
             self.head_bias = nn.Parameter(torch.zeros(shape.vocab_size)) if shape.bias else None
-        self.head = token_head(shape)
+        self.head = token_head(shape, multipliers)
+        self.head_scale = multipliers.logits
         self.head_next: nn.Linear | None = None
         if shape.next_sentence:
             self.head_pooler = linear(shape.d_model, shape.d_model, shape.bias)
-            self.head_next = linear(shape.d_model, SENTENCE_PAIR, shape.bias)
+            self.head_next = linear(shape.d_model, SENTENCE_PAIR, shape.bias, gain=multipliers.head_init)
 
     def forward(
         self, tokens_BT: Tensor, places_BP: Tensor, segments_BT: Tensor | None = None
@@ -50,7 +52,7 @@ class Encoder(nn.Module):
         x_BPD = x_BTD.gather(1, places_BP.unsqueeze(-1).expand(-1, -1, x_BTD.shape[-1]))
         if self.head_transform is not None:
             x_BPD = self.head_norm(F.gelu(self.head_transform(x_BPD)))
-        logits_BPV = unembed(x_BPD, self.embedding, self.head, self.head_bias)
+        logits_BPV = unembed(x_BPD, self.head_scale, self.embedding, self.head, self.head_bias)
         if self.head_next is None:
             return logits_BPV
-        return logits_BPV, self.head_next(torch.tanh(self.head_pooler(x_BTD[:, 0])))
+        return logits_BPV, self.head_next(torch.tanh(self.head_pooler(x_BTD[:, 0])) * self.head_scale)

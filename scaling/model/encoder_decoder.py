@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
 from scaling.shape import EncoderDecoderShape
+from scaling.spec import Multipliers
 
 
 class EncoderDecoder(nn.Module):
     """An encoder-decoder of any EncoderDecoderShape; its parameter count equals the shape's, group by group."""
 
-    def __init__(self, shape: EncoderDecoderShape) -> None:
+    def __init__(self, shape: EncoderDecoderShape, multipliers: Multipliers) -> None:
         super().__init__()
         source, target = shape.towers()
         self.embedding = token_embedding(shape)
-        self.source, self.target = TowerModule(shape, source), TowerModule(shape, target)
-        self.head = token_head(shape)
+        self.source = TowerModule(shape, source, multipliers)
+        self.target = TowerModule(shape, target, multipliers)
+        self.head = token_head(shape, multipliers)
         self.head_bias = nn.Parameter(torch.zeros(shape.vocab_size)) if shape.head_bias else None
-        self.head_scale = 1 / math.sqrt(shape.d_model) if shape.logit_scale else None
+        self.head_scale = multipliers.logits / math.sqrt(shape.d_model) if shape.logit_scale else multipliers.logits
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
         """Logits (B, T, V) of the token after each of the target's, which sees the whole source and none later."""
@@ -32,6 +34,4 @@ class EncoderDecoder(nn.Module):
     def decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> Tensor:
         """The same from a source that was read before; with a `past`, the target's tokens follow those in it."""
         x_BTD = self.target(self.embedding(target_BT), source_BSD, past=past)
-        if self.head_scale is not None:
-            x_BTD = x_BTD * self.head_scale
-        return unembed(x_BTD, self.embedding, self.head, self.head_bias)
+        return unembed(x_BTD, self.head_scale, self.embedding, self.head, self.head_bias)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.shape import RELATIVE_BUCKETS, Tower, TransformerShape, kind_and_number
+from scaling.spec import Multipliers
 
 # GPT-2's 0.02 belongs to its fan-in of 768 (Radford et al. 2019); other widths keep the same output scale.
 INIT_STD, INIT_FAN_IN = 0.02, 768
@@ -147,14 +148,14 @@ class Past:
 class Attention(nn.Module):
     """Multi-head attention of a tower with itself, grouped-query where n_kv_heads < n_heads (Ainslie et al. 2023)."""
 
-    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+    def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_width = shape.n_heads, shape.n_kv_heads, shape.head_width
         self.causal, self.dropout = tower.causal, shape.dropout
-        self.scale = score_scale(shape)
+        self.scale = score_scale(shape, multipliers)
         self.qkv = linear(shape.d_model, shape.d_model + 2 * shape.kv_width, shape.bias)
         shrink_queries(self.qkv, shape)
-        self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
+        self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower, multipliers))
 
     def forward(
         self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None, past: Past | None = None
@@ -192,15 +193,15 @@ class CrossAttention(nn.Module):
     Without rotary or relative positions: places in two different sequences have no distance.
     """
 
-    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+    def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
         super().__init__()
         self.head_width, self.dropout = shape.head_width, shape.dropout
         self.grouped = shape.n_kv_heads != shape.n_heads
-        self.scale = score_scale(shape)
+        self.scale = score_scale(shape, multipliers)
         self.q = linear(shape.d_model, shape.d_model, shape.bias)
         shrink_queries(self.q, shape)
         self.kv = linear(shape.d_model, 2 * shape.kv_width, shape.bias)
-        self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
+        self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower, multipliers))
 
     def forward(self, x_BTD: Tensor, source_BSD: Tensor, past: Past | None = None) -> Tensor:
         q_BHTK = split_heads(self.q(x_BTD), self.head_width)
@@ -218,9 +219,11 @@ class CrossAttention(nn.Module):
         return out
 
 
-def score_scale(shape: TransformerShape) -> float | None:
+def score_scale(shape: TransformerShape, multipliers: Multipliers) -> float | None:
     """What attention multiplies its scores by; None is the usual 1/sqrt(K)."""
-    return None if shape.scales_scores() else 1.0
+    if not shape.scales_scores():
+        return multipliers.scores
+    return None if multipliers.scores == 1 else multipliers.scores / math.sqrt(shape.head_width)
 
 
 def shrink_queries(layer: nn.Linear, shape: TransformerShape) -> None:
@@ -239,12 +242,12 @@ def split_heads(x_BTD: Tensor, head_width: int) -> Tensor:
 class MLP(nn.Module):
     """Two layers with an activation between; SwiGLU gates the hidden units (Shazeer 2020)."""
 
-    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+    def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
         super().__init__()
         self.gated = shape.activation == "swiglu"
         self.activation = ACTIVATIONS[shape.activation]
         self.up = linear(shape.d_model, shape.d_ff * (2 if self.gated else 1), shape.bias)
-        self.down = linear(shape.d_ff, shape.d_model, shape.bias, gain=residual_gain(shape, tower))
+        self.down = linear(shape.d_ff, shape.d_model, shape.bias, gain=residual_gain(shape, tower, multipliers))
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         hidden_BTF = self.up(x_BTD)
@@ -257,9 +260,9 @@ class MLP(nn.Module):
         return out
 
 
-def residual_gain(shape: TransformerShape, tower: Tower) -> float:
+def residual_gain(shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> float:
     """Shrinks the layers that write to the residual stream, so that it does not grow with depth (GPT-2)."""
-    return 1 / math.sqrt(tower.sublayers * shape.n_layers)
+    return multipliers.residual_init / math.sqrt(tower.sublayers * shape.n_layers)
 
 
 class Block(nn.Module):
@@ -268,13 +271,13 @@ class Block(nn.Module):
     Each is added to the residual stream, normed before (pre) or after the addition (post).
     """
 
-    def __init__(self, shape: TransformerShape, tower: Tower) -> None:
+    def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
         super().__init__()
-        self.norm_first = shape.norm_place == "pre"
-        self.attention_norm, self.attention = norm(shape), Attention(shape, tower)
+        self.norm_first, self.residual = shape.norm_place == "pre", multipliers.residual
+        self.attention_norm, self.attention = norm(shape), Attention(shape, tower, multipliers)
         if tower.source_tokens is not None:
-            self.cross_attention_norm, self.cross_attention = norm(shape), CrossAttention(shape, tower)
-        self.mlp_norm, self.mlp = norm(shape), MLP(shape, tower)
+            self.cross_attention_norm, self.cross_attention = norm(shape), CrossAttention(shape, tower, multipliers)
+        self.mlp_norm, self.mlp = norm(shape), MLP(shape, tower, multipliers)
         self.dropout = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
 
     def forward(
@@ -292,7 +295,7 @@ class Block(nn.Module):
 
     def _add(self, x_BTD: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
-            out: Tensor = x_BTD + self.dropout(sublayer(norm(x_BTD)))
+            out: Tensor = torch.add(x_BTD, self.dropout(sublayer(norm(x_BTD))), alpha=self.residual)
         else:
-            out = norm(x_BTD + self.dropout(sublayer(x_BTD)))
+            out = norm(torch.add(x_BTD, self.dropout(sublayer(x_BTD)), alpha=self.residual))
         return out

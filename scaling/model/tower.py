@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scaling.model.layers import INIT_STD, Block, Past, RelativeBias, Rotary, linear, norm, sinusoids
 from scaling.shape import Tower, TransformerShape, kind_and_number
+from scaling.spec import Multipliers
 
 
 class TowerModule(nn.Module):
@@ -19,7 +20,9 @@ class TowerModule(nn.Module):
 
     code_TD: Tensor
 
-    def __init__(self, shape: TransformerShape, tower: Tower, embedding_norm: bool = False) -> None:
+    def __init__(
+        self, shape: TransformerShape, tower: Tower, multipliers: Multipliers, embedding_norm: bool = False
+    ) -> None:
         super().__init__()
         self.causal = tower.causal
         self.recompute = False
@@ -41,7 +44,7 @@ class TowerModule(nn.Module):
             self.relative = RelativeBias(tower.tokens, shape.n_heads, tower.causal)
         self.embedding_norm = norm(shape) if embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(shape.dropout) if shape.dropout else nn.Identity()
-        self.blocks = nn.ModuleList(Block(shape, tower) for _ in range(shape.n_layers))
+        self.blocks = nn.ModuleList(Block(shape, tower, multipliers) for _ in range(shape.n_layers))
         self.final_norm = norm(shape) if shape.norm_place == "pre" else nn.Identity()
 
     def forward(
@@ -118,11 +121,17 @@ def token_embedding(shape: TransformerShape) -> nn.Embedding:
     return embedding
 
 
-def token_head(shape: TransformerShape) -> nn.Linear | None:
+def token_head(shape: TransformerShape, multipliers: Multipliers) -> nn.Linear | None:
     """The output head, or None where the embedding serves as one."""
-    return None if shape.tied_embeddings else linear(shape.d_model, shape.vocab_size, bias=False)
+    if shape.tied_embeddings:
+        return None
+    return linear(shape.d_model, shape.vocab_size, bias=False, gain=multipliers.head_init)
 
 
-def unembed(x_BTD: Tensor, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None) -> Tensor:
-    """Logits (B, T, V)."""
+def unembed(
+    x_BTD: Tensor, scale: float, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None
+) -> Tensor:
+    """Logits (B, T, V) of what the head reads, times `scale`."""
+    if scale != 1:
+        x_BTD = x_BTD * scale
     return F.linear(x_BTD, embedding.weight if head is None else head.weight, bias_V)

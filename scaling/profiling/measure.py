@@ -134,6 +134,6 @@ def _store(spec: RunSpec, weights: dict[str, Tensor], cache_dir: Path, device: t
 
 
 def _model(spec: RunSpec, weights: dict[str, Tensor], device: torch.device) -> torch.nn.Module:
-    model = build(spec.model, seed=0)
+    model = build(spec.model, 0, spec.recipe.multipliers)
     model.load_state_dict(weights)
     return model.to(device).eval()

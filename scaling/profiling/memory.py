@@ -64,7 +64,7 @@ def measure(question: dict[str, Any]) -> list[int]:
     _warm_up(device, dtype)
     before = _peak(device, reset=True)
     torch.set_default_dtype(dtype)  # built as it is served: never in fp32 first
-    model = build(spec.model, seed=0).to(device, dtype).eval()
+    model = build(spec.model, 0, spec.recipe.multipliers).to(device, dtype).eval()
     new, _ = new_tokens(spec.model)
     peaks = []
     for batch in question["batches"]:

@@ -36,6 +36,8 @@ class Curve:
         self.diverged = ""  # why the run ends as diverged, once it does
         self._spec, self._manifest = spec, manifest
         self._flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
+        recipe = spec.recipe
+        self._step_flops = ledger.train_flops_per_step(spec.model, recipe.batch_sequences, recipe.optimizer.kind)
         self._loss_sum = torch.zeros((), device=device)
         self._tokens, self._train_s = 0, train_s  # since the last row, and then
         self.restore(BLANK)
@@ -73,12 +75,12 @@ class Curve:
         row: dict[str, Any] = {
             "step": step,
             "tokens": step * spec.batch_tokens,
-            "flops": step * spec.recipe.batch_sequences * self._flops_per_sequence,
+            "flops": step * self._step_flops,
             "train_loss": train_loss,
             "lr": lr,
             "grad_norm": grad_norm,
             "tokens_per_s": speed,
-            "flops_per_s": speed * self._flops_per_sequence / spec.model.sequence_tokens,
+            "flops_per_s": speed * self._step_flops / spec.batch_tokens,
         }
         self.diverged = _divergence(train_loss, spec.model.vocab_size, step)
         if step in self.val_steps and not self.diverged:

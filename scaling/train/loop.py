@@ -161,10 +161,10 @@ def _claim(
 def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, stop: StopRequest) -> RunRecord:
     spec, tokens, runtime, device, attempt = job.spec, job.tokens, job.runtime, job.device, job.attempt
     recipe, steps = spec.recipe, spec.recipe.steps
-    model = build(spec.model, spec.seed).to(device)
+    model = build(spec.model, spec.seed, recipe.multipliers).to(device)
     if runtime.recompute_activations:
         recompute_activations(model)
-    optimizer = build_optimizer(model, recipe.optimizer)
+    optimizer = build_optimizer(model, recipe)
     state: dict[str, Any] = {
         "step": 0,
         "train_s": 0.0,
@@ -202,7 +202,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
             tracker.log(given)
         for step in range(state["step"] + 1, steps + 1):
             factor = learning_rate_factor(recipe.schedule, step - 1, steps)
-            set_learning_rate(optimizer, recipe.optimizer.learning_rate * factor)
+            set_learning_rate(optimizer, factor)
             if spec.model.dropout:
                 torch.manual_seed(_mix(spec.seed, step))  # dropout, too, is a function of (seed, step)
             optimizer.zero_grad(set_to_none=True)
@@ -268,8 +268,10 @@ def _record(
     """The record of a run that ended in this state; `diverged` says why if it did."""
     spec, manifest, row = job.spec, job.tokens.manifest, state["row"]
     sequences = state["step"] * spec.recipe.batch_sequences
+    again = sequences * ledger.recompute_flops_per_sequence(spec.model) if job.runtime.recompute_activations else 0
     given = state["trunk"] or {"steps": 0, "paid_by": None}
-    per_step = spec.recipe.batch_sequences * ledger.train_flops_per_sequence(spec.model)
+    per_step = ledger.train_flops_per_step(spec.model, spec.recipe.batch_sequences, spec.recipe.optimizer.kind)
+    optimizer_flops = ledger.OPTIMIZER_FLOPS[spec.recipe.optimizer.kind](spec.model)
     # A source's entropies bound what is predicted from one side alone.
     bounded = spec.objective.predicts_every_token
     return RunRecord(
@@ -282,15 +284,14 @@ def _record(
         params_by_group=params_by_group,
         n_params=parameter_counts(spec.model),
         flops_per_token_by_group=ledger.train_flops_per_token_by_group(spec.model),
-        flops_convention=ledger.EXACT_IN_WORDS,
+        flops_convention=ledger.EXACT_IN_WORDS + (", and the optimizer's own" if optimizer_flops else ""),
         budget_flops=job.budget_flops,
         train_flops=state["step"] * per_step,
+        optimizer_flops=state["step"] * optimizer_flops,
         paid_flops=(state["step"] - given["steps"]) * per_step,
         trunk={"id": trunk_id(spec), "steps": trunk_steps(spec), "paid_by": given["paid_by"]},
         eval_flops=state["eval_flops"],
-        recompute_flops=sequences * ledger.recompute_flops_per_sequence(spec.model)
-        if job.runtime.recompute_activations
-        else 0,
+        recompute_flops=again,
         train_tokens=state["step"] * spec.batch_tokens,
         predicted_tokens=state["predicted_tokens"],
         unique_tokens=manifest.unique_train_tokens,
