@@ -4,13 +4,14 @@ import json
 import multiprocessing
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from scaling.attempt import DIVERGED, DONE, FAILED, INTERRUPTED
 from scaling.branches import check_family, reference_flops, trunk_id, trunk_steps
@@ -201,8 +202,12 @@ SIX = [1e10 * 2.0**i for i in range(6)]
 def grid_plan(tmp_path: Path, budgets: list[float], *overrides: str) -> Plan:
     fixed = [*BRANCHES, f"hydra.sweeper.budgets={budgets}", f"runs_dir={tmp_path}", *overrides]
     cfg = compose(fixed)
-    rows = cells(grid_of(cfg), cfg, {})
-    return make_plan(cell_runs(cfg, rows, lambda row: load_like(cfg, [*fixed, *row])), cfg.budget.total_flops)
+
+    def composed(row: Sequence[str]) -> DictConfig:
+        return load_like(cfg, [*fixed, *row])
+
+    rows = cells(grid_of(cfg), cfg, {}, composed)
+    return make_plan(cell_runs(cfg, rows, composed), cfg.budget.total_flops)
 
 
 @pytest.mark.parametrize(("budgets", "saving"), [(FOUR, 1.54), (SIX, 1.65)], ids=["four", "six"])

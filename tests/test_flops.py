@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling import flops
 from scaling.config import CONF_DIR, compose, to_run
-from scaling.model import FAMILIES, build, parameters_by_group
+from scaling.model import build, parameters_by_group
 from scaling.shape import (
     ACTIVATIONS,
     HEAD_SEES,
@@ -76,7 +76,7 @@ def inputs_of(shape: TransformerShape) -> dict[str, torch.Tensor]:
 def counted_by_torch(shape: TransformerShape, **more: torch.Tensor) -> tuple[int, int]:
     """FLOPs of one forward, and of one forward and backward pass, by torch's counter."""
     with torch.device("meta"):  # shapes alone: full-size presets cost no memory
-        model = FAMILIES[shape.kind](shape)
+        model = build(shape, seed=0)
         inputs = inputs_of(shape) | {name: value.to("meta") for name, value in more.items()}
     # The math backend is made of plain matmuls, which the counter sees; it counts causal scores in full.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
@@ -101,7 +101,7 @@ def test_every_preset_costs_at_full_size_what_torch_counts(preset: str) -> None:
     synthetic = ["data=synthetic", "data.source.tokens=10000", "model.vocab_size=50257"]
     shape = to_run(compose([*synthetic, f"model={preset}"])).spec.model
     with torch.device("meta"):
-        assert parameters_by_group(FAMILIES[shape.kind](shape)) == shape.parameters_by_group()
+        assert parameters_by_group(build(shape, seed=0)) == shape.parameters_by_group()
     assert counted_by_torch(shape)[1] == flops.train_flops_per_sequence(shape) * BATCH
 
 

@@ -46,7 +46,7 @@ class FinetuneRecipe:
     def resolved(self, examples: int, before: RecipeSpec) -> RecipeSpec:
         """The recipe for a set of this size as a run's spec writes it down: warm-up, then a linear fall to zero.
 
-        The model multiplies by what it was trained with `before`, and its hidden matrices keep their share of the rates.
+        The model keeps the multipliers that it was trained with `before`, its hidden matrices their share of the rates.
         """
         steps = max(self.steps, math.ceil(self.epochs * examples / self.batch_examples))
         warmup = round(self.warmup * steps)
