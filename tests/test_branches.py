@@ -265,7 +265,7 @@ def test_a_size_at_one_budget_is_a_run_like_any_other(tmp_path: Path) -> None:
             "kind=cosine: its rate falls all along towards an end .* use recipe.schedule.kind=wsd",
         ),
         (
-            ["recipe.schedule.warmup={tokens: null, fraction: 0.05}"],
+            ["recipe.schedule.warmup={tokens: null, fraction: 0.05, params: null}"],
             r"warmup_steps are \d+, \d+, \d+, \d+: a warm-up that is a fraction of the run .*warmup in tokens",
         ),
         (["hydra.sweeper.budgets=[1e10]"], "give at least two hydra.sweeper.budgets"),
