@@ -5,7 +5,7 @@ finetune.json: schema, study, task, metric, notes, and for each family (kind of 
     points     every fine-tuned run, seeds averaged: where it started, its score and loss, and the control's beside it
     curves     by fine-tuning size, the run of the lowest pretraining loss at each pretraining budget
     scratch    by shape, the control's losses by fine-tuning size
-    transfer   effective data of every point (`data_transfer.py`), laws of it by pretraining budget, or why there is none
+    transfer   effective data (`data_transfer.py`) of every point, laws of it by pretraining budget, or why not
     won        by fine-tuning size, in how many pairs the pretrained run has the lower loss, and by two standard errors
 """
 
