@@ -11,8 +11,6 @@ finetune.json: schema, study, task, metric, notes, and for each family (kind of 
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from analysis.data_transfer import WITHIN, TransferLaw, effective_data, fit_transfer
-from scaling.record import DONE, RunRecord, read_records
+from scaling.record import DONE, RunRecord, read_records, write_json
 
 SCHEMA = 1
 LATE, LATE_SHARE = 0.9, 0.25  # of the steps, of the runs: beyond, a curve is of steps as much as of data
@@ -38,20 +36,12 @@ def write_results(study: Path) -> tuple[Json, list[Path]]:
     """Analyse the study and write finetune.json and its figures into it; returns the results and the files."""
     from analysis.plots import finetuning as plots
     from analysis.plots import paper
-    from analysis.plots.chart import Chart
 
     results = analyse(study)
-    handle, temporary = tempfile.mkstemp(dir=study, prefix=".finetune.json.")
-    with os.fdopen(handle, "w") as file:
-        json.dump(results, file, indent=1)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(study / "finetune.json")
-    written = [study / "finetune.json"]
-    for name, make in plots.CHARTS.items():
-        chart = make(results)
-        if isinstance(chart, Chart):
-            written += paper.save(chart, study / name)
-    return results, written
+    path = study / "finetune.json"
+    write_json(path, results)
+    figures = paper.save_all({name: make(results) for name, make in plots.CHARTS.items()}, study)
+    return results, [path, *(file for files in figures.values() for file in files)]
 
 
 def analyse(study: Path) -> Json:

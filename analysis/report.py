@@ -5,13 +5,12 @@ escaped by the template (HTML), by `script_json` (data in script elements) and b
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis import report_words as words
+from scaling.record import write_text
 
 if TYPE_CHECKING:
     from analysis.plots.chart import Absent, Chart
@@ -40,35 +39,16 @@ SHAPES = {
 def write_report(results: Results, out_dir: Path) -> Path:
     """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path."""
     from analysis import plots
+    from analysis.plots import paper
 
     charts = {name: make(results) for name, make in plots.CHARTS.items()}
-    return write_page(render(results, charts, save_figures(charts, out_dir)), out_dir)
-
-
-def save_figures(charts: Mapping[str, "Chart | Absent"], out_dir: Path) -> dict[str, list[Path]]:
-    """Write every chart that is not absent under out_dir/figures as png, svg and pdf; returns the files by name."""
-    from analysis.plots import paper
-    from analysis.plots.chart import Chart
-
-    (out_dir / FIGURES_DIR).mkdir(parents=True, exist_ok=True)
-    return {
-        name: paper.save(chart, out_dir / FIGURES_DIR / name)
-        for name, chart in charts.items()
-        if isinstance(chart, Chart)
-    }
+    return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR)), out_dir)
 
 
 def write_page(page: str, out_dir: Path) -> Path:
     """Write out_dir/report.html whole or not at all; returns its path."""
     path = out_dir / "report.html"
-    handle, temporary = tempfile.mkstemp(dir=out_dir, prefix=".report.html.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_text(path, page)
     return path
 
 

@@ -24,8 +24,10 @@ Json = dict[str, Any]
 
 def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Path:
     """Write out_dir/report.html, which links to each group's page in `pages`, and its figures; returns its path."""
+    from analysis.plots import paper
+
     charts = {"families": families.curves(parts), "growth": families.growth(parts)}
-    files = report.save_figures(charts, out_dir)
+    files = paper.save_all(charts, out_dir / report.FIGURES_DIR)
     first = next(iter(parts.values()))
     links = [{"name": name, "path": Path(os.path.relpath(path, out_dir)).as_posix()} for name, path in pages.items()]
     sources = list(dict.fromkeys(source for results in parts.values() for source in results["source"]))

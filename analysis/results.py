@@ -83,8 +83,6 @@ observations, [b] and [m] over what is named beside them. Schema 1:
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +105,7 @@ from analysis.requested_fits import Fitted, Wanted, fit_all, forms_of_fits, pars
 from analysis.serving import serving_section
 from analysis.summary import summary, warnings_of
 from analysis.uncertainty import identify
+from scaling.record import write_text
 
 Array = NDArray[np.float64]
 
@@ -281,14 +280,7 @@ def write(results: Mapping[str, Any], path: str | Path) -> None:
     """Write a results document whole or not at all; numbers that are not finite are refused."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(results, file, allow_nan=False, separators=(",", ":"))
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    write_text(path, json.dumps(results, allow_nan=False, separators=(",", ":")))
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -74,23 +74,28 @@ class RunRecord:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, whole, whatever dies in between."""
-    _publish(path, value, os.replace)
+    write_text(path, json.dumps(value, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in the same way."""
+    _publish(path, text, os.replace)
 
 
 def publish_record(run_dir: Path, record: RunRecord) -> bool:
     """Publish the record unless one is there already; False means another attempt was first, and its word stands."""
     try:
-        _publish(run_dir / "record.json", asdict(record), os.link)
+        _publish(run_dir / "record.json", json.dumps(asdict(record), indent=1), os.link)
     except FileExistsError:
         return False
     return True
 
 
-def _publish(path: Path, value: Mapping[str, Any], move: Any) -> None:
+def _publish(path: Path, text: str, move: Any) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(value, file, indent=1)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -1,6 +1,5 @@
 """How long a training step takes: assumed, or as `scaling bench` measured it on this machine."""
 
-import json
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -41,14 +40,14 @@ def layers(spec: RunSpec) -> int:
 def speed(cache_dir: Path, device: str, precision: str) -> tuple[Speed, bool]:
     """The speed to reckon with on "cpu" or "cuda", and whether it was measured here."""
     measured = _read(_path(cache_dir)).get(_key(device, precision))
-    return (ASSUMED[device], False) if measured is None else (Speed(**json.loads(measured)), True)
+    return (ASSUMED[device], False) if measured is None else (Speed(**measured), True)
 
 
 def remember(cache_dir: Path, device: str, precision: str, found: Speed) -> Path:
     """Let every plan that uses this cache reckon with the speed found on this machine."""
     path = _path(cache_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**_read(path), _key(device, precision): json.dumps(asdict(found))})
+    write_json(path, {**_read(path), _key(device, precision): asdict(found)})
     _read.cache_clear()
     return path
 
@@ -80,5 +79,5 @@ def _key(device: str, precision: str) -> str:
 
 
 @cache
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, dict[str, float]]:
     return read_json(path) or {}

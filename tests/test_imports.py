@@ -14,7 +14,7 @@ HYDRA_ALLOWED = {
     "scaling/launch/sweep.py",
     "scaling/launch/preload.py",
 }
-TORCH_FREE = ["analysis", "scaling/data", "scaling/corruption.py"] + [
+TORCH_FREE = ["analysis", "scaling/cli", "scaling/data", "scaling/corruption.py"] + [
     f"scaling/{name}.py"
     for name in (
         "registry",
@@ -32,7 +32,6 @@ TORCH_FREE = ["analysis", "scaling/data", "scaling/corruption.py"] + [
         "speed",
         "plan",
         "config",
-        "cli",
         "finetune/tasks",
         "finetune/tables",
         "finetune/stdlib_text",

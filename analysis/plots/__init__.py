@@ -1,8 +1,7 @@
-"""Every figure of a results document: `FIGURES` draws one on a given figure, `save_all` writes all to files."""
+"""Every figure of a results document: `CHARTS` describes it, `FIGURES` draws it on a given figure."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.plots import allocation, fits, isoflop, judgement, price, surface, training
@@ -46,16 +45,3 @@ def draw(name: str, results: Results, figure: "FigureBase") -> None:
 
 
 FIGURES: dict[str, Callable[[Results, "FigureBase"], None]] = {name: partial(draw, name) for name in CHARTS}
-
-
-def save_all(results: Results, out_dir: Path) -> list[Path]:
-    """Write every figure that the results can fill as NAME.png, NAME.svg and NAME.pdf; returns the files."""
-    from analysis.plots import paper
-
-    out_dir.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, chart in CHARTS.items():
-        found = chart(results)
-        if isinstance(found, Chart):
-            written += paper.save(found, out_dir / name)
-    return written

@@ -5,6 +5,7 @@ Uses figures and canvases alone, never pyplot's state; the style holds inside a 
 
 import functools
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 
 from analysis.plots import chart as charts
-from analysis.plots.chart import Axis, Band, Bars, Chart, Legend, Line, Mark, Panel, Points, Rule, Span, Words
+from analysis.plots.chart import Absent, Axis, Band, Bars, Chart, Legend, Line, Mark, Panel, Points, Rule, Span, Words
 from analysis.plots.ticks import ticks
 from analysis.plots.words import shorten
 
@@ -129,6 +130,12 @@ def save(chart: Chart, stem: Path) -> list[Path]:
             write = getattr(canvas(figure), f"print_{kind}")
             write(paths[kind], metadata=dict.fromkeys(unwanted))
     return list(paths.values())
+
+
+def save_all(found: Mapping[str, Chart | Absent], folder: Path) -> dict[str, list[Path]]:
+    """Write every chart that is not absent to folder/NAME.png, .svg and .pdf; returns the files by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: save(chart, folder / name) for name, chart in found.items() if isinstance(chart, Chart)}
 
 
 def save_png(chart: Chart, path: Path) -> None:

@@ -1,0 +1,260 @@
+"""The `scaling` command: every subcommand, its options and its last word."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from scaling.cli import commands
+
+PROG = "scaling"
+T = TypeVar("T", int, float)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status: 0 done, 1 something failed, 2 a mistake in what was asked."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["train"] and not {"-h", "--help"} & set(arguments):
+        return commands.train(arguments[1:])  # Hydra reads the rest of the line itself
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except ValueError as error:
+        print(f"{PROG} {options.command}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROG, description="Scaling-law experiments: plan a grid, train it, fit the law, draw it."
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND [OPTIONS]")
+
+    def command(name: str, summary: str, run: Callable[[Any], int], *examples: str) -> argparse.ArgumentParser:
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog="examples:\n" + "".join(f"  {PROG} {name} {example}\n" for example in examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(run=run)
+        return sub
+
+    command(
+        "plan",
+        "price every run of a sweep; nothing starts",
+        commands.plan,
+        "+sweep=quickstart",
+        "model.d_model=32,64,128 budget.flops=1e11,1e12",
+    ).add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
+    tune = command(
+        "tune",
+        "search learning rate and batch at a few sizes of a sweep, and write them as its recipe",
+        commands.tune,
+        "+sweep=quickstart",
+        "+sweep=gpu-1e18 --flops 1e18 --budgets 5e15,2e16",
+    )
+    tune.add_argument("overrides", nargs="*", help="the sweep's Hydra overrides, as for plan")
+    tune.add_argument("--flops", type=float, metavar="C", help="cap on the search (default: a quarter of the sweep's)")
+    tune.add_argument(
+        "--budgets", type=_between_commas(float), default=[], metavar="C,C", help="FLOPs of a run (default: to suit)"
+    )
+    command(
+        "train",
+        "train one run, or every missing run of a sweep",
+        _unreachable,
+        "+sweep=quickstart -m",
+        "model.n_layers=2 model.d_model=64 model.n_heads=4 budget.flops=1e11",
+    ).add_argument("overrides", nargs="*", help="Hydra overrides and flags; --hydra-help lists the flags")
+    status = command(
+        "status",
+        "show how the runs of a study are doing",
+        commands.status,
+        "runs/quickstart",
+        "runs/quickstart runs/smoke",
+    )
+    status.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
+    bench = command(
+        "bench",
+        "time training steps on this machine, so that plans know how long runs take",
+        commands.bench,
+        "",
+        "--precision bf16 --seconds 10",
+    )
+    bench.add_argument("--precision", default="fp32", help="fp32 or bf16 (default: %(default)s)")
+    bench.add_argument("--seconds", type=float, default=3.0, help="of training a measurement (default: %(default)s)")
+    bench.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where plans look (default: %(default)s)")
+    fit = command(
+        "fit",
+        "fit scaling laws to a study or to anybody's table of runs",
+        commands.fit,
+        "runs/quickstart",
+        "runs.csv --law chinchilla --law power:C --params total --out fits/",
+    )
+    _add_fit_options(fit)
+    fit.add_argument("--json", action="store_true", help="print the whole results document as JSON")
+    fit.add_argument("--out", type=Path, help="folder for results.json (default: the study's own, or none for a table)")
+    predict = command(
+        "predict",
+        "predict loss and allocation from results, each with an interval",
+        commands.predict,
+        "runs/quickstart/results.json --flops 1e13",
+        "results.json --loss 2.1 --serve 1e12",
+    )
+    predict.add_argument("results", type=Path, help="a results.json that `scaling fit` wrote")
+    predict.add_argument("--flops", type=float, help="training compute, FLOPs")
+    predict.add_argument("--params", type=float, help="parameters, in the convention of the fit")
+    predict.add_argument("--tokens", type=float, help="training tokens")
+    predict.add_argument("--loss", type=float, help="a loss to reach as cheaply as can be, nats per token")
+    predict.add_argument(
+        "--serve",
+        type=float,
+        help="tokens to be served: the cheapest model of --loss, or as good as "
+        "the optimum at --flops, with serving paid for",
+    )
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    report = command(
+        "report",
+        "fit if need be, then draw every figure and write report.html",
+        commands.report,
+        "runs/quickstart",
+        "runs.csv --holdout budget --out report/",
+    )
+    _add_fit_options(report)
+    report.add_argument("--out", type=Path, help="folder for report.html (default: report/ in the study, or ./report)")
+    imported = command(
+        "import",
+        "make a published Hugging Face checkpoint a run of a study, evaluated on your data",
+        commands.import_run,
+        "./model study=published train_tokens=3e8 data=text 'data.source.paths=[corpus/*.txt]'",
+        "openai-community/gpt2 study=published train_tokens=9e9 data=tokens data.source.train=[a.bin]",
+    )
+    imported.add_argument(
+        "source", metavar="DIR_OR_HUB_ID", help="a folder with config.json and safetensors, or a name"
+    )
+    imported.add_argument(
+        "settings",
+        nargs="*",
+        help="study=NAME, train_tokens=D (what it was trained on, as published), unique_tokens=U if it repeated them, "
+        "and Hydra overrides of the data and the evaluation",
+    )
+    finetune = command(
+        "finetune",
+        "fine-tune a run, or a study's, on a task, each beside the same shape from scratch",
+        commands.finetune,
+        "runs/objectives task=modules",
+        "runs/quickstart/0123456789ab task=sentiment task.path=reviews.csv task.examples=[100,400,1600]",
+    )
+    finetune.add_argument("source", type=Path, metavar="RUN|STUDY", help="runs/STUDY/RUN_ID, or runs/STUDY for all")
+    finetune.add_argument(
+        "settings",
+        nargs="*",
+        help="task=modules, sentiment, docstrings or translation, and overrides of conf/finetune.yaml and conf/task/",
+    )
+    export = command(
+        "export",
+        "write a finished run's weights and tokenizer as a folder that Hugging Face loads",
+        commands.export,
+        "runs/quickstart/0123456789ab --format hf --out model/",
+        "runs/quickstart/0123456789ab --out model/ --cache runs/cache",
+    )
+    export.add_argument("run_dir", type=Path, metavar="RUN", help="a run's folder, runs/NAME/RUN_ID")
+    export.add_argument("--format", default="hf", choices=("hf",), help="hf: transformers' (default)")
+    export.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
+    export.add_argument("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
+    _add_profile_options(
+        command(
+            "profile",
+            "measure what finished runs cost to serve: latency, throughput, memory, bytes",
+            commands.profile,
+            "runs/quickstart",
+            "runs/quickstart/0123456789ab --batches 1,4,16 --device cpu --threads 1",
+        )
+    )
+    check = command(
+        "check-transfer",
+        "verify that a recipe's learning rate can transfer: a coordinate check at several widths and depths",
+        commands.check_transfer,
+        "recipe=completep",
+        "recipe=mup recipe.base_d_model=128 data=synthetic --widths 1,2,4 --out check.png",
+    )
+    check.add_argument("overrides", nargs="*", help="Hydra overrides; recipe=mup or completep, or one of your own")
+    check.add_argument(
+        "--widths", type=_between_commas(int), default=(1, 2, 4), help="times the base's (default: 1,2,4)"
+    )
+    check.add_argument(
+        "--depths", type=_between_commas(int), default=(1, 2, 4), help="times the base's (default: 1,2,4)"
+    )
+    check.add_argument("--steps", type=int, default=6, help="of training (default: %(default)s)")
+    check.add_argument("--seeds", type=int, default=2, help="models of each size (default: %(default)s)")
+    check.add_argument("--out", type=Path, default=Path("check-transfer.png"), help="the figure (default: %(default)s)")
+    return parser
+
+
+def _add_profile_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("path", type=Path, metavar="RUN_OR_STUDY", help="runs/NAME/RUN_ID, or runs/NAME for all its finished runs")
+    add("--batches", default="1,4,16", metavar="B,B", help="batch sizes to time (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    add("--threads", type=int, metavar="T", help="CPU threads (default: torch's choice)")
+    add("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
+    add("--missing", action="store_true", help="of a study, measure only the runs without a profile")
+
+
+def _add_fit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        nargs="+",
+        metavar="DATA",
+        help="runs/STUDY, a CSV or Parquet file with params, tokens, loss (and more), wandb:ENTITY/PROJECT, or several",
+    )
+    add = parser.add_argument
+    add(
+        "--law",
+        action="append",
+        metavar="NAME",
+        help="a law to fit, repeatable, e.g. kaplan or power:C (default: chinchilla)",
+    )
+    add("--loss", default="huber", help="huber, mse, mae or asymmetric (default: %(default)s)")
+    add("--delta", type=float, default=1e-3, help="where huber turns linear (default: %(default)s)")
+    add("--on", default="log", help="residuals of the log loss, or linear (default: %(default)s)")
+    add(
+        "--params",
+        metavar="N",
+        help="total, non_embedding, non_embedding_head or a column (default: non_embedding)",
+    )
+    add("--flops", metavar="C", help="exact, 6nd or a column (default: exact)")
+    add("--where", metavar="QUERY", help="keep only these rows, e.g. 'loss < 4 and params > 1e6'")
+    add("--cluster", metavar="COLUMN", help="rows that are resampled together (default: a run's)")
+    add(
+        "--bootstrap",
+        type=int,
+        default=1000,
+        metavar="R",
+        help="resamples; 0 for a point fit (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of the resampling (default: %(default)s)")
+    add(
+        "--holdout",
+        default="budget",
+        choices=("budget", "none"),
+        help="budget: also fit on the smaller budgets and predict the larger (default); none",
+    )
+
+
+def _unreachable(options: Any) -> int:
+    raise AssertionError(f"train is handed to Hydra before argparse sees it: {options}")
+
+
+def _between_commas(kind: type[T]) -> Callable[[str], list[T]]:
+    """Reads `1,2,4`; argparse turns a ValueError into a message."""
+
+    def numbers(text: str) -> list[T]:
+        return [kind(part) for part in text.split(",")]
+
+    return numbers

@@ -1,0 +1,320 @@
+"""What each subcommand does with its options; each imports what it needs, so that the others start fast."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+DEFAULT_LAWS = ("chinchilla",)
+
+
+def train(arguments: list[str]) -> int:
+    """Hand the rest of the command line to Hydra."""
+    from scaling.launch.task import run_app
+
+    return run_app(arguments)
+
+
+def plan(options: Any) -> int:
+    """Price a sweep."""
+    from rich.console import Console
+
+    from scaling.config import compose, load_like, split_axes
+    from scaling.launch.sweep import expand
+    from scaling.plan import make_plan
+    from scaling.render import print_plan
+
+    fixed, axes = split_axes(options.overrides)
+    cfg = compose(fixed)
+    plan = make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
+    print_plan(plan, Console(), cfg.question)
+    return 0
+
+
+def tune(options: Any) -> int:
+    """Search a sweep's learning rate and batch."""
+    from rich.console import Console
+
+    from analysis.plots import paper, tuning
+    from analysis.plots.chart import Chart
+    from analysis.tuning import judge
+    from scaling.config import recipe_values, split_axes
+    from scaling.record import write_json
+    from scaling.tune.recipe_file import command, write_recipe
+    from scaling.tune.search import Search
+    from scaling.tune.table import print_search
+
+    fixed, axes = split_axes(options.overrides)
+    search = Search(fixed, axes, judge, Console(stderr=True))
+    document = search.run(options.flops, options.budgets)
+    out = search.directory / "tune.json"
+    write_json(out, document)
+    print_search(document, Console())
+    print(f"search: {out}")
+    if isinstance(chart := tuning.chart(document), Chart):
+        print(f"figure: {paper.save(chart, out.with_suffix(''))[0]}")
+    path = write_recipe(document, recipe_values(search.cfg))
+    print(f"recipe: {path}\ntrain:  {command(path.stem, options.overrides)}")
+    return 0
+
+
+def status(options: Any) -> int:
+    """Show studies."""
+    from rich.console import Console
+
+    from scaling.attempt import run_state, tally
+    from scaling.plan import read_plan
+    from scaling.record import run_dirs
+    from scaling.render import print_status
+
+    for study in options.studies:
+        found = {path.name: path for path in run_dirs(study)}
+        steps = {line["run_id"]: line["steps"] for line in read_plan(study)}
+        states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in {**steps, **found}}
+        print_status(study, states, Console())
+        print(tally(state for state, _ in states.values()) or "no runs yet")
+    return 0
+
+
+def bench(options: Any) -> int:
+    """Time this machine."""
+    from rich.console import Console
+
+    from scaling.bench import CASES, device_here, print_timings, time_cases, time_matmul
+    from scaling.spec import check_precision
+    from scaling.speed import fit_speed, remember, speed
+
+    device, precision = device_here(), check_precision("--precision", options.precision)
+    if not options.seconds > 0:
+        raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
+    guess, _ = speed(options.cache, device, precision)
+    ceiling = time_matmul(device, precision)
+    said = Console(stderr=True)
+    timings = time_cases(
+        device,
+        precision,
+        CASES[device],
+        options.seconds,
+        guess,
+        lambda t: said.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s", highlight=False),
+    )
+    print_timings(timings, ceiling, precision, Console())
+    side_by_side = max(timing.runs for timing in timings)
+    found = fit_speed([timing.sample for timing in timings if timing.runs == side_by_side])
+    print(
+        f"a step of one run: {found.step_s * 1e3:.2f} ms + {found.layer_s * 1e3:.2f} ms a layer "
+        f"+ its FLOPs at {found.flops_per_s:.3g} FLOP/s; plans with this cache reckon so: "
+        f"{remember(options.cache, device, precision, found)}"
+    )
+    return 0
+
+
+def _load(options: Any) -> dict[str, Any]:
+    """The observations by what their loss measures; one part, named "", unless a study compares objectives."""
+    from analysis.comparable import comparable_parts
+    from analysis.observations import load
+
+    observations = load(
+        options.data,
+        params=options.params,
+        flops=options.flops,
+        where=options.where,
+        cluster=options.cluster,
+        curves=True,
+    )
+    return comparable_parts(observations)
+
+
+def _analyse(observations: Any, options: Any) -> dict[str, Any]:
+    from analysis.fit import Loss
+    from analysis.results import analyse
+    from scaling.plan import untuned
+
+    results = analyse(
+        observations,
+        laws=options.law or DEFAULT_LAWS,
+        loss=Loss(options.loss, options.delta, options.on),
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        holdout=None if options.holdout == "none" else options.holdout,
+    )
+    study = _study_of(options.data)
+    results["warnings"] += untuned(study) if study else []
+    return results
+
+
+def fit(options: Any) -> int:
+    """Fit laws."""
+    import json
+
+    from analysis.results import write
+
+    study = _study_of(options.data)
+    folder = options.out or study
+    parts = _load(options)
+    if options.json and len(parts) > 1:
+        raise ValueError(f"--json prints one analysis, here are {len(parts)} ({', '.join(parts)}): choose with --where")
+    for name, observations in parts.items():
+        results = _analyse(observations, options)
+        if folder is not None:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            write(results, folder / name / "results.json")
+        if options.json:
+            print(json.dumps(results))
+            return 0
+        _summarise(results, name)
+        if folder is not None:
+            print(f"results: {folder / name / 'results.json'}")
+    _say_spending(study)
+    return 0
+
+
+def predict(options: Any) -> int:
+    """Answer from results."""
+    import json
+
+    from analysis.forecast import describe, predict
+    from analysis.results import read
+    from analysis.serving import describe_served, predict_served
+
+    if options.loss is not None or options.serve is not None:
+        if options.params is not None or options.tokens is not None:
+            raise ValueError("--loss and --serve find params and tokens: leave out --params and --tokens")
+        answer = predict_served(
+            read(options.results), served=options.serve or 0.0, loss=options.loss, flops=options.flops
+        )
+        print(json.dumps(answer) if options.json else describe_served(answer))
+        return 0
+    prediction = predict(read(options.results), flops=options.flops, params=options.params, tokens=options.tokens)
+    print(json.dumps(prediction) if options.json else describe(prediction))
+    return 0
+
+
+def report(options: Any) -> int:
+    """Draw and write a report."""
+    from analysis.finetuning import holds_finetuned
+    from analysis.report import write_report
+    from analysis.report_families import write_families
+    from analysis.results import read, write
+
+    study = _study_of(options.data)
+    given = Path(options.data[0])
+    if len(options.data) == 1 and holds_finetuned(given):
+        _show_transfer(given)
+        return 0
+    if len(options.data) == 1 and given.suffix == ".json":
+        results = read(given)
+        path = write_report(results, options.out or given.parent / "report")
+        _summarise(results, "")
+        print(f"report: {path}")
+        return 0
+    whole = options.out or (study or Path()) / "report"
+    analysed, pages = {}, {}
+    for name, observations in _load(options).items():
+        results = _analyse(observations, options)
+        out = whole / name
+        folder = out if options.out or study is None else study / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write(results, folder / "results.json")
+        analysed[name], pages[name] = results, write_report(results, out)
+        _summarise(results, name)
+        print(f"report: {pages[name]}")
+    if len(analysed) > 1:
+        print(f"side by side: {write_families(analysed, pages, whole)}")
+    _say_spending(study)
+    return 0
+
+
+def import_run(options: Any) -> int:
+    """Make a published checkpoint a run."""
+    from scaling.hf.importing import import_checkpoint
+
+    print(import_checkpoint(options.source, options.settings))
+    return 0
+
+
+def finetune(options: Any) -> int:
+    """Fine-tune runs."""
+    from scaling.finetune.command import run_finetune
+
+    study, finished = run_finetune(options.source, options.settings)
+    _show_transfer(study)
+    return 0 if finished else 1
+
+
+def _show_transfer(study: Path) -> None:
+    """What fine-tuned runs tell: finetune.json and figures in their study, a table here."""
+    from analysis.finetuning import summary, write_results
+
+    results, written = write_results(study)
+    print(summary(results))
+    for path in written:
+        print(f"written: {path}")
+
+
+def export(options: Any) -> int:
+    """Write a run for Hugging Face."""
+    from scaling.hf.export import export
+
+    run_dir = options.run_dir.resolve()
+    print(export(run_dir, options.out, options.cache or run_dir.parents[1] / "cache"))
+    return 0
+
+
+def profile(options: Any) -> int:
+    """Measure what runs cost to serve."""
+    from scaling.profiling.study import parse_batches, profile
+
+    batches = parse_batches(options.batches)
+    refused = profile(options.path, batches, options.device, options.threads, options.cache, missing=options.missing)
+    for why in refused:
+        print(f"left out: {why}")
+    return 0
+
+
+def check_transfer(options: Any) -> int:
+    """Check a parametrization; 1 where something is off."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from analysis.plots import paper
+    from analysis.plots.transfer import coordinate_check
+    from analysis.transfer import Sample, slopes, table
+    from scaling.render import print_rows
+    from scaling.transfer import measurements
+
+    count, measured = measurements(options.overrides, options.widths, options.depths, options.steps, options.seeds)
+    samples = [
+        Sample(found.cell.parametrization, found.cell.axis, part, name, found.cell.factor, value)
+        for found in track(measured, "training", total=count, console=Console(stderr=True), transient=True)
+        for part in ("size", "change")
+        for name, value in getattr(found, part).items()
+    ]
+    found = slopes(samples)
+    print_rows(table(found), Console())
+    paper.save_png(coordinate_check(samples, options.steps), options.out)
+    kind = found[-1].parametrization
+    off = [slope for slope in found if slope.parametrization == kind and slope.verdict != "ok"]
+    print(f"figure: {options.out}")
+    verdict = f"{len(off)} of {sum(s.parametrization == kind for s in found)} are not" if off else "all are"
+    print(f"{kind}: exponents of size, within 0.25 of what is expected {verdict}")
+    return 1 if off else 0
+
+
+def _summarise(results: dict[str, Any], name: str) -> None:
+    from analysis.results import summary
+
+    if name:
+        print(f"== {name}: losses of different objectives or texts are never compared ==")
+    print(summary(results))
+
+
+def _say_spending(study: Path | None) -> None:
+    from scaling.plan import spending
+
+    if study is not None and (spent := spending(study)):
+        print(spent)
+
+
+def _study_of(data: Sequence[str]) -> Path | None:
+    """The study's folder, when one study is all the data."""
+    return Path(data[0]) if len(data) == 1 and (Path(data[0]) / "plan.jsonl").is_file() else None
