@@ -182,7 +182,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
 
     def validate() -> Validation:
-        return evaluate(stepper.forward, validation_examples(spec, tokens.val, text, device), stepper.autocast)
+        return evaluate(model, validation_examples(spec, tokens.val, text, device), stepper.autocast)
 
     wall_before = state["wall_s"]
     started = mark = saved_at = time.perf_counter()

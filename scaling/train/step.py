@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scaling.model.tower import compile_blocks
 from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
 from scaling.spec import RecipeSpec
 from scaling.train.optim import build_optimizer, set_learning_rate
@@ -25,8 +26,9 @@ class Stepper:
     def __init__(self, model: nn.Module, recipe: RecipeSpec, micro_batch: int, device: torch.device) -> None:
         self.model, self.recipe, self.micro_batch, self.device = model, recipe, micro_batch, device
         self.optimizer = build_optimizer(model, recipe)
-        # Two views of one set of weights: `forward` may be compiled, `model` is what is saved and counted.
-        self.forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+        if recipe.compile:
+            compile_blocks(model)
+        self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
 
     def take(self, batch: Example, factor: float) -> Stepped:
@@ -41,7 +43,7 @@ class Stepper:
     def _backward(self, part: Example, batch: Example) -> Tensor:
         """Add the gradient of a part of a batch, and give its share of the batch's loss."""
         with self.autocast:
-            output = self.forward(*part.inputs)
+            output = self.read(*part.inputs)
         loss = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
         loss = loss * (part.predicted / max(1, batch.predicted))
         beside = next_sentence_loss(output, part.follows_B) * (len(part.targets_BP) / len(batch.targets_BP))
