@@ -12,6 +12,7 @@ from scaling.data.manifest import Manifest
 from scaling.runtime import Runtime
 from scaling.spec import RunSpec
 from scaling.train.evaluate import Validation, bits_per_byte
+from scaling.train.noise import Noise, NoiseSum
 
 # A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
 EXPLODED_AT_UNIFORM_LOSSES = 2.0
@@ -20,6 +21,7 @@ EXPLODED_AT_UNIFORM_LOSSES = 2.0
 BLANK: dict[str, Any] = {
     "loss_sum": 0.0,  # of the steps since the last metric row
     "loss_steps": 0,
+    "noise": [0.0, 0.0, 0],  # of the gradients measured since then
     "eval_flops": 0,
     "row": {},  # the last metric row
 }
@@ -39,12 +41,14 @@ class Curve:
         recipe = spec.recipe
         self._step_flops = ledger.train_flops_per_step(spec.model, recipe.batch_sequences, recipe.optimizer.kind)
         self._loss_sum = torch.zeros((), device=device)
+        self._noise = NoiseSum(device)
         self._tokens, self._train_s = 0, train_s  # since the last row, and then
         self.restore(BLANK)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state()` said."""
         self._loss_sum.fill_(state["loss_sum"])
+        self._noise.restore(*state["noise"])
         self._loss_steps, self._eval_flops = state["loss_steps"], state["eval_flops"]
         self.row: dict[str, Any] = state["row"]  # the last one, as it is written
 
@@ -53,13 +57,16 @@ class Curve:
         return {
             "loss_sum": float(self._loss_sum),
             "loss_steps": self._loss_steps,
+            "noise": self._noise.state(),
             "eval_flops": self._eval_flops,
             "row": self.row,
         }
 
-    def add(self, loss: Tensor) -> None:
-        """Count in the loss of a step."""
+    def add(self, loss: Tensor, noise: Noise | None) -> None:
+        """Count in the loss of a step, and the noise of its gradient where that was measured."""
         self._loss_sum += loss
+        if noise is not None:
+            self._noise.add(noise)
         self._loss_steps += 1
         self._tokens += self._spec.batch_tokens
 
@@ -78,6 +85,7 @@ class Curve:
             "grad_norm": grad_norm,
             "tokens_per_s": speed,
             "flops_per_s": speed * self._step_flops / spec.batch_tokens,
+            **self._noise.take(),
         }
         self.diverged = _divergence(train_loss, spec.model.vocab_size, step)
         if step in self.val_steps and not self.diverged:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from scaling.model.tower import compile_blocks
 from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
 from scaling.spec import RecipeSpec
+from scaling.train.noise import Noise, estimate, gradient_norm
 from scaling.train.optim import build_optimizer, set_learning_rate
 
 
@@ -18,6 +19,7 @@ class Stepped:
 
     loss: Tensor  # mean over the batch's predicted tokens, nats
     grad_norm: Tensor  # before clipping
+    noise: Noise | None  # of its gradient, where that was asked for and could be measured
 
 
 class Stepper:
@@ -31,14 +33,24 @@ class Stepper:
         self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
 
-    def take(self, batch: Example, factor: float) -> Stepped:
-        """Update the model by the gradient of a batch, at this share of the peak learning rate."""
+    def take(self, batch: Example, factor: float, *, measure_noise: bool = False) -> Stepped:
+        """Update the model by the gradient of a batch, at this share of the peak learning rate.
+
+        To measure its noise a batch that would be taken whole is taken in two halves, but not by a compiled model,
+        which would have to be compiled for them; a batch of one sequence has no halves.
+        """
         set_learning_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = [self._backward(part.to(self.device), batch) for part in batch.split(self.micro_batch)]
+        halved = measure_noise and not self.recipe.compile
+        size = min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
+        first, *rest = batch.split(size)
+        losses = [self._backward(first.to(self.device), batch)]
+        part_norm = gradient_norm(self.model) if measure_noise and rest else None
+        losses += [self._backward(part.to(self.device), batch) for part in rest]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm or math.inf)
         self.optimizer.step()
-        return Stepped(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), norm)
+        noise = None if part_norm is None else estimate(part_norm, norm, first.predicted, batch.predicted)
+        return Stepped(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), norm, noise)
 
     def _backward(self, part: Example, batch: Example) -> Tensor:
         """Add the gradient of a part of a batch, and give its share of the batch's loss."""
