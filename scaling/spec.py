@@ -215,14 +215,21 @@ class FinetunedSpec(RunSpec):
         return self.recipe.batch_sequences * read
 
 
+# Settings of a model that came later, with what every model had until then.
+MODEL_BEFORE: dict[str, Any] = {"rotary_pct": 1.0, "parallel_residual": False}
+
+
 def to_dict(spec: RunSpec) -> dict[str, Any]:
     """The spec as plain JSON values.
 
-    A standard parametrization is left unsaid, as it was before there were others, so that ids from then stand.
+    What is as it was before there was a choice is left unsaid, so that ids from then stand.
     """
     values = asdict(spec)
     if spec.recipe.parametrization is None:
         del values["recipe"]["parametrization"]
+    for name, before in MODEL_BEFORE.items():
+        if values["model"][name] == before:
+            del values["model"][name]
     return values
 
 
@@ -238,7 +245,7 @@ def from_dict(values: dict[str, Any]) -> RunSpec:
     shape = choose("model kind", SHAPES, values["model"]["kind"])
     objective = choose("objective kind", OBJECTIVE_SPECS, values["objective"]["kind"])
     given: dict[str, Any] = {
-        "model": shape(**values["model"]),
+        "model": shape(**MODEL_BEFORE | values["model"]),
         "objective": objective(**values["objective"]),
         "data": DataSpec(**values["data"]),
         "recipe": RecipeSpec(**recipe),

@@ -52,7 +52,9 @@ def import_checkpoint(source: str, settings: Sequence[str]) -> str:
     published = read_published(source)
     run = _run(published, overrides, stated)
     model = build(run.spec.model, 0)
-    model.load_state_dict(weights_to_ours(published.weights, published.architecture, model.state_dict()))
+    model.load_state_dict(
+        weights_to_ours(published.weights, published.architecture, model.state_dict(), run.spec.model)
+    )
     kept = {f.name: getattr(run.spec, f.name) for f in fields(RunSpec)} | {"recipe": NO_RECIPE, "seed": 0}
     spec = ImportedSpec(**kept, imported=Imported(checkpoint.weights_digest(model), stated.train_tokens))
     run_dir = run.runtime.study_dir / spec.run_id
