@@ -75,7 +75,7 @@ def _regrouped(tensor: Tensor, ours: str, architecture: Architecture, order: tup
     """Outputs laid out as `order` (of heads, and of query, key and value) in the opposite order."""
     if not architecture.qkv_by_head or ".qkv." not in ours:
         return tensor
-    return tensor.unflatten(0, (*order, -1)).transpose(0, 1).flatten(0, 2)
+    return tensor.reshape(*order, -1, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape)
 
 
 def _reordered(tensor: Tensor, ours: str, architecture: Architecture, back: bool) -> Tensor:

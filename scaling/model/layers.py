@@ -91,7 +91,7 @@ class Rotary(nn.Module):
         rotated_BHTR = (x_BHTR * self.cos_TR[here] + turned_BHTR * self.sin_TR[here]).type_as(x_BHTK)
         if self.width == x_BHTK.shape[-1]:
             return rotated_BHTR
-        # Joined with the tokens outside, as they lie in memory: otherwise attention's result would be copied to be read.
+        # Joined with the tokens outside, as they lie in memory: otherwise attention's result is copied to be read.
         parts_BTHK = [part.transpose(1, 2) for part in (rotated_BHTR, x_BHTK[..., self.width :])]
         return torch.cat(parts_BTHK, dim=-1).transpose(1, 2)
 
