@@ -23,7 +23,7 @@ from scaling.plan import OverBudgetError, Plan, PlannedRun, make_plan
 from scaling.record import RunRecord, publish_record, read_records
 from scaling.spec import RunSpec
 from scaling.train import curve as curves
-from scaling.train import loop
+from scaling.train import step
 from scaling.train.loop import train
 from tests.examples import RECORD, TINY
 from tests.test_train import DATA, StopAt, curve, run, runtime_in, spec_for
@@ -74,13 +74,13 @@ def assert_equal(alone: tuple[Path, list[RunRecord]], path: Path, specs: list[Ru
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """One entry for every optimizer step that this process takes."""
     steps: list[float] = []
-    original = loop.set_learning_rate
+    original = step.set_learning_rate
 
     def count(optimizer: torch.optim.Optimizer, rate: float) -> None:
         steps.append(rate)
         original(optimizer, rate)
 
-    monkeypatch.setattr(loop, "set_learning_rate", count)
+    monkeypatch.setattr(step, "set_learning_rate", count)
     return steps
 
 
@@ -150,13 +150,13 @@ def test_a_branch_stopped_and_resumed_equals_the_run_trained_alone(
 
 
 def _train_all_slowly(specs: list[RunSpec], path: Path) -> None:
-    original = loop.set_learning_rate
+    original = step.set_learning_rate
 
     def slow(*arguments: Any) -> None:
         time.sleep(0.003)
         original(*arguments)
 
-    loop.set_learning_rate = slow
+    step.set_learning_rate = slow
     torch.set_num_threads(1)
     for spec in specs:
         run(spec, path, checkpoint_every_s=0.0)

@@ -24,7 +24,7 @@ from scaling.record import RunRecord, read_metrics
 from scaling.runtime import Runtime
 from scaling.shape import TransformerShape
 from scaling.spec import RunSpec
-from scaling.train import loop
+from scaling.train import loop, step
 from scaling.train.loop import train
 from scaling.train.optim import build_optimizer
 from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY
@@ -197,13 +197,13 @@ def test_sentences_are_infilled_from_text(tmp_path: Path) -> None:
 
 def _train_slowly(spec: RunSpec, path: Path) -> None:
     """Checkpoints after every step, each step slowed down so that a kill lands anywhere."""
-    original = loop.set_learning_rate
+    original = step.set_learning_rate
 
     def slow(*arguments: Any) -> None:
         time.sleep(0.005)
         original(*arguments)
 
-    loop.set_learning_rate = slow
+    step.set_learning_rate = slow
     torch.set_num_threads(1)
     run(spec, path, checkpoint_every_s=0.0)
 

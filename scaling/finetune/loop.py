@@ -27,15 +27,15 @@ from scaling.finetune.plan import PlannedTuning, tokenizer_of
 from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
 from scaling.finetune.scores import TEXT_SCORES, by_group, in_buckets
 from scaling.finetune.tasks import STOP, TRAIN, VAL, Example
-from scaling.objectives import mean_loss, token_losses
+from scaling.objectives import token_losses
 from scaling.record import RunRecord, publish_record, read_record, write_json
 from scaling.registry import choose
 from scaling.spec import FinetunedSpec, to_dict
 from scaling.train import checkpoint, hardware
 from scaling.train.evaluate import VAL_BATCH_TOKENS
 from scaling.train.loop import Reporter
-from scaling.train.optim import build_optimizer, set_learning_rate
 from scaling.train.schedule import learning_rate_factor
+from scaling.train.step import Stepper
 from scaling.train.stop import StopRequest
 
 SAMPLES = 5  # answers in text that the record quotes
@@ -129,7 +129,7 @@ class _Training:
     def run(self) -> Outcome:
         """Train to the last step, and leave the model with the weights of the step that the stop examples choose."""
         spec, model, recipe = self.spec, self.model, self.spec.recipe
-        optimizer = build_optimizer(model, recipe)
+        stepper = Stepper(model, recipe, recipe.batch_sequences, self.device)
         torch.manual_seed(spec.seed)  # of dropout
         points = {
             math.ceil(recipe.steps * k / spec.finetuned.evaluations) for k in range(1, spec.finetuned.evaluations + 1)
@@ -140,18 +140,10 @@ class _Training:
         with (self.attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
             for step in range(1, recipe.steps + 1):
                 factor = learning_rate_factor(recipe.schedule, step - 1, recipe.steps)
-                set_learning_rate(optimizer, factor)
-                optimizer.zero_grad(set_to_none=True)
                 rows = batch_rows(len(self.parts[TRAIN]), recipe.batch_sequences, step - 1, spec.seed)
-                batch = self.parts[TRAIN].batch(rows).to(self.device)
-                with self.autocast:
-                    logits_BPV = model(*batch.inputs)
-                loss = mean_loss(logits_BPV, batch.targets_BP, batch.weights_BP)
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm or math.inf)
-                optimizer.step()
+                batch = self.parts[TRAIN].batch(rows)
+                loss_sum += stepper.take(batch, factor).loss
                 found.predicted += batch.predicted
-                loss_sum += loss.detach()
                 loss_steps += 1
                 if self.stop.asked:
                     raise KeyboardInterrupt(f"stopped at step {step} of {recipe.steps}")

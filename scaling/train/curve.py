@@ -58,11 +58,8 @@ class Curve:
         }
 
     def add(self, loss: Tensor) -> None:
-        """Count in the loss of a part of a step."""
+        """Count in the loss of a step."""
         self._loss_sum += loss
-
-    def end_step(self) -> None:
-        """All parts of a step were added."""
         self._loss_steps += 1
         self._tokens += self._spec.batch_tokens
 

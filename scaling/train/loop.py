@@ -4,7 +4,6 @@ B batch, P predictions, S tokens of a chunk, V vocabulary
 """
 
 import json
-import math
 import time
 from dataclasses import dataclass
 from functools import cache, partial
@@ -13,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
 from scaling import flops as ledger
 from scaling.attempt import (
@@ -34,12 +32,7 @@ from scaling.data.token_text import TokenText
 from scaling.memory import largest_micro_batch
 from scaling.model import build, parameters_by_group
 from scaling.model.tower import recompute_activations
-from scaling.objectives import (
-    logits_of,
-    mean_loss,
-    next_sentence_loss,
-    training_example,
-)
+from scaling.objectives import training_example
 from scaling.record import SCHEMA, RunRecord, publish_record, read_record, write_json
 from scaling.runtime import Runtime
 from scaling.shape import parameter_counts
@@ -48,8 +41,8 @@ from scaling.trackers import Tracker, start_tracker
 from scaling.train import checkpoint, hardware
 from scaling.train.curve import BLANK, Curve
 from scaling.train.evaluate import Validation, evaluate, validation_examples
-from scaling.train.optim import build_optimizer, set_learning_rate
 from scaling.train.schedule import learning_rate_factor
+from scaling.train.step import Stepper
 from scaling.train.stop import StopRequest
 from scaling.train.trunk import Trunk, planned_branches
 
@@ -164,7 +157,8 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     model = build(spec.model, spec.seed, recipe.multipliers).to(device)
     if runtime.recompute_activations:
         recompute_activations(model)
-    optimizer = build_optimizer(model, recipe)
+    stepper = Stepper(model, recipe, job.micro_batch, device)
+    optimizer = stepper.optimizer
     state: dict[str, Any] = {
         "step": 0,
         "train_s": 0.0,
@@ -183,15 +177,12 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     curve.restore(state)
     trunk = Trunk(spec, state, tokens.manifest, runtime, device)
 
-    # Two views of one set of weights: `forward` may be compiled, `model` is what is saved and counted.
-    forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
     text_tokens = spec.lengths.text
     batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
 
     def validate() -> Validation:
-        return evaluate(forward, validation_examples(spec, tokens.val, text, device), autocast)
+        return evaluate(stepper.forward, validation_examples(spec, tokens.val, text, device), stepper.autocast)
 
     wall_before = state["wall_s"]
     started = mark = saved_at = time.perf_counter()
@@ -202,34 +193,20 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
             tracker.log(given)
         for step in range(state["step"] + 1, steps + 1):
             factor = learning_rate_factor(recipe.schedule, step - 1, steps)
-            set_learning_rate(optimizer, factor)
             if spec.model.dropout:
                 torch.manual_seed(_mix(spec.seed, step))  # dropout, too, is a function of (seed, step)
-            optimizer.zero_grad(set_to_none=True)
             batch = training_example(spec, batches.batch(step - 1), step, text)
-            for part in batch.split(job.micro_batch):
-                example = part.to(device)
-                with autocast:
-                    output = forward(*example.inputs)
-                loss = mean_loss(logits_of(output), example.targets_BP, example.weights_BP)
-                loss = loss * (example.predicted / max(1, batch.predicted))
-                beside = next_sentence_loss(output, example.follows_B)
-                total = loss + beside * (len(example.targets_BP) / recipe.batch_sequences)
-                total.backward()  # type: ignore[no-untyped-call]
-                for each in (curve, *trunk.curves):
-                    each.add(loss.detach())
+            stepped = stepper.take(batch, factor)
             state["predicted_tokens"] += batch.predicted
-            grad_norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm or math.inf)
-            optimizer.step()
             for each in (curve, *trunk.curves):
-                each.end_step()
+                each.add(stepped.loss)
             stopping = stop.asked  # asked once a step: what is announced below was saved
             save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
             if not (step in curve.steps or trunk.due(step) or save):
                 continue
 
             # Reading the loss waits for the device, so it happens only at steps that are logged or saved.
-            rate, norm = recipe.optimizer.learning_rate * factor, float(grad_norm)
+            rate, norm = recipe.optimizer.learning_rate * factor, float(stepped.grad_norm)
             state["step"] = step
             state["train_s"] += time.perf_counter() - mark
             take_row = partial(

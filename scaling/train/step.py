@@ -1,0 +1,49 @@
+"""One training step: forward, backward, clipping and update, on the parts that a batch is split into."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
+from scaling.spec import RecipeSpec
+from scaling.train.optim import build_optimizer, set_learning_rate
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What a step found, on the model's device: reading it waits for the device."""
+
+    loss: Tensor  # mean over the batch's predicted tokens, nats
+    grad_norm: Tensor  # before clipping
+
+
+class Stepper:
+    """Takes the steps of a recipe on a model, at most `micro_batch` sequences at once."""
+
+    def __init__(self, model: nn.Module, recipe: RecipeSpec, micro_batch: int, device: torch.device) -> None:
+        self.model, self.recipe, self.micro_batch, self.device = model, recipe, micro_batch, device
+        self.optimizer = build_optimizer(model, recipe)
+        # Two views of one set of weights: `forward` may be compiled, `model` is what is saved and counted.
+        self.forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+        self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+
+    def take(self, batch: Example, factor: float) -> Stepped:
+        """Update the model by the gradient of a batch, at this share of the peak learning rate."""
+        set_learning_rate(self.optimizer, factor)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = [self._backward(part.to(self.device), batch) for part in batch.split(self.micro_batch)]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm or math.inf)
+        self.optimizer.step()
+        return Stepped(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), norm)
+
+    def _backward(self, part: Example, batch: Example) -> Tensor:
+        """Add the gradient of a part of a batch, and give its share of the batch's loss."""
+        with self.autocast:
+            output = self.forward(*part.inputs)
+        loss = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
+        loss = loss * (part.predicted / max(1, batch.predicted))
+        beside = next_sentence_loss(output, part.follows_B) * (len(part.targets_BP) / len(batch.targets_BP))
+        (loss + beside).backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
