@@ -49,6 +49,7 @@ ENCODER_DECODER = EncoderDecoderShape(
 SPEC = RunSpec(
     model=TINY,
     objective=Causal("causal"),
+    special=None,
     data=DataSpec(
         kind="synthetic",
         fingerprint="f" * 64,
