@@ -194,9 +194,10 @@ def test_what_a_vocabulary_lacks_is_added_on_top_of_it(tmp_path: Path) -> None:
     assert run.spec.model.vocab_size == SIZES["bert"] + 1
     assert added_ids(run.spec) == {"<mask>": 103, "<cls>": SIZES["bert"], "<sep>": 102}
     # [SEP] ends documents as well as sentences: it is never asked for.
-    (tokens, _, _), targets = next(examples_of(run)).inputs, next(examples_of(run)).targets_BP
-    assert (tokens[:, 0] == SIZES["bert"]).all()
-    assert not (targets == 102).any()
+    example = next(examples_of(run))
+    assert (example.inputs[0][:, 0] == SIZES["bert"]).all()
+    assert not (example.targets_BP == 102).any()
+    assert example.predicted == len(example.targets_BP) * run.spec.lengths.predicted
 
 
 def test_a_vocabulary_without_such_tokens_leaves_runs_as_they_were(tmp_path: Path) -> None:
