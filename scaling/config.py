@@ -22,7 +22,7 @@ from scaling.data.prepare import DataConfig, identify, known_specials
 from scaling.data.pretrained import END_TOKENS
 from scaling.data.sources import SOURCES, Source, TextSource
 from scaling.flops import OPTIMIZER_FLOPS
-from scaling.objective_spec import OBJECTIVE_SPECS, Objective, check_pair, own_ids, special_ids
+from scaling.objective_spec import OBJECTIVE_SPECS, Objective, asks_next_sentence, check_pair, own_ids, special_ids
 from scaling.recipe import Tuned, resolve
 from scaling.registry import choose
 from scaling.runtime import Runtime
@@ -187,7 +187,7 @@ def model_shape(
     follows = {
         "predicted": lengths.predicted,
         "target_context": lengths.target,
-        "next_sentence": getattr(objective, "next_sentence", False),
+        "next_sentence": asks_next_sentence(objective),
     }
     fields = [f.name for f in dataclasses.fields(shape) if f.name not in values]
     _check_settings("model.family", own, [f for f in fields if f not in follows], f"model of kind {section.kind}")

@@ -197,6 +197,11 @@ class Infilling(Objective):
         return f"objective={self.kind}"
 
 
+def asks_next_sentence(objective: Objective) -> bool:
+    """Whether the model is also asked if the second text follows the first."""
+    return isinstance(objective, Masked) and objective.next_sentence
+
+
 def names_of(added: str) -> tuple[str, ...]:
     """What a token that an objective adds may be called: by its name here, or as published."""
     sentinel = re.fullmatch(r"<(?:span|sentence) (\d+)>", added)

@@ -198,9 +198,7 @@ def mean_loss(logits_BPV: Tensor, targets_BP: Tensor, weights_BP: Tensor | None 
     return (token_losses(logits_BPV, targets_BP) * weights_BP).sum() / weights_BP.sum().clamp(min=1)
 
 
-def next_sentence_loss(output: Tensor | tuple[Tensor, Tensor], follows_B: Tensor | None) -> Tensor | float:
-    """Mean cross-entropy of whether the second segment follows the first, nats; 0 where that is not asked."""
-    if follows_B is None:
-        return 0.0
+def next_sentence_loss(output: Tensor | tuple[Tensor, Tensor], follows_B: Tensor) -> Tensor:
+    """Mean cross-entropy of whether the second segment follows the first, nats."""
     assert isinstance(output, tuple)
     return F.cross_entropy(output[1].float(), follows_B)

@@ -108,6 +108,7 @@ RECORD = RunRecord(
     val_loss_nats=2.5,
     val_loss_se_nats=0.01,
     val_bits_per_byte=3.6,
+    val_next_loss_nats=None,
     train_loss_nats=2.4,
     val_tokens=10,
     entropy_rate_nats=None,

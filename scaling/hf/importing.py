@@ -195,6 +195,7 @@ def _record(
         val_loss_nats=loss,
         val_loss_se_nats=None if math.isnan(validation.se_nats) else validation.se_nats,
         val_bits_per_byte=bits_per_byte(loss, manifest.val_tokens, manifest.val_bytes) if whole else None,
+        val_next_loss_nats=validation.next_loss_nats,
         train_loss_nats=None,
         val_tokens=validation.predicted_tokens,
         entropy_rate_nats=manifest.entropy_rate_nats if whole else None,

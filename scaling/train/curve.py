@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scaling import flops as ledger
 from scaling.data.manifest import Manifest
+from scaling.objective_spec import asks_next_sentence
 from scaling.runtime import Runtime
 from scaling.spec import RunSpec
 from scaling.train.evaluate import Validation, bits_per_byte
@@ -19,6 +20,7 @@ EXPLODED_AT_UNIFORM_LOSSES = 2.0
 # Of a curve before its first step.
 BLANK: dict[str, Any] = {
     "loss_sum": 0.0,  # of the steps since the last metric row
+    "next_sum": 0.0,  # of their next-sentence losses
     "loss_steps": 0,
     "eval_flops": 0,
     "row": {},  # the last metric row
@@ -38,13 +40,14 @@ class Curve:
         self._flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
         recipe = spec.recipe
         self._step_flops = ledger.train_flops_per_step(spec.model, recipe.batch_sequences, recipe.optimizer.kind)
-        self._loss_sum = torch.zeros((), device=device)
+        self._loss_sum, self._next_sum = torch.zeros((), device=device), torch.zeros((), device=device)
         self._tokens, self._train_s = 0, train_s  # since the last row, and then
         self.restore(BLANK)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state()` said."""
         self._loss_sum.fill_(state["loss_sum"])
+        self._next_sum.fill_(state["next_sum"])
         self._loss_steps, self._eval_flops = state["loss_steps"], state["eval_flops"]
         self.row: dict[str, Any] = state["row"]  # the last one, as it is written
 
@@ -52,14 +55,17 @@ class Curve:
         """What a checkpoint keeps; reading the loss waits for the device."""
         return {
             "loss_sum": float(self._loss_sum),
+            "next_sum": float(self._next_sum),
             "loss_steps": self._loss_steps,
             "eval_flops": self._eval_flops,
             "row": self.row,
         }
 
-    def add(self, loss: Tensor) -> None:
-        """Count in the loss of a step."""
+    def add(self, loss: Tensor, next_loss: Tensor | None) -> None:
+        """Count in the loss of a step, and its next-sentence loss where that is asked."""
         self._loss_sum += loss
+        if next_loss is not None:
+            self._next_sum += next_loss
         self._loss_steps += 1
         self._tokens += self._spec.batch_tokens
 
@@ -79,6 +85,8 @@ class Curve:
             "tokens_per_s": speed,
             "flops_per_s": speed * self._step_flops / spec.batch_tokens,
         }
+        if asks_next_sentence(spec.objective):
+            row["train_next_loss"] = float(self._next_sum) / self._loss_steps
         self.diverged = _divergence(train_loss, spec.model.vocab_size, step)
         if step in self.val_steps and not self.diverged:
             validation = validate()
@@ -86,10 +94,13 @@ class Curve:
             row["val_loss"], row["val_loss_se"] = validation.loss_nats, validation.se_nats
             row["val_bpb"] = self._bits_per_byte(validation.loss_nats)
             row["val_tokens"] = validation.predicted_tokens
+            if validation.next_loss_nats is not None:
+                row["val_next_loss"] = validation.next_loss_nats
             if not math.isfinite(validation.loss_nats):
                 self.diverged = f"validation loss {validation.loss_nats} at step {step}"
         self.row = {key: _or_null(value) for key, value in row.items()}
         self._loss_sum.zero_()
+        self._next_sum.zero_()
         self._loss_steps, self._tokens, self._train_s = 0, 0, train_s
         return row
 

@@ -16,6 +16,7 @@ class Stepped:
     """What a step found, on the model's device: reading it waits for the device."""
 
     loss: Tensor  # mean over the batch's predicted tokens, nats
+    next_loss: Tensor | None  # of whether the second text follows the first, nats a sequence; None where not asked
     grad_norm: Tensor  # before clipping
 
 
@@ -33,17 +34,23 @@ class Stepper:
         """Update the model by the gradient of a batch, at this share of the peak learning rate."""
         set_learning_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = [self._backward(part.to(self.device), batch) for part in batch.split(self.micro_batch)]
+        parts = [self._backward(part.to(self.device), batch) for part in batch.split(self.micro_batch)]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm or math.inf)
         self.optimizer.step()
-        return Stepped(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), norm)
+        loss, *beside = (
+            shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
+        )
+        return Stepped(loss, beside[0] if beside else None, norm)
 
-    def _backward(self, part: Example, batch: Example) -> Tensor:
-        """Add the gradient of a part of a batch, and give its share of the batch's loss."""
+    def _backward(self, part: Example, batch: Example) -> tuple[Tensor, ...]:
+        """Add the gradient of a part of a batch; give its share of the loss, and of the next-sentence loss if asked."""
         with self.autocast:
             output = self.forward(*part.inputs)
         loss = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
         loss = loss * (part.predicted / max(1, batch.predicted))
+        if part.follows_B is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return (loss.detach(),)
         beside = next_sentence_loss(output, part.follows_B) * (len(part.targets_BP) / len(batch.targets_BP))
         (loss + beside).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return loss.detach(), beside.detach()
