@@ -86,6 +86,7 @@ def _block(shape: TransformerShape, tower: Tower, width: int) -> int:
     """Of one token in one block."""
     d, kv = shape.d_model, shape.kv_width
     kept = tower.sublayers * (_norm(shape, width) + (width * d if shape.dropout else 0))
+    kept -= FP32 * d * shape.parallel_residual  # its two norms read the same stream
     kept += width * d  # what attention gives
     if scores := _kept_scores(shape, shape.positions_kind == "relative"):
         kept += FP32 * (d + 2 * kv) + scores * tower.tokens

@@ -50,6 +50,7 @@ def test_gpt2_preset_is_gpt2_small() -> None:
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
+        (["model=pythia", "model.vocab_size=50304"], 162_322_944),  # pythia-160m, as published
         # BertForPreTraining of bert-base-uncased and T5ForConditionalGeneration of t5-small, as published.
         (["model=bert", "model.vocab_size=30522", "objective.next_sentence=true"], 110_106_428),
         (["model=t5", "model.vocab_size=32128"], 60_506_624),

@@ -28,6 +28,10 @@ SHAPES = {
     "decoder, as in Llama": replace(
         GPT2, **{**SIZES, "n_kv_heads": 2}, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False
     ),
+    "decoder, as in Pythia": replace(
+        GPT2, **SIZES, positions="rotary", rotary_pct=0.25, parallel_residual=True, tied_embeddings=False
+    ),
+    "decoder, parallel, dropout": replace(GPT2, **SIZES, parallel_residual=True, norm="rmsnorm", dropout=0.1),
     "decoder, squared ReLU": replace(GPT2, **SIZES, activation="relu2"),
     "decoder, relative": replace(GPT2, **SIZES, positions="relative"),
     "encoder": replace(ENCODER, **SIZES, predicted=8),
@@ -137,7 +141,7 @@ def test_a_step_takes_the_memory_predicted(changes: dict[str, Any], sequences: i
     assert step_bytes(spec, sequences, recomputed=False) == pytest.approx(int(done.stdout), rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["decoder", "encoder", "encoder-decoder"])
+@pytest.mark.parametrize("name", ["decoder", "decoder, as in Pythia", "encoder", "encoder-decoder"])
 def test_recomputing_costs_what_is_counted_and_changes_no_gradient(name: str) -> None:
     shape = SHAPES[name]
     inputs = inputs_of(shape)

@@ -40,7 +40,7 @@ class TowerModule(nn.Module):
             self.register_buffer("code_TD", sinusoids(tower.tokens, shape.d_model), persistent=False)
         elif positions == "rotary":
             assert base is not None
-            self.rotary = Rotary(tower.tokens, shape.head_width, base)
+            self.rotary = Rotary(tower.tokens, shape.rotary_width, base)
         else:
             self.relative = RelativeBias(tower.tokens, shape.n_heads, tower.causal)
         self.embedding_norm = norm(shape) if embedding_norm else nn.Identity()
