@@ -24,7 +24,7 @@ LEAST_FREEDOM = 6  # degrees of freedom, for a trend
 SCORING_STEPS = 100
 NO_REPEATS = (
     "no two runs differ in their seed alone; repeats measure it, e.g. `scaling train +sweep=SWEEP seed=0,1,2 -m` "
-    "trains every cell of a sweep three times"
+    "trains every cell of a sweep three times (raise budget.total_flops with it)"
 )
 
 
