@@ -176,8 +176,8 @@ def seed_noise(results: Results) -> Chart | Absent:
         )
     y = Axis("sd of the final loss between seeds, nats", log=True)
     caption = (
-        f"{found['verdict']} Intervals of {found['level']:.0%} take losses about their setting's mean as normal; points of "
-        "one size are drawn side by side."
+        f"{found['verdict']} Intervals of {found['level']:.0%} take losses about their setting's mean as normal; "
+        "points of one size are drawn side by side."
     )
     panel = Panel(axis_of(results, "params", ends), y, tuple(marks))
     return Chart(title, caption, (panel,), 1, height=3.4, scale=scale)
