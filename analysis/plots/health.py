@@ -25,7 +25,7 @@ from analysis.plots.chart import (
     ordered_colors,
 )
 from analysis.plots.document import axis_of, words_of
-from analysis.plots.words import count, flops_text
+from analysis.plots.words import count, flops_text, sentence
 
 
 def collapse(results: Results) -> Chart | Absent:
@@ -59,14 +59,11 @@ def collapse(results: Results) -> Chart | Absent:
         Panel(share, Axis(label, log=True, limits=extent(normalised[:, shown], log=True)), tuple(left)),
         Panel(share, Axis("standard deviation over curves, % of their mean"), tuple(right)),
     )
-    floor = found["floor"]
+    averaged = ", losses averaged over fortieths of the run" if found["kind"] == "training" else ""
     caption = (
-        f"{found['verdict']} The best run of every budget whose minimum lies inside its sizes, losses averaged over "
-        "fortieths of the run"
-        if found["kind"] == "training"
-        else f"{found['verdict']} The best run of every budget whose minimum lies inside its sizes"
-    )
-    caption += " (Qiu et al. 2025)." + (f" {floor['weak'][:1].upper()}{floor['weak'][1:]}." if floor["weak"] else "")
+        f"{found['verdict']} The best run of every budget whose minimum lies inside its sizes{averaged} "
+        f"(Qiu et al. 2025). {sentence(found['floor']['weak'])}"
+    ).rstrip()
     return Chart(title, caption, panels, 2, height=3.6, scale=scale)
 
 
