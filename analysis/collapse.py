@@ -205,6 +205,7 @@ def _describe(observations: Observations, curves: Curves, floor: Mapping[str, An
             "departure": size,
             "mean_departure": mean,
         },
+        "compared_from": FROM,
         "spread": relative,
         "overall_spread": overall,
         "overall_at_floors": [_rms(spread(normalise(curves.loss, end))[late]) for end in ends],

@@ -64,7 +64,8 @@ observations, [b] and [m] over what is named beside them. Schema 1:
                               "high", "weak"}, "x": [x] shares of a run, "runs": {"run_id", "params", "flops", "model",
                               "normalised": [r][x], "departure", "mean_departure": [r]}, "spread", "seed_noise": [x] |
                               null, "overall_spread", "overall_seed_noise", "overall_at_floors", "allowed", "holds",
-                              "tight", "departing": [numbers], "cooldown_from", "seed_degrees_of_freedom"}
+                              "tight", "departing": [numbers], "cooldown_from", "compared_from",
+                              "seed_degrees_of_freedom"}
     noise_scale              {"why": "", "verdict", "level", "runs": {"run_id", "params", "flops", "loss", "batch",
                               "value", "low", "high": tokens, "side", "extra_tokens", "measured_steps": [r]}}
     seed_noise               {"why": "", "verdict", "level", "cells": {"params", "flops", "runs", "sd_nats", "low",

@@ -24,7 +24,7 @@ LEAST_FREEDOM = 6  # degrees of freedom, for a trend
 SCORING_STEPS = 100
 NO_REPEATS = (
     "no two runs differ in their seed alone; repeats measure it, e.g. `scaling train +sweep=SWEEP seed=0,1,2 -m` "
-    "trains every cell of a sweep three times"
+    "trains every cell of a sweep three times (raise budget.total_flops with it)"
 )
 
 
@@ -90,7 +90,9 @@ def measure(observations: Observations, level: float) -> SeedNoise | None:
     groups = [rows for number in np.unique(cell) if len(rows := np.flatnonzero((cell == number) & first)) > 1]
     if not groups:
         return None
-    params = np.array([observations.column("params")[rows[0]] for rows in groups])
+    sizes, flops = observations.column("params"), observations.column("flops")
+    groups.sort(key=lambda rows: (sizes[rows[0]], flops[rows[0]]))
+    params = np.array([sizes[rows[0]] for rows in groups])
     freedom = np.array([len(rows) - 1 for rows in groups])
     sd = np.array([loss[rows].std(ddof=1) for rows in groups])
     pooled = float(np.sqrt((freedom * sd**2).sum() / freedom.sum()))

@@ -3,7 +3,6 @@
 import numpy as np
 
 from analysis.plots.chart import (
-    BLACK,
     BLUE,
     GREY,
     RED,
@@ -26,7 +25,7 @@ from analysis.plots.chart import (
     ordered_colors,
 )
 from analysis.plots.document import axis_of, words_of
-from analysis.plots.words import count, flops_text
+from analysis.plots.words import count, flops_text, sentence
 
 
 def collapse(results: Results) -> Chart | Absent:
@@ -45,12 +44,14 @@ def collapse(results: Results) -> Chart | Absent:
         dash, label = ("dash", "departs") if departs else ("solid", "")
         color = scale.color(runs["params"][k])
         left.append(Line(x, normalised[k], color, dash, width=1.6 if departs else 1.1, label=label, hover=text))
-    shown = x >= x[3]
+    shown = x >= found["compared_from"]  # before, curves differ by more than the axes need hold
     right: list[Mark] = [_cooldown(found)] if found["cooldown_from"] is not None else []
-    right.append(Line(x[:-1], 100 * array(found["spread"])[:-1], BLUE, label="spread of the curves", hover="spread"))
+    spread = 100 * array(found["spread"])[shown]
+    right.append(Line(x[shown], spread, BLUE, label="spread of the curves", hover="spread"))
     if found["seed_noise"] is not None:
         label = f"seed noise of one model ({found['seed_degrees_of_freedom']} degrees of freedom)"
-        right.append(Line(x, 100 * array(found["seed_noise"]), RED, "dash", label=label, hover="seed noise"))
+        noise = 100 * array(found["seed_noise"])[shown]
+        right.append(Line(x[shown], noise, RED, "dash", label=label, hover="seed noise"))
     right.append(Rule(100 * found["allowed"], dash="dot", label="allowed for a collapse"))
     label = f"(L − E) / (L at the end − E), {found['kind']} loss"
     share = Axis("share of the run's compute", limits=(0.0, 1.0))
@@ -58,14 +59,11 @@ def collapse(results: Results) -> Chart | Absent:
         Panel(share, Axis(label, log=True, limits=extent(normalised[:, shown], log=True)), tuple(left)),
         Panel(share, Axis("standard deviation over curves, % of their mean"), tuple(right)),
     )
-    floor = found["floor"]
+    averaged = ", losses averaged over fortieths of the run" if found["kind"] == "training" else ""
     caption = (
-        f"{found['verdict']} The best run of every budget whose minimum lies inside its sizes, losses averaged over "
-        "fortieths of the run"
-        if found["kind"] == "training"
-        else f"{found['verdict']} The best run of every budget whose minimum lies inside its sizes"
-    )
-    caption += " (Qiu et al. 2025)." + (f" {floor['weak'][:1].upper()}{floor['weak'][1:]}." if floor["weak"] else "")
+        f"{found['verdict']} The best run of every budget whose minimum lies inside its sizes{averaged} "
+        f"(Qiu et al. 2025). {sentence(found['floor']['weak'])}"
+    ).rstrip()
     return Chart(title, caption, panels, 2, height=3.6, scale=scale)
 
 
@@ -104,7 +102,9 @@ def noise_scale(results: Results) -> Chart | Absent:
             )
         )
     panels = (
-        Panel(Axis(words_of(results, "loss")), Axis("tokens", log=True, counts=True), tuple(left)),
+        Panel(
+            Axis(words_of(results, "loss")), Axis("noise scale and batch, tokens", log=True, counts=True), tuple(left)
+        ),
         Panel(axis_of(results, "params"), Axis("extra tokens, batch / noise scale", log=True), tuple(right)),
     )
     caption = (
@@ -154,16 +154,38 @@ def seed_noise(results: Results) -> Chart | Absent:
         line = trend["line"]
         label = f"trend with size, N^{trend['slope']:.2f}".replace("-", "−")
         marks.append(Line(array(line["params"]), array(line["sd_nats"]), RED, label=label, hover=label))
-    texts = tuple(
-        f"{count(n)} parameters\n{flops_text(c)}\n{runs} seeds\n{s:.2g} nats"
-        for n, c, runs, s in zip(params, cells["flops"], cells["runs"], sd, strict=True)
-    )
-    between = (array(cells["low"]), array(cells["high"]))
-    label = "one size and budget, with its chi-square interval"
-    marks.append(Points(params, sd, BLACK, size=4.2, label=label, hover=texts, y_range=between, front=True))
+    scale = Scale(words_of(results, "flops"), min(cells["flops"]), max(cells["flops"]))
+    beside = _apart(params, float(np.log(ends[1] / ends[0])))
+    low, high = array(cells["low"]), array(cells["high"])
+    for k, (n, c, runs) in enumerate(zip(params, cells["flops"], cells["runs"], strict=True)):
+        text = f"{count(n)} parameters\n{flops_text(c)}\n{runs} seeds\n{sd[k]:.2g} nats"
+        marks.append(
+            Points(
+                beside[[k]],
+                sd[[k]],
+                scale.color(c),
+                size=4.2,
+                label="one size and budget, with its chi-square interval" if k == 0 else "",
+                hover=(text,),
+                y_range=(low[[k]], high[[k]]),
+                front=True,
+            )
+        )
     y = Axis("sd of the final loss between seeds, nats", log=True)
-    caption = f"{found['verdict']} Intervals of {found['level']:.0%} take losses about their setting's mean as normal."
-    return Chart(title, caption, (Panel(axis_of(results, "params", ends), y, tuple(marks)),), 1, height=3.4)
+    caption = (
+        f"{found['verdict']} Intervals of {found['level']:.0%} take losses about their setting's mean as normal; "
+        "points of one size are drawn side by side."
+    )
+    panel = Panel(axis_of(results, "params", ends), y, tuple(marks))
+    return Chart(title, caption, (panel,), 1, height=3.4, scale=scale)
+
+
+def _apart(params: Array, width: float) -> Array:
+    """Sizes with those that are equal moved a little apart, on an axis of this width in logs."""
+    _, size, counts = np.unique(params, return_inverse=True, return_counts=True)
+    place = np.array([int((size[:k] == own).sum()) for k, own in enumerate(size)])
+    moved: Array = params * np.exp(0.012 * width * (place - (counts[size] - 1) / 2))
+    return moved
 
 
 def _flat(value: float) -> Array:

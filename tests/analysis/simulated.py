@@ -101,6 +101,7 @@ def write_study(root: Path, *, points: int = 60, cooldown: bool = True, repeats:
             budget_flops=row.budget,
             train_flops=6 * (size + head) * tokens,
             train_tokens=tokens,
+            predicted_tokens=tokens,
             unique_tokens=2 * tokens,
             val_loss_nats=row.loss,
         )
