@@ -26,6 +26,7 @@ LEAST_ROWS = POINTS  # of a training curve, so that each point has a row of its 
 LEAST_VALIDATIONS = 10  # of every run, for validation losses to be used rather than training losses
 LEAST_RUNS = 3  # of different budgets: of two curves none can be said to depart
 TOLERANCE = 0.05  # spread up to which curves are called collapsed where no repeats measure the noise (assumed)
+MOST_NOISE = 0.2  # between seeds of one model, beyond which no shape is told (assumed)
 TIGHT_SHARE = 0.9  # of the points of the cooldown that must lie below the seed noise for a supercollapse (assumed)
 
 
@@ -64,12 +65,27 @@ def collapse_section(
             "why": f"it needs {LEAST_RUNS} budgets whose best run is known and logged {LEAST_ROWS} losses or more; "
             f"{whole}"
         }
-    if curves.loss.min() <= floor["value"]:
-        return {
-            "why": f"the {floor['law']} law's irreducible loss {floor['value']:.4g} lies above {curves.kind} losses of "
-            f"these runs, down to {curves.loss.min():.4g}"
-        }
+    if why := _untold(curves, floor):
+        return {"why": why}
     return _describe(observations, curves, floor)
+
+
+def _untold(curves: Curves, floor: Mapping[str, Any]) -> str:
+    """Why what is left of these curves above the floor is too little to divide by; empty where it is not."""
+    least, highest = float(curves.loss.min()), max(floor["value"], floor["high"] or 0.0)
+    if highest >= least:
+        end = "" if floor["value"] >= least else ", at the upper end of its interval,"
+        return (
+            f"the irreducible loss of the {floor['law']} law, {highest:.4g}{end} is no less than {curves.kind} losses "
+            f"of these runs, down to {least:.4g}: more budgets would pin it down"
+        )
+    noise, _ = seed_floor(curves.loss, curves.model, floor["value"])
+    if noise is not None and (own := _rms(noise[compared(curves.loss)])) > MOST_NOISE:
+        return (
+            f"between seeds of one model the {curves.kind} loss above E scatters by {own:.0%}, more than "
+            f"{MOST_NOISE:.0%}: longer runs, or larger batches, would tell shapes apart"
+        )
+    return ""
 
 
 def _floor(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

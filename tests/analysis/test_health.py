@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis import noise_scale, seed_noise
+from analysis.collapse import collapse_section
 from analysis.fit import Loss, fit
 from analysis.observations import Observations
 from analysis.results import analyse
@@ -104,10 +105,29 @@ def test_noise_that_a_run_keeps_to_its_end_is_taken_off_and_the_collapse_is_tigh
     assert ("supercollapse" in found["verdict"]) == shared
 
 
+def test_curves_whose_seeds_scatter_more_than_any_shape_are_not_judged(tmp_path: Path) -> None:
+    level = np.exp(0.4 * RNG(0).standard_normal(84))
+    frame = simulated.table(seeds=3, noise_nats=1e-6)
+    curved = with_curves(simulated.observe(frame, tmp_path), lambda row, x: np.full_like(x, level[row]))
+    assert "more than 20%" in health(curved)["collapse"]["why"]
+
+
+def test_a_floor_whose_interval_reaches_the_losses_normalises_nothing(tmp_path: Path) -> None:
+    curved = with_curves(simulated.observe(simulated.table(), tmp_path), straight)
+    results = analyse(curved, bootstrap=0, holdout=None)
+    entry = results["fits"][0]
+    wide = entry | {"intervals": {"E": {"low": 1.5, "high": 3.5}}}
+    assert "upper end of its interval" in collapse_section(curved, results["isoflop"], [wide])["why"]
+    told = entry | {"intervals": {"E": {"low": 1.5, "high": 3.25}}}
+    found = collapse_section(curved, results["isoflop"], [told])
+    assert max(found["overall_at_floors"]) > found["allowed"] > found["overall_spread"]
+    assert "though not for every E in its interval" in found["verdict"]
+
+
 def test_validation_losses_are_used_where_every_run_has_enough_and_never_mixed(tmp_path: Path) -> None:
     observed = simulated.observe(simulated.table(), tmp_path)
     enough = with_curves(observed, straight, validations=20)
-    assert "lies above validation losses" in health(enough)["collapse"]["why"]  # their 1.5 lies below E
+    assert "no less than validation losses" in health(enough)["collapse"]["why"]  # their 1.5 lies below E
     assert enough.curves is not None
     lacking = enough.curves["run_id"] == observed.table["run_id"][best_of_each_budget(observed)[0]]
     mixed = replace(enough, curves=enough.curves.assign(val_loss=enough.curves["val_loss"].where(~lacking)))
