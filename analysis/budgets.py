@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from analysis.cost import Cost, fit_cost
 from analysis.observations import Observations
+from analysis.seed_noise import cells
 
 Array = NDArray[np.float64]
 
@@ -27,6 +28,7 @@ class Budget:
     loss: Array  # (n,) nats per token
     weights: Array  # (n,)
     clusters: NDArray[np.intp]  # (n,)
+    cells: NDArray[np.intp]  # (n,) equal for runs that differ in their seed alone
     cost: Cost  # of these runs
 
     def tokens_at(self, log_params: Array) -> Array:
@@ -48,7 +50,7 @@ def group_budgets(observations: Observations, tolerance: float = TOLERANCE) -> t
     label = np.full(len(table), -1)
     _label_windows(asked, sizes, tolerance, LEAST_SIZES, label)
     _label_windows(np.where(np.isfinite(asked), np.nan, flops), sizes, tolerance, LEAST_UNNAMED, label)
-    clusters = table["cluster"].factorize()[0]
+    clusters, alike = table["cluster"].factorize()[0], cells(observations)
     budgets = []
     for k in range(label.max() + 1):
         rows = np.flatnonzero(label == k)
@@ -62,6 +64,7 @@ def group_budgets(observations: Observations, tolerance: float = TOLERANCE) -> t
                 loss=observations.column("loss")[rows],
                 weights=observations.column("weight")[rows],
                 clusters=clusters[rows],
+                cells=alike[rows],
                 cost=fit_cost(sizes[rows], tokens[rows], flops[rows]),
             )
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from analysis.budgets import LEAST_SIZES, LEAST_UNNAMED, TOLERANCE, Budget, group_budgets
 from analysis.isoflop_curves import CURVES, LEAST_SIZES_OF, Minima, parabola, polynomial
 from analysis.observations import Observations
+from analysis.seed_noise import deviations
 
 Array = NDArray[np.float64]
 
@@ -84,10 +85,9 @@ def choose_noise(budgets: tuple[Budget, ...]) -> Noise:
     """
     squares, free = 0.0, 0
     for budget in budgets:
-        _, replicates = np.unique(budget.log_params, return_counts=True)
-        squares += float((_cell_deviations(budget) ** 2).sum())
-        free += int((replicates - 1).sum())
-    cells = sum(len(np.unique(budget.log_params)) for budget in budgets)
+        off, own = deviations(budget.loss, budget.cells)
+        squares, free = squares + float((off**2).sum()), free + own
+    cells = sum(len(np.unique(budget.cells)) for budget in budgets)
     if free >= max(cells / 2, 3):
         words = f"seeds resampled within each size and budget, rescaled for few seeds ({free} degrees of freedom)"
         return Noise("seeds", words, float(np.sqrt(squares / free)), free)
@@ -106,13 +106,6 @@ def choose_noise(budgets: tuple[Budget, ...]) -> Noise:
         f"({free} degrees of freedom)"
     )
     return Noise("parametric", words, sd, free)
-
-
-def _cell_deviations(budget: Budget) -> Array:
-    _, cell = np.unique(budget.log_params, return_inverse=True)
-    means = np.bincount(cell, budget.loss) / np.bincount(cell)
-    deviations: Array = budget.loss - means[cell]
-    return deviations
 
 
 def _residuals(budget: Budget) -> Array:
@@ -145,16 +138,17 @@ def draw_losses(budget: Budget, noise: Noise, draws: int, rng: np.random.Generat
 
 
 def _draw_seeds(budget: Budget, draws: int, rng: np.random.Generator) -> Array:
-    _, cell, counts = np.unique(budget.log_params, return_inverse=True, return_counts=True)
-    deviations, errors = _cell_deviations(budget), np.zeros((len(cell), draws))
-    lone = float(np.sqrt((deviations**2).sum() / max((counts - 1).sum(), 1)))
+    _, cell, counts = np.unique(budget.cells, return_inverse=True, return_counts=True)
+    off, free = deviations(budget.loss, budget.cells)
+    errors = np.zeros((len(cell), draws))
+    lone = float(np.sqrt((off**2).sum() / max(free, 1)))
     for k, count in enumerate(counts):
         rows = np.flatnonzero(cell == k)
         if count == 1:
             errors[rows] = lone * rng.standard_normal((1, draws))
         else:
             picked = rng.integers(count, size=(count, draws))
-            errors[rows] = deviations[rows][picked] * np.sqrt(count / (count - 1))
+            errors[rows] = off[rows][picked] * np.sqrt(count / (count - 1))
     return errors
 
 

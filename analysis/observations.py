@@ -42,7 +42,7 @@ class Observations:
     notes: tuple[str, ...]
     conventions: Mapping[str, str]  # params, tokens, flops, loss -> words for an axis label
     source: tuple[str, ...]
-    curves: pd.DataFrame | None = field(default=None, repr=False)  # run_id, step, tokens, flops, loss, val_loss, params
+    curves: pd.DataFrame | None = field(default=None, repr=False)  # readers.CURVE_COLUMNS, params
 
     def column(self, name: str) -> Array:
         """One numeric column as a float array, shape (n,)."""

@@ -22,7 +22,7 @@ import pandas as pd
 from scaling.record import DONE, RunRecord, read_metrics, read_profile, read_record
 
 LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
-CURVE_COLUMNS = ("run_id", "step", "tokens", "flops", "loss", "val_loss")
+CURVE_COLUMNS = ("run_id", "step", "tokens", "flops", "loss", "val_loss", "grad_square", "grad_trace", "noise_steps")
 
 FINETUNED = "fine-tuned: its loss is of a task's answers, which `scaling report` on its study shows"
 

@@ -144,7 +144,9 @@ def parameters(results: Results) -> list[Json]:
                 )
         rows += _exponents_of_the_optimum(results, entry)
         said = entry["status"].replace("_", " ") + (f": {entry['why']}" if entry["why"] else "")
-        note = f"{entry['equation']} ({entry['source']}). {sentence(said)}"
+        asked = results["settings"]
+        weighed = "" if asked["errors"] == "equal" else sentence(asked["errors_words"])
+        note = f"{entry['equation']} ({entry['source']}). {sentence(said)} {weighed}".rstrip()
         made.append(
             _table(f"{entry['name']} law", _columns("parameter", "#value", "interval", "~identification"), rows, note)
         )
@@ -256,6 +258,7 @@ def settings(results: Results) -> Json:
         "source": ", ".join(results["source"]),
         "laws": ", ".join(asked["laws"]),
         "loss minimised": loss_words(asked["loss"]),
+        "errors": asked["errors_words"],
         "resamples": str(asked["bootstrap"]),
         "seed": str(asked["seed"]),
         "interval level": f"{asked['level']:.0%}",

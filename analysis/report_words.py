@@ -135,6 +135,7 @@ def sections(results: Results) -> list[Json]:
         section("influence", "Influence", ("influence",)),
         section("prices", "Prices of the models", ("prices", "serving")),
         section("envelope", "Envelope and training curves", ("envelope", "training_curves")),
+        section("health", "Health", ("collapse", "noise_scale", "seed_noise"), [_errors_words(results)]),
         section(
             "fits",
             "Fits and their evidence",
@@ -148,6 +149,10 @@ def sections(results: Results) -> list[Json]:
         ),
         section("settings", "Settings and conventions", (), (), tables.settings(results)),
     ]
+
+
+def _errors_words(results: Results) -> str:
+    return sentence(f"in every fit of this report {results['settings']['errors_words']}")
 
 
 def _noise_words(study: Results | None) -> str:

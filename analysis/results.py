@@ -8,7 +8,8 @@ observations, [b] and [m] over what is named beside them. Schema 1:
   source        [str]
   conventions   {"params" | "tokens" | "flops" | "loss": words for an axis label}
   settings      {"laws": [name], "loss": {"name", "delta", "on", "reduction"}, "bootstrap": resamples, "seed",
-                 "level", "holdout": "budget" | null, "target_flops"}
+                 "level", "holdout": "budget" | null, "target_flops", "errors": "equal" | "given" | "seeds",
+                 "errors_words": what the fits weigh runs by}
   warnings      [str], the gravest first; minima on a grid's edge before all else
   notes         [str], what was assumed
   excluded      [{"row": int | null, "run_id", "reason"}]
@@ -58,6 +59,18 @@ observations, [b] and [m] over what is named beside them. Schema 1:
                  "hull": [numbers], "laws": {"binned" | "hull": {"exponent", "coefficient", "interval"}},
                  "draws", "warnings"}
   curves        [{"run_id", "params", "tokens", "flops", "loss", "val_loss", "points_measured"}], thinned
+  health        three diagnostics, each {"why"} alone where the runs do not carry it:
+    collapse                 {"why": "", "verdict", "kind": "validation" | "training", "floor": {"law", "value", "low",
+                              "high", "weak"}, "x": [x] shares of a run, "runs": {"run_id", "params", "flops", "model",
+                              "normalised": [r][x], "departure", "mean_departure": [r]}, "spread", "seed_noise": [x] |
+                              null, "overall_spread", "overall_seed_noise", "overall_at_floors", "allowed", "holds",
+                              "tight", "departing": [numbers], "cooldown_from", "compared_from",
+                              "seed_degrees_of_freedom"}
+    noise_scale              {"why": "", "verdict", "level", "runs": {"run_id", "params", "flops", "loss", "batch",
+                              "value", "low", "high": tokens, "side", "extra_tokens", "measured_steps": [r]}}
+    seed_noise               {"why": "", "verdict", "level", "cells": {"params", "flops", "runs", "sd_nats", "low",
+                              "high": [c]}, "pooled": {"sd_nats", "low", "high", "degrees_of_freedom"}, "trend": null |
+                              {"slope", "low", "high", "told", "line": {"params", "sd_nats"}}}
   holdout       null, or
     table                    [{"law", "predictions", "rmse", "bias", "coverage", "level", "longest_decades",
                               "aicc", "delta_aicc"}], best first; rmse and bias are of the log loss
@@ -90,11 +103,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis import fit_section, forecast, isoflop, sections
+from analysis import fit_section, forecast, isoflop, sections, seed_noise
 from analysis.choices import influence, multiverse, spread
 from analysis.comparable import refuse_mixture
 from analysis.fit import Loss
 from analysis.forecast import Form
+from analysis.health_section import health_section
 from analysis.holdout import Z_LEVEL, Score, Unscored, calibrate, compare, noise_sd, roll_out
 from analysis.isoflop import IsoFlop
 from analysis.isoflop_section import isoflop_section, optima_of
@@ -130,12 +144,14 @@ def analyse(
     seed: int = 0,
     holdout: str | None = "budget",
     target_flops: float | None = None,
+    errors: str = "given",
 ) -> dict[str, Any]:
     """Fit every law and measure everything in the schema above; the result is plain JSON values.
 
     A law of one variable is named with it, as "power:N"; without, it is compute. `bootstrap` 0 gives point
-    fits and isoFLOP minima alone: no intervals, roll-outs, influence or choices. A law that the data cannot
-    determine is recorded as refused; ValueError when that leaves none.
+    fits and isoFLOP minima alone: no intervals, roll-outs, influence or choices. `errors` is what runs are
+    weighed by, a choice of `seed_noise.ERRORS`. A law that the data cannot determine is recorded as refused;
+    ValueError when that leaves none.
     """
     if bootstrap < 0:
         raise ValueError(f"bootstrap must be 0 (no resamples) or more, got {bootstrap}")
@@ -143,6 +159,8 @@ def analyse(
         raise ValueError(f"unknown holdout {holdout!r}; choose from {', '.join(HOLDOUTS)}, or leave it out")
     wanted = parse_laws(laws)
     refuse_mixture(observations)
+    noise = seed_noise.measure(observations, LEVEL)
+    observations, weighing = seed_noise.apply_errors(observations, errors, noise)
     losses = observations.column("loss")
     if np.ptp(losses) <= 1e-12 * losses.max():
         raise ValueError(f"every loss is the same, {losses[0]:g} (n = {len(losses)}): there is nothing to fit")
@@ -174,6 +192,7 @@ def analyse(
             "level": LEVEL,
             "holdout": holdout,
             "target_flops": target,
+            **weighing,
         },
         "warnings": [],
         "notes": [*observations.notes, *([] if observations.cost == SIX_N_D else [cost["words"]]), *no_isoflop],
@@ -193,6 +212,7 @@ def analyse(
         "prices": prices_section(observations),
         "serving": None,
     }
+    document["health"] = health_section(observations, document, noise, seed=seed, level=LEVEL)
     document = sections.plain(document)
     document["warnings"] = warnings_of(document)
     if forms:

@@ -71,6 +71,7 @@ def summary(results: Mapping[str, Any]) -> str:
             *_envelope(results),
             *_holdout(results),
             *_decision(results),
+            *_health(results),
             *(f"note: {line}" for line in results["notes"]),
         ]
     )
@@ -185,6 +186,11 @@ def _holdout(results: Mapping[str, Any]) -> Iterator[str]:
                 f"{row['predictions']} predictions up to {row['longest_decades']:.1f} decades; "
                 f"covered {covered}"
             )
+
+
+def _health(results: Mapping[str, Any]) -> Iterator[str]:
+    for name, one in results["health"].items():
+        yield f"{name.replace('_', ' ')}: {'not told: ' + one['why'] if one['why'] else one['verdict']}"
 
 
 def _decision(results: Mapping[str, Any]) -> Iterator[str]:

@@ -141,6 +141,9 @@ def _curve(run_id: str, history: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         "train/flops": "flops",
         "train/loss": "loss",
         "val/loss": "val_loss",
+        "noise/grad_square": "grad_square",
+        "noise/grad_trace": "grad_trace",
+        "noise/steps": "noise_steps",
     }
     frame = pd.DataFrame([{ours: item.get(own) for own, ours in names.items()} for item in history])
     frame["run_id"] = run_id

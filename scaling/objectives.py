@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scaling.chunked_loss import chunked_cross_entropy
 from scaling.corruption import Draws, Pair, choose_tokens, choose_words, cut_sentences, cut_spans, pair_up, replace
 from scaling.data.token_text import TokenText
 from scaling.data.tokenizers import END_ID
+from scaling.model.tower import Unread
 from scaling.objective_spec import Denoising, Infilling, Masked, Prefix, top_ids
 from scaling.registry import choose
 from scaling.spec import RunSpec
@@ -180,8 +182,11 @@ def validation_example(spec: RunSpec, chunk_BS: Chunk, index: int, text: TokenTe
     return function(spec, chunk_BS, Draws(0, index, VALIDATION), text)
 
 
-def logits_of(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """The logits (B, P, V) of the predicted tokens in a model's output."""
+Output = Tensor | Unread  # logits (B, P, V), or what they are made of
+
+
+def logits_of(output: Output | tuple[Output, Tensor]) -> Any:
+    """The logits of the predicted tokens in a model's output, as they come."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -191,14 +196,24 @@ def token_losses(logits_BPV: Tensor, targets_BP: Tensor) -> Tensor:
     return losses.view_as(targets_BP)
 
 
-def mean_loss(logits_BPV: Tensor, targets_BP: Tensor, weights_BP: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy per predicted token, nats, in float32; 0 where nothing is predicted."""
+def mean_loss(logits_BPV: Output, targets_BP: Tensor, weights_BP: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy per predicted token, nats, in float32; 0 where nothing is predicted.
+
+    Of what logits are made of, these are made a few rows at a time, and never exist whole.
+    """
+    if isinstance(logits_BPV, Unread):
+        read = logits_BPV
+        weights_N = None if weights_BP is None else weights_BP.flatten()
+        loss = chunked_cross_entropy(
+            read.x_BPD.flatten(0, 1), read.weight_VD, read.bias_V, targets_BP.flatten(), weights_N
+        )
+        return loss / (targets_BP.numel() if weights_BP is None else weights_BP.sum().clamp(min=1))
     if weights_BP is None:
         return F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_BP.flatten())
     return (token_losses(logits_BPV, targets_BP) * weights_BP).sum() / weights_BP.sum().clamp(min=1)
 
 
-def next_sentence_loss(output: Tensor | tuple[Tensor, Tensor], follows_B: Tensor) -> Tensor:
+def next_sentence_loss(output: Output | tuple[Output, Tensor], follows_B: Tensor) -> Tensor:
     """Mean cross-entropy of whether the second segment follows the first, nats."""
     assert isinstance(output, tuple)
     return F.cross_entropy(output[1].float(), follows_B)

@@ -4,7 +4,7 @@ import json
 import multiprocessing
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from scaling.plan import OverBudgetError, Plan, PlannedRun, make_plan
 from scaling.record import RunRecord, publish_record, read_records
 from scaling.spec import RunSpec
 from scaling.train import curve as curves
-from scaling.train import step
+from scaling.train import noise, step
 from scaling.train.loop import train
 from tests.examples import RECORD, TINY
 from tests.test_train import DATA, StopAt, curve, run, runtime_in, spec_for
@@ -50,6 +50,14 @@ def write_plan(path: Path, specs: list[RunSpec]) -> None:
     ]
     (path / "s").mkdir(parents=True, exist_ok=True)
     (path / "s" / "plan.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def noise_is_measured() -> Iterator[None]:
+    """Every few steps, so that these short runs hold measurements, at steps that are rows' and at others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(noise, "EVERY", 7)
+        yield
 
 
 @pytest.fixture(scope="module")

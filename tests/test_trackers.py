@@ -10,6 +10,7 @@ import pytest
 
 from scaling.record import read_metrics
 from scaling.trackers import DASHBOARD_NAMES, TRACKERS, start_tracker
+from scaling.train import noise
 from tests.test_train import run, spec_for
 
 
@@ -21,7 +22,8 @@ def read_back(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in shown.stdout.splitlines() if line.startswith("{")]
 
 
-def test_wandb_offline_mirrors_every_row(tmp_path: Path) -> None:
+def test_wandb_offline_mirrors_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noise, "EVERY", 8)
     spec = spec_for()
     settings = {"mode": "offline", "project": "p", "dir": str(tmp_path)}
     record = run(spec, tmp_path, tracker="wandb", tracker_settings=settings)

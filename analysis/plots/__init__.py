@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from analysis.plots import allocation, fits, isoflop, judgement, price, surface, training
+from analysis.plots import allocation, fits, health, isoflop, judgement, price, surface, training
 from analysis.plots.chart import Absent, Chart
 from scaling.registry import choose
 
@@ -30,6 +30,9 @@ CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
     "serving": price.serving,
     "envelope": training.envelope,
     "training_curves": training.curves,
+    "collapse": health.collapse,
+    "noise_scale": health.noise_scale,
+    "seed_noise": health.seed_noise,
 }
 
 

@@ -224,6 +224,11 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     add("--delta", type=float, default=1e-3, help="where huber turns linear (default: %(default)s)")
     add("--on", default="log", help="residuals of the log loss, or linear (default: %(default)s)")
     add(
+        "--errors",
+        default="given",
+        help="what weighs runs: given, the table's own if any; seeds, the measured seed noise (default: %(default)s)",
+    )
+    add(
         "--params",
         metavar="N",
         help="total, non_embedding, non_embedding_head or a column (default: non_embedding)",

@@ -136,6 +136,7 @@ def _analyse(observations: Any, options: Any) -> dict[str, Any]:
         bootstrap=options.bootstrap,
         seed=options.seed,
         holdout=None if options.holdout == "none" else options.holdout,
+        errors=options.errors,
     )
     study = _study_of(options.data)
     results["warnings"] += untuned(study) if study else []

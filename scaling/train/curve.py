@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from scaling import flops as ledger
 from scaling.data.manifest import Manifest
@@ -13,6 +12,8 @@ from scaling.objective_spec import asks_next_sentence
 from scaling.runtime import Runtime
 from scaling.spec import RunSpec
 from scaling.train.evaluate import Validation, bits_per_byte
+from scaling.train.noise import NoiseSum
+from scaling.train.step import Stepped
 
 # A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
 EXPLODED_AT_UNIFORM_LOSSES = 2.0
@@ -22,6 +23,7 @@ BLANK: dict[str, Any] = {
     "loss_sum": 0.0,  # of the steps since the last metric row
     "next_sum": 0.0,  # of their next-sentence losses
     "loss_steps": 0,
+    "noise": [0.0, 0.0, 0],  # of the gradients measured since then
     "eval_flops": 0,
     "row": {},  # the last metric row
 }
@@ -41,6 +43,7 @@ class Curve:
         recipe = spec.recipe
         self._step_flops = ledger.train_flops_per_step(spec.model, recipe.batch_sequences, recipe.optimizer.kind)
         self._loss_sum, self._next_sum = torch.zeros((), device=device), torch.zeros((), device=device)
+        self._noise = NoiseSum(device)
         self._tokens, self._train_s = 0, train_s  # since the last row, and then
         self.restore(BLANK)
 
@@ -48,6 +51,7 @@ class Curve:
         """Go on from what `state()` said."""
         self._loss_sum.fill_(state["loss_sum"])
         self._next_sum.fill_(state["next_sum"])
+        self._noise.restore(*state["noise"])
         self._loss_steps, self._eval_flops = state["loss_steps"], state["eval_flops"]
         self.row: dict[str, Any] = state["row"]  # the last one, as it is written
 
@@ -57,15 +61,18 @@ class Curve:
             "loss_sum": float(self._loss_sum),
             "next_sum": float(self._next_sum),
             "loss_steps": self._loss_steps,
+            "noise": self._noise.state(),
             "eval_flops": self._eval_flops,
             "row": self.row,
         }
 
-    def add(self, loss: Tensor, next_loss: Tensor | None) -> None:
-        """Count in the loss of a step, and its next-sentence loss where that is asked."""
-        self._loss_sum += loss
-        if next_loss is not None:
-            self._next_sum += next_loss
+    def add(self, stepped: Stepped) -> None:
+        """Count in what a step found."""
+        self._loss_sum += stepped.loss
+        if stepped.next_loss is not None:
+            self._next_sum += stepped.next_loss
+        if stepped.noise is not None:
+            self._noise.add(stepped.noise)
         self._loss_steps += 1
         self._tokens += self._spec.batch_tokens
 
@@ -84,6 +91,7 @@ class Curve:
             "grad_norm": grad_norm,
             "tokens_per_s": speed,
             "flops_per_s": speed * self._step_flops / spec.batch_tokens,
+            **self._noise.take(),
         }
         if asks_next_sentence(spec.objective):
             row["train_next_loss"] = float(self._next_sum) / self._loss_steps

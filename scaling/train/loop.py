@@ -41,6 +41,7 @@ from scaling.trackers import Tracker, start_tracker
 from scaling.train import checkpoint, hardware
 from scaling.train.curve import BLANK, Curve
 from scaling.train.evaluate import Validation, evaluate, validation_examples
+from scaling.train.noise import is_measured
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.step import Stepper
 from scaling.train.stop import StopRequest
@@ -182,7 +183,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
 
     def validate() -> Validation:
-        return evaluate(stepper.forward, validation_examples(spec, tokens.val, text, device), stepper.autocast)
+        return evaluate(model, validation_examples(spec, tokens.val, text, device), stepper.autocast)
 
     wall_before = state["wall_s"]
     started = mark = saved_at = time.perf_counter()
@@ -196,10 +197,10 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
             if spec.model.dropout:
                 torch.manual_seed(_mix(spec.seed, step))  # dropout, too, is a function of (seed, step)
             batch = training_example(spec, batches.batch(step - 1), step, text)
-            stepped = stepper.take(batch, factor)
+            stepped = stepper.take(batch, factor, measure_noise=is_measured(step))
             state["predicted_tokens"] += batch.predicted
             for each in (curve, *trunk.curves):
-                each.add(stepped.loss, stepped.next_loss)
+                each.add(stepped)
             stopping = stop.asked  # asked once a step: what is announced below was saved
             save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
             if not (step in curve.steps or trunk.due(step) or save):

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scaling.model.tower import compile_blocks
 from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
 from scaling.spec import RecipeSpec
+from scaling.train.noise import Noise, estimate, gradient_norm
 from scaling.train.optim import build_optimizer, set_learning_rate
 
 
@@ -18,6 +20,7 @@ class Stepped:
     loss: Tensor  # mean over the batch's predicted tokens, nats
     next_loss: Tensor | None  # of whether the second text follows the first, nats a sequence; None where not asked
     grad_norm: Tensor  # before clipping
+    noise: Noise | None  # of its gradient, where that was asked for and could be measured
 
 
 class Stepper:
@@ -26,26 +29,37 @@ class Stepper:
     def __init__(self, model: nn.Module, recipe: RecipeSpec, micro_batch: int, device: torch.device) -> None:
         self.model, self.recipe, self.micro_batch, self.device = model, recipe, micro_batch, device
         self.optimizer = build_optimizer(model, recipe)
-        # Two views of one set of weights: `forward` may be compiled, `model` is what is saved and counted.
-        self.forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+        if recipe.compile:
+            compile_blocks(model)
+        self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
 
-    def take(self, batch: Example, factor: float) -> Stepped:
-        """Update the model by the gradient of a batch, at this share of the peak learning rate."""
+    def take(self, batch: Example, factor: float, *, measure_noise: bool = False) -> Stepped:
+        """Update the model by the gradient of a batch, at this share of the peak learning rate.
+
+        To measure its noise a batch that would be taken whole is taken in two halves, but not by a compiled model,
+        which would have to be compiled for them; a batch of one sequence has no halves.
+        """
         set_learning_rate(self.optimizer, factor)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = [self._backward(part.to(self.device), batch) for part in batch.split(self.micro_batch)]
+        halved = measure_noise and not self.recipe.compile
+        size = min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
+        first, *rest = batch.split(size)
+        parts = [self._backward(first.to(self.device), batch)]
+        part_norm = gradient_norm(self.model) if measure_noise and rest else None
+        parts += [self._backward(part.to(self.device), batch) for part in rest]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm or math.inf)
         self.optimizer.step()
         loss, *beside = (
             shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
         )
-        return Stepped(loss, beside[0] if beside else None, norm)
+        noise = None if part_norm is None else estimate(part_norm, norm, first.predicted, batch.predicted)
+        return Stepped(loss, beside[0] if beside else None, norm, noise)
 
     def _backward(self, part: Example, batch: Example) -> tuple[Tensor, ...]:
         """Add the gradient of a part of a batch; give its share of the loss, and of the next-sentence loss if asked."""
         with self.autocast:
-            output = self.forward(*part.inputs)
+            output = self.read(*part.inputs)
         loss = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
         loss = loss * (part.predicted / max(1, batch.predicted))
         if part.follows_B is None:

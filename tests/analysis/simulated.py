@@ -72,18 +72,24 @@ def profile(record: RunRecord, machine: str = "a CPU") -> dict[str, Any]:
     }
 
 
-def write_study(root: Path, *, points: int = 60, cooldown: bool = True) -> Path:
-    """Run folders with records and training curves: BUDGETS x SPREADS, one diverged run and one
-    unfinished.
+NOISE_SCALE = 4096.0  # tokens, of a study's runs
+
+
+def write_study(root: Path, *, points: int = 60, cooldown: bool = True, repeats: int = 0) -> Path:
+    """Run folders with records and training curves: BUDGETS x SPREADS, one diverged run and one unfinished; of every
+    optimal size so many repeats under other seeds.
     """
-    rng = np.random.default_rng(0)
-    for k, row in enumerate(table(noise_nats=0.005).itertuples()):
+    rng, drawn = np.random.default_rng(0), np.random.default_rng(1)
+    runs = table(noise_nats=0.005).assign(seed=0)
+    best = runs[runs.index % len(SPREADS) == SPREADS.index(1.0)]
+    again = [best.assign(seed=s + 1, loss=best["loss"] + 0.004 * drawn.standard_normal(4)) for s in range(repeats)]
+    for k, row in enumerate(pd.concat([runs, *again]).itertuples()):
         size, steps = round(row.params), max(round(row.tokens / 1024), 1)
         tokens, head = steps * 1024, round(20 * row.params**0.5)
         run = root / f"run{k:02d}"
         (run / "attempts" / "0001").mkdir(parents=True)
         schedule = {"kind": "wsd", "warmup_steps": 10, "cooldown_steps": steps // 5 if cooldown else 0}
-        spec = {"model": {"d_model": 32}, "recipe": {"steps": steps, "schedule": schedule}, "seed": 0}
+        spec = {"model": {"d_model": 32}, "recipe": {"steps": steps, "schedule": schedule}, "seed": row.seed}
         (run / "spec.json").write_text(json.dumps(spec))
         record = replace(
             RECORD,
@@ -95,6 +101,7 @@ def write_study(root: Path, *, points: int = 60, cooldown: bool = True) -> Path:
             budget_flops=row.budget,
             train_flops=6 * (size + head) * tokens,
             train_tokens=tokens,
+            predicted_tokens=tokens,
             unique_tokens=2 * tokens,
             val_loss_nats=row.loss,
         )
@@ -106,6 +113,8 @@ def write_study(root: Path, *, points: int = 60, cooldown: bool = True) -> Path:
             seen = int(step) * 1024
             loss = min(float(TRUTH(N=size, D=seen)) * 1.02, 9.0) + 0.01 * rng.standard_normal()
             lines.append({"step": int(step), "tokens": seen, "flops": 6 * (size + head) * seen, "train_loss": loss})
+            square, trace = 1e-4 * drawn.gamma(9, 1 / 9, 2)
+            lines[-1] |= {"grad_square": square, "grad_trace": trace * NOISE_SCALE, "noise_steps": 1}
         lines[-1] |= {"val_loss": row.loss, "val_loss_se": 0.004, "val_bpb": row.loss}
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (run / "attempts" / "0001" / "metrics.jsonl").write_text(text)

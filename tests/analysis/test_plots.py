@@ -37,7 +37,7 @@ def table_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 def study_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """A study of run folders with training curves."""
     root = tmp_path_factory.mktemp("runs") / "study"
-    simulated.write_study(root)
+    simulated.write_study(root, points=150, repeats=2)
     return analyse(load(root, curves=True), laws=("chinchilla", "power:N"), bootstrap=40)
 
 
@@ -59,7 +59,7 @@ def every_label(chart: Chart) -> list[Axis]:
 @pytest.mark.parametrize("name", plots.FIGURES)
 def test_a_table_fills_every_figure_but_those_of_training_curves(name: str, table_results: Results) -> None:
     found = plots.CHARTS[name](table_results)
-    assert isinstance(found, Absent) == (name in ("envelope", "training_curves", "prices"))
+    assert isinstance(found, Absent) == (name in ("envelope", "training_curves", "prices", "collapse", "noise_scale"))
     if isinstance(found, Absent) and name != "prices":
         assert "no training curves" in texts(draw(name, table_results)).replace("\n", " ")
 
@@ -229,6 +229,7 @@ def test_a_document_without_anything_but_refused_fits_draws_nothing_and_says_so(
         }
     results |= {"isoflop": None, "envelope": None, "curves": [], "holdout": None, "influence": None, "choices": None}
     results |= {"prices": None, "serving": None}
+    results["health"] = {name: {"why": "nothing was fitted"} for name in results["health"]}
     results["forecast"] |= {"forms": [], "at_target": None}
     results["observations"]["budget"] = [None] * len(results["observations"]["budget"])
     absent = {name for name in plots.FIGURES if isinstance(plots.CHARTS[name](results), Absent)}
@@ -309,6 +310,8 @@ def test_plotly_gets_no_markup_from_data(study_results: Results) -> None:
         run["run"] = bad
     for curve in results["curves"]:
         curve["run_id"] = bad
+    for name in ("collapse", "noise_scale"):
+        results["health"][name]["runs"]["run_id"] = [bad for _ in results["health"][name]["runs"]["run_id"]]
     for name, chart in plots.CHARTS.items():
         found = chart(results)
         assert isinstance(found, Chart), name

@@ -31,7 +31,7 @@ CHROMIUM = next(
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     root = tmp_path_factory.mktemp("runs") / "study"
-    simulated.write_study(root)
+    simulated.write_study(root, points=150, repeats=2)
     return analyse(load(root, curves=True), laws=("chinchilla", "gamma", "power:C"), bootstrap=60)
 
 
@@ -51,6 +51,10 @@ def hostile(results: Results) -> Results:
     for curve in changed["curves"]:
         curve["run_id"] = HOSTILE + "\u2028</script>"
     changed["envelope"]["run_id"] = [HOSTILE for _ in changed["envelope"]["run_id"]]
+    for diagnostic in changed["health"].values():
+        diagnostic["verdict"] = HOSTILE
+        if "runs" in diagnostic:
+            diagnostic["runs"]["run_id"] = [HOSTILE for _ in diagnostic["runs"]["run_id"]]
     return changed
 
 
@@ -147,7 +151,7 @@ def test_warnings_come_first_then_the_answer_then_the_sections_in_order(results:
         f'id="{name}"'
         for name in ("answer", "what-if", "isoflop", "allocation", "surface", "loss-laws", "residuals", "rollout")
     ]
-    order += [f'id="{name}"' for name in ("choices", "influence", "envelope", "fits", "data", "settings")]
+    order += [f'id="{name}"' for name in ("choices", "influence", "envelope", "health", "fits", "data", "settings")]
     places = [text.index(mark) for mark in ["a minimum lies on the edge", "a second thing", *order]]
     assert places == sorted(places)
 

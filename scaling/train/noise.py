@@ -1,0 +1,76 @@
+"""The noise of a gradient from two batch sizes, for no more FLOPs than the step takes anyway.
+
+McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1: the squared norm of a mean gradient over n tokens is on average
+|G|^2 + tr(Sigma) / n, so that of a part of a batch and that of the whole tell both. One step's estimates scatter widely
+and may be negative; means of many, taken apart, give the noise scale tr(Sigma) / |G|^2 (`analysis.noise_scale`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+EVERY = 64  # steps
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Unbiased estimates of one step, on the model's device."""
+
+    square: Tensor  # |G|^2, of the loss in nats per predicted token
+    trace: Tensor  # tr(Sigma), the variance of one predicted token's gradient, summed over parameters
+
+
+def is_measured(step: int) -> bool:
+    """Whether a step is: a rule of its number alone, so that a branch takes the steps of the run trained alone."""
+    return step % EVERY == 0
+
+
+def gradient_norm(model: nn.Module) -> Tensor:
+    """The norm of what has been accumulated so far."""
+    return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: int) -> Noise | None:
+    """Both estimates from the norms of a part's share of a batch's gradient and of the whole.
+
+    Tokens are predicted ones; the share is the part's mean gradient times its share of the tokens. None where the part
+    predicts nothing, or all.
+    """
+    if not 0 < part_tokens < tokens:
+        return None
+    of_part, of_whole = (part_norm.double() * (tokens / part_tokens)) ** 2, whole_norm.double() ** 2
+    square = (tokens * of_whole - part_tokens * of_part) / (tokens - part_tokens)
+    trace = (of_part - of_whole) / (1 / part_tokens - 1 / tokens)
+    return Noise(square, trace)
+
+
+class NoiseSum:
+    """The estimates since the last metric row, added up on the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._steps = 0
+
+    def restore(self, square: float, trace: float, steps: int) -> None:
+        """Go on from what `state()` said."""
+        self._sums.copy_(torch.tensor([square, trace], dtype=torch.float64))
+        self._steps = steps
+
+    def state(self) -> list[float]:
+        """The sums and the steps behind them; reading them waits for the device."""
+        return [*self._sums.tolist(), self._steps]
+
+    def add(self, noise: Noise) -> None:
+        """Count in a step's estimates."""
+        self._sums += torch.stack([noise.square, noise.trace])
+        self._steps += 1
+
+    def take(self) -> dict[str, float]:
+        """Their means and the steps behind them, as a metric row names them, and begin anew; empty without any."""
+        if not self._steps:
+            return {}
+        square, trace = (self._sums / self._steps).tolist()
+        row = {"grad_square": square, "grad_trace": trace, "noise_steps": self._steps}
+        self.restore(0.0, 0.0, 0)
+        return row
