@@ -132,6 +132,12 @@ def to_run(cfg: DictConfig, known: Known | None = None, specials: Mapping[str, i
         val_tokens=config.val_tokens,
         seed=config.seed,
     )
+    if asks_next_sentence(objective) and spec.recipe.batch_sequences < 2:
+        raise ValueError(
+            f"objective.next_sentence=true takes the texts that do not follow from the batch's other sequences, but a "
+            f"batch of this recipe is one sequence of model.context={shape.context}: set "
+            f"recipe.batch_tokens.at_least={2 * shape.context} or more, or objective.next_sentence=false"
+        )
     return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, config.recipe.tuned, by_law)
 
 

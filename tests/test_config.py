@@ -47,12 +47,15 @@ def test_gpt2_preset_is_gpt2_small() -> None:
     assert parameter_counts(run.spec.model)["total"] == 124_439_808
 
 
+TWO = ["recipe.batch_tokens.at_least=1024"]  # sequences a batch
+
+
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
         (["model=pythia", "model.vocab_size=50304"], 162_322_944),  # pythia-160m, as published
         # BertForPreTraining of bert-base-uncased and T5ForConditionalGeneration of t5-small, as published.
-        (["model=bert", "model.vocab_size=30522", "objective.next_sentence=true"], 110_106_428),
+        (["model=bert", "model.vocab_size=30522", "objective.next_sentence=true", *TWO], 110_106_428),
         (["model=t5", "model.vocab_size=32128"], 60_506_624),
     ],
 )
@@ -96,6 +99,13 @@ def test_a_preset_brings_its_objective_and_another_can_be_asked_for() -> None:
 def test_what_needs_text_is_refused_on_ready_tokens(preset: str) -> None:
     with pytest.raises(ValueError, match="words or sentences begin, which a synthetic source of ready tokens does not"):
         to_run(compose([*SYNTHETIC, *f"model={preset}".split()]))
+
+
+def test_a_batch_of_one_sequence_has_no_other_to_take_a_second_text_from() -> None:
+    pairs = [*SYNTHETIC, "model=bert", "objective.next_sentence=true"]
+    with pytest.raises(ValueError, match=r"one sequence of model.context=512: set recipe.batch_tokens.at_least=1024"):
+        to_run(compose(pairs))
+    assert to_run(compose([*pairs, *TWO])).spec.recipe.batch_sequences == 2
 
 
 def test_added_tokens_widen_the_vocabulary_and_are_named_when_it_is_too_narrow() -> None:
