@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,10 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scaling.branches import reference_flops
 from scaling.budget import Allocation, allocate
-from scaling.data.prepare import DataConfig, identify
+from scaling.data.prepare import DataConfig, identify, known_specials
+from scaling.data.pretrained import END_TOKENS
 from scaling.data.sources import SOURCES, Source, TextSource
 from scaling.flops import OPTIMIZER_FLOPS
-from scaling.objective_spec import OBJECTIVE_SPECS, Objective, check_pair
+from scaling.objective_spec import OBJECTIVE_SPECS, Objective, asks_next_sentence, check_pair, own_ids, special_ids
 from scaling.recipe import Tuned, resolve
 from scaling.registry import choose
 from scaling.runtime import Runtime
@@ -87,10 +88,15 @@ def typed(cfg: DictConfig, schema: type[T]) -> T:
     return merged
 
 
-def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
+# What is known of data: its identity, and the special tokens of its tokenizer where that is pretrained.
+Known = dict[str, tuple[DataSpec, Mapping[str, int]]]
+
+
+def to_run(cfg: DictConfig, known: Known | None = None, specials: Mapping[str, int] | None = None) -> Run:
     """Validate and resolve a configuration; ValueError says what to mend.
 
-    `known` remembers the identity of data between calls, so that a sweep reads its sources once.
+    `known` remembers the identity of data between calls, so that a sweep reads its sources once. `specials` are the
+    special tokens of the model's own tokenizer, where it is known better than from the data.
     """
     config = typed(cfg, Config)
     data = data_config(config.data)
@@ -98,9 +104,12 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
     known = {} if known is None else known
     key = repr(data)
     if key not in known:
-        known[key] = identify(data, cache_dir)
+        known[key] = identify(data, cache_dir), known_specials(data)
+    data_spec, found = known[key]
     objective = asked_objective(config.objective)
-    shape = model_shape(config.model, data.vocab_size, objective)
+    specials = found if specials is None else specials
+    own = own_ids(objective, config.model.context, specials)
+    shape = model_shape(config.model, data.vocab_size, objective, own)
     if (setting := objective.needs_text()) and not isinstance(data.source, TextSource):
         raise ValueError(
             f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
@@ -111,10 +120,14 @@ def to_run(cfg: DictConfig, known: dict[str, DataSpec] | None = None) -> Run:
     by_law = None
     if rules.reference_flops is not None:
         by_law = resolve(rules, shape, allocate(shape, config.budget, rules.batch_tokens, optimizer_flops))
+    end_id = data_spec.end_id  # ready tokens do not say it
+    if end_id is None:
+        end_id = next((specials[token] for token in END_TOKENS if token in specials), None)
     spec = RunSpec(
         model=shape,
         objective=objective,
-        data=known[key],
+        special=special_ids(objective, shape.context, shape.vocab_size, own, end_id),
+        data=data_spec,
         recipe=resolve(rules, shape, allocation),
         val_tokens=config.val_tokens,
         seed=config.seed,
@@ -145,8 +158,13 @@ def asked_objective(section: Mapping[str, Any]) -> Objective:
     return asked(**settings)
 
 
-def model_shape(section: ModelSection, data_vocab_size: int, objective: Objective) -> TransformerShape:
-    """The shape with every derived dimension filled in, those that follow from the objective among them."""
+def model_shape(
+    section: ModelSection, data_vocab_size: int, objective: Objective, known: Collection[str] = ()
+) -> TransformerShape:
+    """The shape with every derived dimension filled in, those that follow from the objective among them.
+
+    `known` are those of the tokens that the objective adds which are among the data's already.
+    """
     values = {f.name: getattr(section, f.name) for f in dataclasses.fields(ModelSection)}
     ratio, multiple, own = values.pop("ff_ratio"), values.pop("ff_multiple"), dict(values.pop("family"))
     if values["n_kv_heads"] is None:
@@ -155,7 +173,8 @@ def model_shape(section: ModelSection, data_vocab_size: int, objective: Objectiv
         values["d_ff"] = math.ceil(ratio * values["d_model"] / multiple - 1e-9) * multiple
     shape = choose("model.kind", SHAPES, section.kind)
     check_pair(section.kind, objective)
-    lengths, added = objective.lengths(section.context), objective.added_tokens(section.context)
+    lengths = objective.lengths(section.context)
+    added = [name for name in objective.added_tokens(section.context) if name not in known]
     needed = data_vocab_size + len(added)
     if values["vocab_size"] is None:
         values["vocab_size"] = needed
@@ -168,7 +187,7 @@ def model_shape(section: ModelSection, data_vocab_size: int, objective: Objectiv
     follows = {
         "predicted": lengths.predicted,
         "target_context": lengths.target,
-        "next_sentence": getattr(objective, "next_sentence", False),
+        "next_sentence": asks_next_sentence(objective),
     }
     fields = [f.name for f in dataclasses.fields(shape) if f.name not in values]
     _check_settings("model.family", own, [f for f in fields if f not in follows], f"model of kind {section.kind}")
@@ -268,7 +287,7 @@ def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, 
     objective = asked_objective({str(k): v for k, v in asked.items()})
     counted = []
     for shape in grid.shapes:
-        values = {str(k): v for k, v in section.items()} | shape
+        values = {str(k): v for k, v in section.items()} | shape | {"vocab_size": None}  # which does not count here
         resolved = model_shape(ModelSection(**values), int(cfg.data.vocab_size), objective)
         counted.append((parameter_counts(resolved)["non_embedding"], shape))
     counted.sort(key=lambda pair: pair[0])
@@ -289,7 +308,7 @@ def cell_runs(
     A cell that only sets values is a copy of the master configuration with these values; one that picks a config group
     is composed anew by `load`, which takes Hydra some 50 ms.
     """
-    known: dict[str, DataSpec] = {}
+    known: Known = {}
     runs = []
     for row in rows:
         cfg = _with_values(master, row)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.token_text import Flags, TokenText
-from scaling.data.tokenizers import END_ID
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -95,10 +94,10 @@ def pair_up(text_BT: Ints, cls_id: int, sep_id: int, draws: Draws) -> tuple[Ints
     return pair_BT, segments_BT, (other_B == row_B).astype(np.int64)
 
 
-def cut_spans(text_BT: Ints, tokens: int, spans: int, sentinels: Sequence[int], draws: Draws) -> Pair:
+def cut_spans(text_BT: Ints, tokens: int, spans: int, sentinels: Sequence[int], end: int, draws: Draws) -> Pair:
     """`tokens` of each text cut out in `spans` spans, kept and cut stretches taking turns (Raffel et al. 2020).
 
-    A sentinel stands for each span in the source and before it in the target, which ends with END_ID.
+    A sentinel stands for each span in the source and before it in the target, which ends with the id `end`.
     """
     sequences, length = text_BT.shape
     stretch_B2S = np.stack(
@@ -113,7 +112,7 @@ def cut_spans(text_BT: Ints, tokens: int, spans: int, sentinels: Sequence[int], 
     sentinel_BT = np.asarray(sentinels)[stretch_BT // 2]
     source_BS = np.where(opens_BT, sentinel_BT, text_BT)[opens_BT | ~cut_BT].reshape(sequences, -1)
     emitted_BT2, emits_BT2 = np.stack([sentinel_BT, text_BT], axis=2), np.stack([opens_BT, cut_BT], axis=2)
-    target_BP = np.pad(emitted_BT2[emits_BT2].reshape(sequences, -1), ((0, 0), (0, 1)), constant_values=END_ID)
+    target_BP = np.pad(emitted_BT2[emits_BT2].reshape(sequences, -1), ((0, 0), (0, 1)), constant_values=end)
     return Pair(source_BS, target_BP, np.ones(target_BP.shape, dtype=bool))
 
 
@@ -125,33 +124,33 @@ def _compositions(total: int, parts: int, sequences: int, draws: Draws) -> Ints:
 
 
 def cut_sentences(
-    text_BT: Ints, context: int, tokens: int, sentinels: Sequence[int], text: TokenText, draws: Draws
+    text_BT: Ints, context: int, tokens: int, sentinels: Sequence[int], end: int, text: TokenText, draws: Draws
 ) -> Pair:
     """Whole sentences of the text's first `context` tokens, in random order as long as `tokens` suffice.
 
-    The rest of the text fills the source up to `context`; the target is padded with END_ID behind its end.
+    The rest of the text fills the source up to `context`; the target ends with the id `end` and is padded with it.
     """
     starts_BT = text.sentence_starts(text_BT)
     target_tokens = tokens + len(sentinels) + 1
     source_BS = np.empty((len(text_BT), context), dtype=np.int64)
-    target_BP = np.full((len(text_BT), target_tokens), END_ID, dtype=np.int64)
+    target_BP = np.full((len(text_BT), target_tokens), end, dtype=np.int64)
     weights_BP = np.zeros(target_BP.shape, dtype=bool)
     for row, (text_T, rank_T) in enumerate(zip(text_BT, draws.uniform(*text_BT.shape), strict=True)):
         borders = np.flatnonzero(starts_BT[row, : context + 1])
         candidates = sorted(pairwise(borders.tolist()), key=lambda pair: rank_T[pair[0]])
         chosen: list[tuple[int, int]] = []
         free = tokens
-        for first, end in candidates:
-            if len(chosen) < len(sentinels) and end - first <= free and text.has_word(text_T[first:end]):
-                chosen.append((first, end))
-                free -= end - first
+        for first, stop in candidates:
+            if len(chosen) < len(sentinels) and stop - first <= free and text.has_word(text_T[first:stop]):
+                chosen.append((first, stop))
+                free -= stop - first
         source: list[NDArray[np.int64]] = []
         target: list[NDArray[np.int64]] = []
         done = 0
-        for (first, end), sentinel in zip(sorted(chosen), sentinels, strict=False):
+        for (first, stop), sentinel in zip(sorted(chosen), sentinels, strict=False):
             source += [text_T[done:first], np.array([sentinel])]
-            target += [np.array([sentinel]), text_T[first:end]]
-            done = end
+            target += [np.array([sentinel]), text_T[first:stop]]
+            done = stop
         source_BS[row] = np.concatenate([*source, text_T[done:]])[:context]
         used = sum(len(part) for part in target)
         target_BP[row, :used] = np.concatenate([*target, np.empty(0, dtype=np.int64)])

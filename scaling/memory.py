@@ -9,7 +9,13 @@ from scaling.shape import EncoderShape, Tower, TransformerShape, parameter_count
 from scaling.spec import RunSpec
 
 FP32 = 4
+CHUNK_LOGITS = 2**25  # that exist at once: 128 MiB in float32
 MOMENTS = 2  # of AdamW, each float32 like the weights and the gradients
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Predictions whose logits exist at once while a model trains."""
+    return max(1, CHUNK_LOGITS // vocabulary)
 
 
 @dataclass(frozen=True)
@@ -20,27 +26,30 @@ class Activations:
     largest_layer: int
     inputs: int  # of the blocks: all that is left of them when each is computed again in the backward pass
     ends: int  # embeddings and final norms
-    head: int  # the logits, their logarithmic softmax and the gradients of both
+    head: int  # what it keeps before the logits, and the gradient of what it reads
     passing: int  # the widest gradient on its way back
 
     def kept(self, recomputed: bool) -> int:
         """Of one sequence at once, at the moment the backward pass begins."""
         layers = self.inputs + self.largest_layer if recomputed else self.layers
-        return self.ends + self.head + self.passing + layers
+        return self.ends + self.head + layers
 
 
 def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool) -> int:
     """Peak bytes of a training step beyond what a process that has imported torch takes.
 
-    Either when the backward pass begins, with all activations and no gradients yet, or when it ends, with all gradients
-    and, for a tied embedding, its two parts.
+    Either when the backward pass begins, with all activations and of gradients only the head's, whose last logits may
+    still be there, or when it ends, with all gradients and, for a tied embedding, its two parts.
     """
     shape = spec.model
     params = FP32 * parameter_counts(shape)["total"]
     accumulated = params if micro_batch_sequences < spec.recipe.batch_sequences else 0
     cast = params // 2 if spec.recipe.precision == "bf16" else 0  # a copy of the weights for the matmuls
-    begins = params * (1 + MOMENTS) + accumulated + cast + micro_batch_sequences * activations(spec).kept(recomputed)
     embedding = FP32 * shape.vocab_size * shape.d_model
+    one = activations(spec)
+    loose = max(_logits(spec, micro_batch_sequences), micro_batch_sequences * one.passing)
+    kept = micro_batch_sequences * one.kept(recomputed) + embedding
+    begins = params * (1 + MOMENTS) + accumulated + cast + kept + loose
     ends = params * (2 + MOMENTS) + (2 * embedding if shape.tied_embeddings else embedding)
     return max(begins, ends)
 
@@ -77,6 +86,7 @@ def _block(shape: TransformerShape, tower: Tower, width: int) -> int:
     """Of one token in one block."""
     d, kv = shape.d_model, shape.kv_width
     kept = tower.sublayers * (_norm(shape, width) + (width * d if shape.dropout else 0))
+    kept -= FP32 * d * shape.parallel_residual  # its two norms read the same stream
     kept += width * d  # what attention gives
     if scores := _kept_scores(shape, shape.positions_kind == "relative"):
         kept += FP32 * (d + 2 * kv) + scores * tower.tokens
@@ -109,13 +119,20 @@ def _kept_scores(shape: TransformerShape, biased: bool) -> int:
 
 
 def _head(shape: TransformerShape, width: int) -> int:
-    last = shape.head_matmuls()
     tokens = shape.stream_tokens()
     kept = 0
-    for matmul in last:
+    for matmul in shape.head_matmuls():
         if matmul.fan_out == shape.vocab_size:
-            # Logits, log-softmax, its gradient and the logits' own, the last three in float32.
-            kept += tokens[matmul.stream] * matmul.fan_out * (width + 3 * FP32)
+            kept += tokens[matmul.stream] * matmul.fan_in * width
         else:  # BERT's transform: input, activation and norm
             kept += tokens[matmul.stream] * matmul.fan_out * (3 * width + FP32)
     return kept
+
+
+def _logits(spec: RunSpec, sequences: int) -> int:
+    """Of one chunk: the logits, and in float32 their logarithmic softmax, which becomes their gradient."""
+    shape = spec.model
+    stream = shape.head_matmuls()[-1].stream
+    rows = min(chunk_rows(shape.vocab_size), sequences * shape.stream_tokens()[stream])
+    cast = 2 * FP32 if spec.recipe.precision == "bf16" else FP32  # logits in both, or the gradient
+    return rows * shape.vocab_size * (FP32 + cast)

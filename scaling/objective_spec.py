@@ -4,8 +4,14 @@ That is: which families it suits, how long a sequence's parts are, and which tok
 functions from tokens to examples are in `objectives.py`.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+# What published vocabularies call the tokens that objectives add (Devlin et al. 2019; Raffel et al. 2020).
+PUBLISHED_NAMES = {"<mask>": "[MASK]", "<cls>": "[CLS]", "<sep>": "[SEP]"}
+PUBLISHED_SENTINEL = "<extra_id_{}>"
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,20 @@ class Objective:
         raise NotImplementedError
 
     def added_tokens(self, context: int) -> tuple[str, ...]:
-        """Names of the tokens that the objective adds; they take the highest ids, counted down from the top."""
+        """Names of the tokens that it adds: on the highest ids, counted down, unless a vocabulary has them already."""
         return ()
 
     def needs_text(self) -> str | None:
         """The setting that needs a tokenizer, or None."""
         return None
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Ids of a pretrained vocabulary that stand for what an objective otherwise adds on top of the data's tokens."""
+
+    added: tuple[int, ...]  # of `Objective.added_tokens`, in their order
+    end: int  # of an encoder-decoder's target; 0 where there is none
 
 
 @dataclass(frozen=True)
@@ -181,6 +195,47 @@ class Infilling(Objective):
 
     def needs_text(self) -> str | None:
         return f"objective={self.kind}"
+
+
+def asks_next_sentence(objective: Objective) -> bool:
+    """Whether the model is also asked if the second text follows the first."""
+    return isinstance(objective, Masked) and objective.next_sentence
+
+
+def names_of(added: str) -> tuple[str, ...]:
+    """What a token that an objective adds may be called: by its name here, or as published."""
+    sentinel = re.fullmatch(r"<(?:span|sentence) (\d+)>", added)
+    published = PUBLISHED_SENTINEL.format(sentinel[1]) if sentinel else PUBLISHED_NAMES.get(added)
+    return (added,) if published is None else (added, published)
+
+
+def own_ids(objective: Objective, context: int, vocabulary: Mapping[str, int]) -> dict[str, int]:
+    """Those of the objective's added tokens that are among a vocabulary's special tokens, with its ids."""
+    found = {}
+    for name in objective.added_tokens(context):
+        ids = [vocabulary[known] for known in names_of(name) if known in vocabulary]
+        if ids:
+            found[name] = ids[0]
+    return found
+
+
+def special_ids(
+    objective: Objective, context: int, vocab_size: int, own: Mapping[str, int], end_id: int | None
+) -> SpecialIds | None:
+    """The objective's ids where a vocabulary has some of them (`own`); None where all are the usual ones."""
+    names = objective.added_tokens(context)
+    usual = top_ids(names, vocab_size)
+    lacking = top_ids([name for name in names if name not in own], vocab_size)
+    ids = {**own, **lacking}
+    end = (end_id or 0) if own and objective.lengths(context).target else 0
+    if ids == usual and not end:
+        return None
+    return SpecialIds(tuple(ids[name] for name in names), end)
+
+
+def top_ids(names: Sequence[str], vocab_size: int) -> dict[str, int]:
+    """The highest ids of a vocabulary, the first name on top."""
+    return {name: vocab_size - 1 - i for i, name in enumerate(names)}
 
 
 OBJECTIVE_SPECS: dict[str, type[Objective]] = {

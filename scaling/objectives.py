@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scaling.chunked_loss import chunked_cross_entropy
 from scaling.corruption import Draws, Pair, choose_tokens, choose_words, cut_sentences, cut_spans, pair_up, replace
 from scaling.data.token_text import TokenText
 from scaling.data.tokenizers import END_ID
-from scaling.objective_spec import Denoising, Infilling, Masked, Prefix
+from scaling.model.tower import Unread
+from scaling.objective_spec import Denoising, Infilling, Masked, Prefix, top_ids
 from scaling.registry import choose
 from scaling.spec import RunSpec
 
@@ -102,7 +104,7 @@ def masked(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None)
     follows_B = None
     if asked.next_sentence:
         tokens_BT, segments_BT, follows_B = pair_up(tokens_BT, ids["<cls>"], ids["<sep>"], draws)
-        special_BT = tokens_BT >= min(ids.values())
+        special_BT = np.isin(tokens_BT, list(ids.values()))
         segments = (segments_BT,)
         if text is not None and asked.whole_words:
             starts_BT = text.word_starts(np.where(special_BT, END_ID, tokens_BT))
@@ -127,15 +129,16 @@ def denoising(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | No
     """Predict spans cut out of the source (Raffel et al. 2020, section 3.1.4)."""
     assert isinstance(spec.objective, Denoising)
     tokens, spans = spec.objective.cut(spec.model.context)
-    return _generate(cut_spans(chunk_BS[:, :-1], tokens, spans, list(added_ids(spec).values()), draws))
+    sentinels = list(added_ids(spec).values())
+    return _generate(cut_spans(chunk_BS[:, :-1], tokens, spans, sentinels, target_end(spec), draws))
 
 
 def infilling(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Example:
     """Predict whole sentences cut out of the source (Donahue et al. 2020)."""
     assert isinstance(spec.objective, Infilling)
     assert text is not None
-    context, sentinels = spec.model.context, list(added_ids(spec).values())
-    return _generate(cut_sentences(chunk_BS[:, :-1], context, spec.objective.cut(context), sentinels, text, draws))
+    context, sentinels, end = spec.model.context, list(added_ids(spec).values()), target_end(spec)
+    return _generate(cut_sentences(chunk_BS[:, :-1], context, spec.objective.cut(context), sentinels, end, text, draws))
 
 
 def _generate(pair: Pair) -> Example:
@@ -155,9 +158,16 @@ OBJECTIVES: dict[str, Function] = {
 
 
 def added_ids(spec: RunSpec) -> dict[str, int]:
-    """The ids of the tokens that the objective adds: the highest of the vocabulary, the first of them on top."""
+    """The ids of the tokens that the objective adds: a pretrained vocabulary's own, or else the highest there are."""
     names = spec.objective.added_tokens(spec.model.context)
-    return {name: spec.model.vocab_size - 1 - i for i, name in enumerate(names)}
+    if spec.special is None:
+        return top_ids(names, spec.model.vocab_size)
+    return dict(zip(names, spec.special.added, strict=False))  # a fine-tuned run's shorter context needs fewer
+
+
+def target_end(spec: RunSpec) -> int:
+    """The id that ends what an encoder-decoder writes."""
+    return END_ID if spec.special is None else spec.special.end
 
 
 def training_example(spec: RunSpec, chunk_BS: Chunk, step: int, text: TokenText | None) -> Example:
@@ -172,8 +182,11 @@ def validation_example(spec: RunSpec, chunk_BS: Chunk, index: int, text: TokenTe
     return function(spec, chunk_BS, Draws(0, index, VALIDATION), text)
 
 
-def logits_of(output: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """The logits (B, P, V) of the predicted tokens in a model's output."""
+Output = Tensor | Unread  # logits (B, P, V), or what they are made of
+
+
+def logits_of(output: Output | tuple[Output, Tensor]) -> Any:
+    """The logits of the predicted tokens in a model's output, as they come."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -183,16 +196,24 @@ def token_losses(logits_BPV: Tensor, targets_BP: Tensor) -> Tensor:
     return losses.view_as(targets_BP)
 
 
-def mean_loss(logits_BPV: Tensor, targets_BP: Tensor, weights_BP: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy per predicted token, nats, in float32; 0 where nothing is predicted."""
+def mean_loss(logits_BPV: Output, targets_BP: Tensor, weights_BP: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy per predicted token, nats, in float32; 0 where nothing is predicted.
+
+    Of what logits are made of, these are made a few rows at a time, and never exist whole.
+    """
+    if isinstance(logits_BPV, Unread):
+        read = logits_BPV
+        weights_N = None if weights_BP is None else weights_BP.flatten()
+        loss = chunked_cross_entropy(
+            read.x_BPD.flatten(0, 1), read.weight_VD, read.bias_V, targets_BP.flatten(), weights_N
+        )
+        return loss / (targets_BP.numel() if weights_BP is None else weights_BP.sum().clamp(min=1))
     if weights_BP is None:
         return F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_BP.flatten())
     return (token_losses(logits_BPV, targets_BP) * weights_BP).sum() / weights_BP.sum().clamp(min=1)
 
 
-def next_sentence_loss(output: Tensor | tuple[Tensor, Tensor], follows_B: Tensor | None) -> Tensor | float:
-    """Mean cross-entropy of whether the second segment follows the first, nats; 0 where that is not asked."""
-    if follows_B is None:
-        return 0.0
+def next_sentence_loss(output: Output | tuple[Output, Tensor], follows_B: Tensor) -> Tensor:
+    """Mean cross-entropy of whether the second segment follows the first, nats."""
     assert isinstance(output, tuple)
     return F.cross_entropy(output[1].float(), follows_B)

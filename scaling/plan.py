@@ -15,7 +15,7 @@ from scaling.data.prepare import DataConfig, manifest
 from scaling.data.sources import TextSource
 from scaling.launch.devices import gpu_ids
 from scaling.memory import step_bytes
-from scaling.quantities import duration
+from scaling.quantities import duration, short
 from scaling.record import read_records
 from scaling.shape import parameter_counts
 from scaling.spec import ParametrizationSpec, RecipeSpec, RunSpec
@@ -23,6 +23,9 @@ from scaling.speed import speed
 
 # Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
+# The batch that so many tokens ask for, and the tokens that the rule was measured at (Li et al. 2025, "Step Law").
+BATCH_RULE, BATCH_RULE_HOLDS = (0.58, 0.571), (2e9, 1e11)
+FAR_FROM_BATCH_RULE = 4.0  # assumed: the loss is flat about the best batch
 # A branch whose learning rate or batch is further than this from what its own length would get says so; assumed.
 FAR_FROM_LAW = 2.0
 BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
@@ -308,6 +311,15 @@ def confounders(spec: RunSpec) -> list[PlanWarning]:
     if warmup > LONG_WARMUP * steps:
         text = f"warms up for {warmup / steps:.0%} of its steps, beyond {LONG_WARMUP:.0%} of them"
         found.append(PlanWarning("long warm-up", warmup / steps, text))
+    value, exponent = BATCH_RULE
+    asked = value * spec.train_tokens**exponent
+    times = max(asked / spec.batch_tokens, spec.batch_tokens / asked)
+    if BATCH_RULE_HOLDS[0] <= spec.train_tokens <= BATCH_RULE_HOLDS[1] and times > FAR_FROM_BATCH_RULE:
+        text = (
+            f"has a batch of {short(spec.batch_tokens)} tokens, {times:.2g}x from the {short(asked)} that a run of "
+            f"{short(spec.train_tokens)} tokens asks for ({value:g} D^{exponent:g}, Li et al. 2025)"
+        )
+        found.append(PlanWarning("batch of other tokens", times, text))
     ratio = spec.train_tokens / parameter_counts(spec.model)["non_embedding"]
     if ratio < FEW_TOKENS_PER_PARAM:
         text = f"sees {ratio:.2g} tokens a parameter: below {FEW_TOKENS_PER_PARAM:g} power laws in size bend"

@@ -55,6 +55,7 @@ class RunRecord:
     val_loss_nats: float | None  # null when diverged before it could be measured
     val_loss_se_nats: float | None
     val_bits_per_byte: float | None  # null when the source has no bytes, or only some of its tokens are predicted
+    val_next_loss_nats: float | None  # a pair of texts, of whether the second follows; null where that is not asked
     train_loss_nats: float | None  # mean over the last logged interval
     val_tokens: int  # predicted tokens behind the validation loss
     entropy_rate_nats: float | None  # of a synthetic source, where every token is predicted from those before it
@@ -124,8 +125,9 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
     # Every token of the decoders before it was kept; AdamW alone was there; nothing was imported, fine-tuned, shared or
-    # computed again.
+    # computed again; what was said of pairs of texts was not kept.
     since = {"optimizer_flops": 0, "recompute_flops": 0, "imported": None, "finetuned": None, "trunk": None}
+    since |= {"val_next_loss_nats": None}
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
     known = {field.name for field in fields(RunRecord)}

@@ -20,8 +20,10 @@ class ModelSection:
     vocab_size: int | None
     context: int
     positions: str
+    rotary_pct: float
     norm: str
     norm_place: str
+    parallel_residual: bool
     activation: str
     bias: bool
     tied_embeddings: bool

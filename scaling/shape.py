@@ -98,8 +98,10 @@ class TransformerShape:
     vocab_size: int
     context: int  # tokens of the first tower's stream in a sequence
     positions: str
+    rotary_pct: float  # share of each head's channels that rotary positions turn, the first ones; 1 is all
     norm: str
     norm_place: str
+    parallel_residual: bool  # a layer's MLP reads what its attention reads, not its sum with what attention adds
     activation: str
     bias: bool
     tied_embeddings: bool
@@ -119,6 +121,11 @@ class TransformerShape:
     @property
     def head_width(self) -> int:
         return self.d_model // self.n_heads
+
+    @property
+    def rotary_width(self) -> int:
+        """Channels of each head that rotary positions turn."""
+        return int(self.head_width * self.rotary_pct)
 
     @property
     def kv_width(self) -> int:
@@ -293,6 +300,11 @@ class EncoderDecoderShape(TransformerShape):
         super().__post_init__()
         if self.target_context < 1:
             raise ValueError(f"target_context={self.target_context}: must be at least 1")
+        if self.parallel_residual:
+            raise ValueError(
+                "model.parallel_residual=true: a decoder's cross-attention asks the source what its own attention made "
+                "it ask, so an encoder_decoder's sublayers follow one another; set model.parallel_residual=false"
+            )
 
 
 SHAPES: dict[str, type[TransformerShape]] = {
@@ -359,11 +371,11 @@ def check_dimensions(shape: TransformerShape) -> None:
             f"model.n_kv_heads={shape.n_kv_heads} does not divide model.n_heads={shape.n_heads}: "
             f"the nearest choice is {_nearest_divisor(shape.n_heads, shape.n_kv_heads)}"
         )
-    if shape.positions_kind == "rotary" and shape.head_width % 2:
+    _check_rotary(shape)
+    if shape.parallel_residual and shape.norm_place != "pre":
         raise ValueError(
-            f"model.positions=rotary rotates pairs of channels, but the head width d_model/n_heads is "
-            f"{shape.head_width}: the nearest width with even heads is "
-            f"model.d_model={_nearest_multiple(shape.d_model, 2 * shape.n_heads)}, or choose learned positions"
+            f"model.parallel_residual=true adds attention and MLP to the stream at once, each normed before: "
+            f"model.norm_place={shape.norm_place} has no norm for both; set model.norm_place=pre"
         )
     if shape.positions == "sinusoidal" and shape.d_model % 2:
         raise ValueError(
@@ -372,6 +384,32 @@ def check_dimensions(shape: TransformerShape) -> None:
         )
     if not 0 <= shape.dropout < 1:
         raise ValueError(f"model.dropout={shape.dropout}: must be at least 0 and below 1")
+
+
+def _check_rotary(shape: TransformerShape) -> None:
+    """Refuse a share of what is not rotated, and channels that do not pair up."""
+    if not 0 < shape.rotary_pct <= 1:
+        raise ValueError(f"model.rotary_pct={shape.rotary_pct}: a share above 0 and at most 1; 1 rotates every channel")
+    if shape.positions_kind != "rotary":
+        if shape.rotary_pct != 1:
+            raise ValueError(
+                f"model.rotary_pct={shape.rotary_pct} is a share of what rotary positions rotate, but "
+                f"model.positions={shape.positions}: set model.rotary_pct=1, or model.positions=rotary"
+            )
+        return
+    if shape.head_width % 2:
+        raise ValueError(
+            f"model.positions=rotary rotates pairs of channels, but the head width d_model/n_heads is "
+            f"{shape.head_width}: the nearest width with even heads is "
+            f"model.d_model={_nearest_multiple(shape.d_model, 2 * shape.n_heads)}, or choose learned positions"
+        )
+    if shape.rotary_width % 2 or not shape.rotary_width:
+        pairs = max(1, round(shape.rotary_width / 2))
+        share = math.ceil(1e4 * 2 * pairs / shape.head_width) / 1e4
+        raise ValueError(
+            f"model.rotary_pct={shape.rotary_pct} rotates {shape.rotary_width} of the {shape.head_width} channels of a "
+            f"head, which is no number of pairs: the nearest share is model.rotary_pct={share:g}"
+        )
 
 
 def _nearest_divisor(number: int, wanted: int) -> int:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
-from scaling.objective_spec import OBJECTIVE_SPECS, Lengths, Objective
+from scaling.objective_spec import OBJECTIVE_SPECS, Lengths, Objective, SpecialIds
 from scaling.registry import choose
 from scaling.shape import SHAPES, TransformerShape
 
@@ -110,6 +110,7 @@ class RunSpec:
 
     model: TransformerShape
     objective: Objective
+    special: SpecialIds | None  # where a pretrained vocabulary has what the objective adds; None: above the data's ids
     data: DataSpec
     recipe: RecipeSpec
     val_tokens: int  # at most so many held-out tokens are scored
@@ -215,14 +216,23 @@ class FinetunedSpec(RunSpec):
         return self.recipe.batch_sequences * read
 
 
+# Settings of a model that came later, with what every model had until then.
+MODEL_BEFORE: dict[str, Any] = {"rotary_pct": 1.0, "parallel_residual": False}
+
+
 def to_dict(spec: RunSpec) -> dict[str, Any]:
     """The spec as plain JSON values.
 
-    A standard parametrization is left unsaid, as it was before there were others, so that ids from then stand.
+    What is as it was before there was a choice is left unsaid, so that ids from then stand.
     """
     values = asdict(spec)
     if spec.recipe.parametrization is None:
         del values["recipe"]["parametrization"]
+    if spec.special is None:
+        del values["special"]
+    for name, before in MODEL_BEFORE.items():
+        if values["model"][name] == before:
+            del values["model"][name]
     return values
 
 
@@ -237,9 +247,11 @@ def from_dict(values: dict[str, Any]) -> RunSpec:
         recipe["parametrization"] = ParametrizationSpec(**scaled | {"multipliers": multipliers})
     shape = choose("model kind", SHAPES, values["model"]["kind"])
     objective = choose("objective kind", OBJECTIVE_SPECS, values["objective"]["kind"])
+    special = values.get("special")
     given: dict[str, Any] = {
-        "model": shape(**values["model"]),
+        "model": shape(**MODEL_BEFORE | values["model"]),
         "objective": objective(**values["objective"]),
+        "special": None if special is None else SpecialIds(tuple(special["added"]), special["end"]),
         "data": DataSpec(**values["data"]),
         "recipe": RecipeSpec(**recipe),
         "val_tokens": values["val_tokens"],

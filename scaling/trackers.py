@@ -18,6 +18,8 @@ DASHBOARD_NAMES = {
     "noise_steps": "noise/steps",
     "val_loss": "val/loss",
     "val_bpb": "val/bpb",
+    "train_next_loss": "train/next_sentence_loss",
+    "val_next_loss": "val/next_sentence_loss",
     "tokens_per_s": "perf/tokens_per_s",
     "flops_per_s": "perf/flops_per_s",
     "mfu": "perf/mfu",

@@ -100,7 +100,9 @@ def measure(cell: Cell, spec: RunSpec, tokens: TokenData, steps: int, seed: int)
         output = model(*example.inputs)
         loss = mean_loss(logits_of(output), example.targets_BP, example.weights_BP)
         optimizer.zero_grad(set_to_none=True)
-        (loss + next_sentence_loss(output, example.follows_B)).backward()  # type: ignore[no-untyped-call]
+        if example.follows_B is not None:
+            loss = loss + next_sentence_loss(output, example.follows_B)
+        loss.backward()  # type: ignore[no-untyped-call]
         if recipe.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
         optimizer.step()

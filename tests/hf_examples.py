@@ -62,6 +62,31 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
         },
     ),
+    "neox": (
+        "GPTNeoXConfig",
+        {
+            "num_hidden_layers": 2,
+            "hidden_size": 32,
+            "intermediate_size": 44,
+            "num_attention_heads": 4,
+            "max_position_embeddings": CONTEXT,
+        },
+    ),
+    "neox-in-turn-tied-half-theta": (
+        "GPTNeoXConfig",
+        {
+            "num_hidden_layers": 3,
+            "hidden_size": 24,
+            "intermediate_size": 40,
+            "num_attention_heads": 2,
+            "max_position_embeddings": CONTEXT,
+            "use_parallel_residual": False,
+            "tie_word_embeddings": True,
+            "hidden_act": "gelu_new",
+            "layer_norm_eps": 1e-3,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e3, "partial_rotary_factor": 0.5},
+        },
+    ),
     "bert": (
         "BertConfig",
         {
@@ -116,6 +141,9 @@ TEXTS = ("a cat sat on the mat. ", "the dog, naïve and 犬, ran\n\tto  town ", 
 LLAMA = replace(
     TINY, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False, tied_embeddings=False, n_kv_heads=2
 )
+NEOX = replace(
+    TINY, n_heads=3, n_kv_heads=3, positions="rotary", rotary_pct=0.25, parallel_residual=True, tied_embeddings=False
+)
 BERT = replace(ENCODER, norm="layernorm:1e-12", norm_place="post", segments=True)
 T5 = replace(
     ENCODER_DECODER, positions="relative", norm="rmsnorm", activation="relu", bias=False, attention_scale=False
@@ -126,6 +154,7 @@ DENOISING = Denoising("denoising", 0.2, 1.5)
 MODELS: dict[str, tuple[TransformerShape, Objective]] = {
     "GPT2LMHeadModel": (TINY, CAUSAL),
     "LlamaForCausalLM": (LLAMA, CAUSAL),
+    "GPTNeoXForCausalLM": (NEOX, CAUSAL),
     "BertForMaskedLM": (BERT, MASKED),
     "T5ForConditionalGeneration": (T5, DENOISING),
     "MarianMTModel": (MARIAN, DENOISING),

@@ -50,6 +50,7 @@ def test_gpt2_preset_is_gpt2_small() -> None:
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
+        (["model=pythia", "model.vocab_size=50304"], 162_322_944),  # pythia-160m, as published
         # BertForPreTraining of bert-base-uncased and T5ForConditionalGeneration of t5-small, as published.
         (["model=bert", "model.vocab_size=30522", "objective.next_sentence=true"], 110_106_428),
         (["model=t5", "model.vocab_size=32128"], 60_506_624),
@@ -258,6 +259,19 @@ def test_what_would_confound_size_with_something_else_is_flagged(override: str, 
     assert plan_of(*fine).runs[0].warnings == ()
     big = ["model.d_model=128"] if kind == "few tokens" else []
     assert {warning.kind for warning in plan_of(*fine, *big, override).runs[0].warnings} >= {kind}
+
+
+def test_a_batch_that_follows_something_else_than_the_tokens_is_flagged() -> None:
+    """About 2.1e9 tokens ask for 0.58 D^0.571 = 121k tokens a batch."""
+    big = [*SYNTHETIC, "data.source.tokens=3000000000", "model.d_model=64", "model.n_heads=4", "budget.flops=1.6e15"]
+    flagged = {}
+    for batch in (16_384, 131_072, 1_048_576):
+        (run,) = plan_of(*big, f"recipe.batch_tokens={{value:{batch},tokens:0}}").runs
+        assert 2e9 < run.train_tokens < 3e9
+        flagged[batch] = [warning.text for warning in run.warnings if warning.kind == "batch of other tokens"]
+    assert flagged[131_072] == []
+    assert "has a batch of 16.4k tokens" in flagged[16_384][0]
+    assert "x from the" in flagged[1_048_576][0]
 
 
 def test_planning_imports_no_torch() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from scaling.model import build
-from scaling.objective_spec import Prefix
+from scaling.objective_spec import Masked, Prefix
 from scaling.objectives import Example, token_losses, validation_example
 from scaling.train.evaluate import bits_per_byte, evaluate
-from tests.examples import SPEC, TINY
+from tests.examples import ENCODER, SPEC, TINY
 
 PLAIN = torch.autocast("cpu", enabled=False)
 
@@ -43,6 +43,19 @@ def test_the_error_of_a_loss_over_unequal_sequences_is_what_repeating_the_set_sh
     spread = np.std([one.loss_nats for one in got], ddof=1)
     # The spread of 200 losses is itself known to about 1 / sqrt(2 * 199), 5%.
     assert np.mean([one.se_nats for one in got]) == pytest.approx(spread, rel=0.2)
+
+
+def test_the_next_sentence_loss_is_the_mean_over_sequences_of_batches_of_any_size() -> None:
+    shape = replace(ENCODER, next_sentence=True, predicted=3, vocab_size=40)
+    spec = replace(SPEC, model=shape, objective=Masked("masked", 0.2, 0.8, 0.1, whole_words=False, next_sentence=True))
+    model = build(shape, seed=0)
+    model.head_next.weight.data *= 30
+    chunks = np.random.default_rng(1).integers(1, 37, size=(12, spec.lengths.text + 1))
+    example = validation_example(spec, chunks, 0, None)
+    got = evaluate(model, example.split(5), PLAIN)
+    expected = torch.nn.functional.cross_entropy(model(*example.inputs)[1], example.follows_B)
+    assert got.next_loss_nats == pytest.approx(expected.item(), rel=1e-5)
+    assert evaluate(build(TINY, seed=0), examples(12, 5), PLAIN).next_loss_nats is None
 
 
 def test_dropout_sleeps_during_validation_and_wakes_after() -> None:

@@ -126,7 +126,7 @@ def test_the_price_of_an_example_is_what_torch_counts(family: str, positions: st
         pytest.skip("an encoder writes no text")
     shape, objective = FAMILIES[family]
     tuned = Finetuned(None, "modules", "", 4, classes, 0 if classes else 3, 1, 0)
-    fields = {name: getattr(SPEC, name) for name in ("data", "recipe", "val_tokens", "seed")}
+    fields = {name: getattr(SPEC, name) for name in ("special", "data", "recipe", "val_tokens", "seed")}
     spec = FinetunedSpec(model=replace(shape, positions=positions), objective=objective, **fields, finetuned=tuned)
     examples = [Example("ab", "x", ""), Example("abcdefghijklmnopqrst", "y", ""), Example("c", "z", "")]
     spec = replace(spec, model=replace(spec.model, vocab_size=256))
@@ -209,7 +209,7 @@ def test_what_is_written_is_the_likeliest_token_after_those_before_it(name: str)
     if isinstance(shape, EncoderDecoderShape):
         shape = replace(shape, target_context=longest + 1)
     tuned = Finetuned(None, "translation", "", 2, 0, longest, 1, 2)
-    fields = {field: getattr(SPEC, field) for field in ("data", "recipe", "val_tokens", "seed")}
+    fields = {field: getattr(SPEC, field) for field in ("special", "data", "recipe", "val_tokens", "seed")}
     spec = FinetunedSpec(model=shape, objective=objective, **fields, finetuned=tuned)
     model, _ = start_model(spec, None)
     texts, letters = ("ab", "hello there, you"), Chars(LETTERS, len(LETTERS) + 2)
@@ -228,7 +228,7 @@ def test_a_decoders_loss_is_of_the_answer_alone() -> None:
     shape = replace(FAMILIES["decoder"][0], vocab_size=256)
     assert isinstance(shape, DecoderShape)
     tuned = Finetuned(None, "translation", "", 1, 0, 5, 1, 1)
-    fields = {field: getattr(SPEC, field) for field in ("objective", "data", "recipe", "val_tokens", "seed")}
+    fields = {field: getattr(SPEC, field) for field in ("objective", "special", "data", "recipe", "val_tokens", "seed")}
     encoded = encode(FinetunedSpec(model=shape, **fields, finetuned=tuned), [Example("abc", "xy", "")], (), Bytes())
     (tokens,), targets = encoded.inputs[:1], encoded.targets_NP
     assert tokens[0, :6].tolist() == [*b"abc", 0, *b"xy"]
@@ -247,7 +247,7 @@ def test_what_fills_up_a_text_is_not_pooled() -> None:
 
 
 def _scratch(shape: TransformerShape) -> FinetunedSpec:
-    fields = {name: getattr(SPEC, name) for name in ("objective", "data", "recipe", "val_tokens", "seed")}
+    fields = {name: getattr(SPEC, name) for name in ("objective", "special", "data", "recipe", "val_tokens", "seed")}
     return FinetunedSpec(model=shape, **fields, finetuned=Finetuned(None, "modules", "", 1, 0, 1, 1, 0))
 
 

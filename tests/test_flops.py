@@ -42,6 +42,11 @@ OPTIONS = [
     )
 ]
 VARIANTS = [replace(TINY, **options) for options in OPTIONS]
+PARALLEL = [
+    replace(shape, parallel_residual=True, rotary_pct=0.5 if shape.positions == "rotary" else 1.0)
+    for shape in (*VARIANTS[::7], ENCODER)
+    if shape.norm_place == "pre"
+]
 HEADS = list(itertools.product(HEAD_SEES, (True, False), (True, False), (True, False)))
 ENCODERS = [
     replace(ENCODER, **options, head_sees=sees, head_transform=transform, embedding_norm=norm, next_sentence=pair)
@@ -87,7 +92,7 @@ def counted_by_torch(shape: TransformerShape, **more: torch.Tensor) -> tuple[int
     return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
 
 
-@pytest.mark.parametrize("shape", [*VARIANTS, *ENCODERS, *ENCODER_DECODERS], ids=name_of)
+@pytest.mark.parametrize("shape", [*VARIANTS, *PARALLEL, *ENCODERS, *ENCODER_DECODERS], ids=name_of)
 def test_both_ledgers_equal_the_built_module_and_torchs_counter(shape: TransformerShape) -> None:
     assert parameters_by_group(build(shape, seed=0)) == shape.parameters_by_group()
     forward, both = counted_by_torch(shape)

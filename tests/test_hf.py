@@ -33,9 +33,8 @@ def shape_of(model: Any) -> TransformerShape:
 def ours(model: Any) -> torch.nn.Module:
     shape = shape_of(model)
     built = build(shape, seed=1).eval()
-    built.load_state_dict(
-        weights_to_ours(model.state_dict(), ARCHITECTURES[model.config.model_type], built.state_dict())
-    )
+    architecture = ARCHITECTURES[model.config.model_type]
+    built.load_state_dict(weights_to_ours(model.state_dict(), architecture, built.state_dict(), shape))
     return built
 
 
@@ -75,7 +74,7 @@ def test_weights_come_back_bit_for_bit(name: str) -> None:
     back = weights_to_theirs(built.state_dict(), architecture, state, shape_of(model))
     assert back.keys() == state.keys()
     assert all(torch.equal(back[key], state[key]) for key in state)
-    again = weights_to_ours(back, architecture, built.state_dict())
+    again = weights_to_ours(back, architecture, built.state_dict(), shape_of(model))
     assert all(torch.equal(again[key], tensor) for key, tensor in built.state_dict().items())
 
 
@@ -88,6 +87,11 @@ def test_settings_come_back(name: str) -> None:
     for key, value in to_theirs(shape, architecture).items():
         if key not in architecture.on_export and "drop" not in key:
             assert getattr(model.config, key) == (None if name == "gpt2" and key == "n_inner" else value), key
+
+
+def test_rotary_settings_as_pythia_is_published_with_are_understood() -> None:
+    shape = shape_of(theirs("neox", rotary_pct=0.5, rotary_emb_base=5000))
+    assert (shape.positions, shape.rotary_pct, shape.parallel_residual) == ("rotary:5000", 0.5, True)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -118,6 +122,8 @@ def test_segments_are_berts_token_types() -> None:
         ("gpt2", {"activation_function": "quick_gelu"}, "activation_function='quick_gelu' where only"),
         ("llama-grouped", {"head_dim": 16}, "head_dim=16, which is not the model's width over its heads"),
         ("llama-grouped", {"mlp_bias": True}, "attention_bias=False and mlp_bias=True, which are one setting here"),
+        ("neox", {"attention_bias": False}, "attention_bias=False where only True is"),
+        ("neox", {"hidden_act": "gelu_fast"}, "hidden_act='gelu_fast' where only"),
         ("bert", {"type_vocab_size": 3}, "type_vocab_size=3 where only 2 is"),
         ("t5", {"feed_forward_proj": "gated-gelu"}, "feed_forward_proj='gated-gelu' where only"),
         ("t5", {"num_decoder_layers": 1}, "num_layers=2 and num_decoder_layers=1"),
@@ -141,7 +147,16 @@ def test_their_settings_without_an_equivalent_are_named(name: str, changes: dict
             "objective.next_sentence=true where it has",
         ),
         (replace(ENCODER, head_transform=False), "model.family.head_transform=false where it has only true"),
-        (replace(GPT2, positions="rotary"), "LlamaForCausalLM cannot say .*model.norm=layernorm"),
+        (replace(GPT2, norm="rmsnorm"), "GPT2LMHeadModel cannot say .*model.norm=rmsnorm"),
+        (
+            replace(GPT2, parallel_residual=True),
+            "parallel_residual=true where it has only false; train with model=gpt2",
+        ),
+        (
+            replace(GPT2, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False, rotary_pct=0.5),
+            "LlamaForCausalLM cannot say model.rotary_pct=0.5 where it has only 1.0",
+        ),
+        (replace(GPT2, positions="rotary", n_kv_heads=4), "GPTNeoXForCausalLM cannot say .*n_kv_heads=4 where"),
     ],
 )
 def test_our_settings_without_an_equivalent_are_named(shape: TransformerShape, message: str) -> None:

@@ -14,11 +14,12 @@ from scaling.hf.export import export
 from scaling.launch.reporting import SilentReporter
 from scaling.model import build
 from scaling.runtime import Runtime
+from scaling.shape import TransformerShape
 from scaling.spec import from_dict
 from scaling.train.checkpoint import final_weights
 from scaling.train.loop import train
 from tests.examples import SPEC, TINY
-from tests.hf_examples import AUTO, CAUSAL, MODELS, TEXTS, trained, transformers
+from tests.hf_examples import AUTO, CAUSAL, MODELS, NEOX, TEXTS, trained, transformers
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -67,8 +68,9 @@ def test_the_exported_tokenizer_gives_the_same_ids_and_text(kind: str, vocab_siz
     assert theirs.eos_token_id == 0
 
 
-def test_an_exported_gpt2_generates_text(tmp_path: Path) -> None:
-    _, run_dir = trained(tmp_path, TINY, CAUSAL, "bpe", 300)
+@pytest.mark.parametrize("shape", [TINY, NEOX], ids=["gpt2", "neox"])
+def test_an_exported_decoder_generates_text(shape: TransformerShape, tmp_path: Path) -> None:
+    _, run_dir = trained(tmp_path, shape, CAUSAL, "bpe", 300)
     export(run_dir, tmp_path / "out", tmp_path / "cache")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")

@@ -121,6 +121,14 @@ def rename_in_file(folder: Path, renames: dict[str, str], **added: torch.Tensor)
         ("gpt2", {"transformer.": ""}, {"h.0.attn.bias": torch.ones(1, 1, 12, 12)}),  # as GPT-2 itself is published
         ("bert", {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}, {}),  # as BERT is
         ("bert", {}, {"bert.pooler.dense.weight": torch.ones(24, 24)}),
+        (  # as Pythia is
+            "neox",
+            {"lm_head.": "embed_out."},
+            {
+                "gpt_neox.layers.0.attention.bias": torch.ones(1, 1, 12, 12),
+                "gpt_neox.layers.0.attention.rotary_emb.inv_freq": torch.ones(1),
+            },
+        ),
     ],
 )
 def test_older_names_are_understood(
@@ -168,7 +176,7 @@ def edit_weights(folder: Path, change: str) -> None:
         ("cut", [], "cannot be read as a GPT2LMHeadModel"),
         ("no config", [], "holds no config.json"),
         ("no type", [], "names no model_type"),
-        ("other type", [], "unknown Hugging Face model_type 'gpt_neox'"),
+        ("other type", [], "unknown Hugging Face model_type 'mamba'"),
         ("", ["data.vocab_size=64"], "vocab_size=29 is smaller than data.vocab_size=64"),
         ("", ["model.d_model=32"], "d_model=32: the checkpoint has 24; leave the setting out"),
         ("", ["model.context=8"], "context=8: the checkpoint has 12"),
@@ -200,7 +208,7 @@ def test_a_checkpoint_that_cannot_be_used_leaves_no_trace(
         config.unlink()
     elif change in ("no type", "other type"):
         values = json.loads(config.read_text())
-        values["model_type"] = "gpt_neox"
+        values["model_type"] = "mamba"
         if change == "no type":
             del values["model_type"]
         config.write_text(json.dumps(values))

@@ -46,7 +46,7 @@ ORDER = [
     {"shape", "objective_spec"},
     {"flops", "spec"},
     {"budget", "record", "runtime", "branches"},
-    {"parametrization", "attempt", "speed", "memory", "data", "model"},
+    {"parametrization", "attempt", "speed", "memory", "data", "model", "chunked_loss"},
     {"recipe"},
     {"schema"},
     {"config", "corruption", "trackers"},

@@ -28,6 +28,10 @@ SHAPES = {
     "decoder, as in Llama": replace(
         GPT2, **{**SIZES, "n_kv_heads": 2}, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False
     ),
+    "decoder, as in Pythia": replace(
+        GPT2, **SIZES, positions="rotary", rotary_pct=0.25, parallel_residual=True, tied_embeddings=False
+    ),
+    "decoder, parallel, dropout": replace(GPT2, **SIZES, parallel_residual=True, norm="rmsnorm", dropout=0.1),
     "decoder, squared ReLU": replace(GPT2, **SIZES, activation="relu2"),
     "decoder, relative": replace(GPT2, **SIZES, positions="relative"),
     "encoder": replace(ENCODER, **SIZES, predicted=8),
@@ -73,8 +77,9 @@ def kept_bytes(spec: RunSpec) -> float:
 def test_activations_are_what_autograd_keeps(name: str, precision: str) -> None:
     spec = spec_of(SHAPES[name], precision)
     shape, predicted = spec.model, activations(spec)
-    scored = shape.stream_tokens()[shape.head_matmuls()[-1].stream] * shape.vocab_size
-    head = predicted.head - scored * (3 * 4 + (2 if precision == "bf16" else 4))  # the loss's part has not come yet
+    last = shape.head_matmuls()[-1]
+    to_read = shape.stream_tokens()[last.stream] * last.fan_in * (2 if precision == "bf16" else 4)
+    head = predicted.head - to_read  # whose gradient has not come yet
     assert predicted.layers + predicted.ends + head == pytest.approx(kept_bytes(spec), rel=0.05)
 
 
@@ -100,7 +105,7 @@ def steps(shape, count):
     for _ in range(count):
         optimizer.zero_grad(set_to_none=True)
         tokens = torch.randint(shape.vocab_size, (sequences, shape.context))
-        output = model(tokens)
+        output = model.read(tokens)
         mean_loss(output, tokens).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -136,7 +141,7 @@ def test_a_step_takes_the_memory_predicted(changes: dict[str, Any], sequences: i
     assert step_bytes(spec, sequences, recomputed=False) == pytest.approx(int(done.stdout), rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["decoder", "encoder", "encoder-decoder"])
+@pytest.mark.parametrize("name", ["decoder", "decoder, as in Pythia", "encoder", "encoder-decoder"])
 def test_recomputing_costs_what_is_counted_and_changes_no_gradient(name: str) -> None:
     shape = SHAPES[name]
     inputs = inputs_of(shape)

@@ -13,6 +13,7 @@ from scaling.model.layers import Rotary, relative_buckets, sinusoids
 from scaling.objective_spec import OBJECTIVE_SPECS
 from scaling.objectives import OBJECTIVES, logits_of, mean_loss, training_example
 from scaling.shape import RELATIVE_BUCKETS, SHAPES, EncoderDecoderShape, EncoderShape, TransformerShape
+from scaling.spec import Multipliers
 from tests import examples
 from tests.examples import ENCODER, SPEC, TINY
 from tests.test_flops import ENCODER_DECODERS, ENCODERS, VARIANTS, inputs_of, name_of
@@ -107,8 +108,27 @@ def test_sinusoids_follow_the_papers_equation() -> None:
         assert code[position, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
 
 
+def test_a_part_of_each_head_is_rotated_and_the_rest_passes() -> None:
+    x = torch.randn(1, 2, 16, 12)
+    turned = Rotary(context=16, width=4, base=10000.0)(x)
+    assert torch.equal(turned[..., 4:], x[..., 4:])
+    torch.testing.assert_close(turned[..., :4], Rotary(context=16, width=4, base=10000.0)(x[..., :4]))
+    assert not torch.isclose(turned[:, :, 1:, :4], x[:, :, 1:, :4]).all()
+
+
+def test_in_parallel_attention_and_mlp_read_the_same_stream() -> None:
+    shape = replace(TINY, parallel_residual=True)
+    multipliers = Multipliers(0.3, 1.0, 1.0, 1.0, 1.0)
+    block = build(shape, 0, multipliers).target.blocks[0]
+    x = torch.randn(2, 5, shape.d_model)
+    together = block.attention(block.attention_norm(x), None, None) + block.mlp(block.mlp_norm(x))
+    torch.testing.assert_close(block(x, None, None, None), x + 0.3 * together)
+    in_turn = build(replace(shape, parallel_residual=False), 0, multipliers).target.blocks[0]
+    assert not torch.allclose(in_turn(x, None, None, None), x + 0.3 * together)
+
+
 def test_rotary_scores_depend_on_distance_only() -> None:
-    rotary = Rotary(context=32, head_width=8, base=10000.0)
+    rotary = Rotary(context=32, width=8, base=10000.0)
     q, k = torch.randn(1, 1, 1, 8), torch.randn(1, 1, 1, 8)
     turned_q = rotary(q.expand(1, 1, 32, 8))[0, 0]
     turned_k = rotary(k.expand(1, 1, 32, 8))[0, 0]

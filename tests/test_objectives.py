@@ -312,7 +312,7 @@ def test_spans_cut_the_share_and_have_the_mean_length_asked_for() -> None:
 
 def test_every_way_to_cut_is_as_likely_as_any_other() -> None:
     text, draws = np.tile(np.arange(8), (8000, 1)), 8000
-    pair = cut_spans(text, 3, 2, [21, 20], Draws(0))
+    pair = cut_spans(text, 3, 2, [21, 20], END_ID, Draws(0))
     ways, counts = np.unique(pair.source_BS, axis=0, return_counts=True)
     assert len(ways) == 4 * 2  # five kept tokens in two stretches, three cut ones in two
     assert np.all(np.abs(counts / draws - 1 / 8) < 4.5 * math.sqrt(1 / 8 * 7 / 8 / draws))
@@ -345,7 +345,7 @@ def test_sentences_are_cut_whole_and_put_back_give_the_text() -> None:
 
 def test_a_text_without_a_sentence_that_fits_is_left_whole() -> None:
     text = np.ones((1, 30), dtype=np.int64) * 5
-    pair = cut_sentences(text, 20, 10, [63, 62], TEXT, Draws(0))
+    pair = cut_sentences(text, 20, 10, [63, 62], END_ID, TEXT, Draws(0))
     np.testing.assert_array_equal(pair.source_BS, text[:, :20])
     assert pair.weights_BP.sum() == 1
 

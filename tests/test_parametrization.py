@@ -98,10 +98,11 @@ def test_hidden_matrices_alone_have_their_own_rate_and_decay(shape: TransformerS
     [
         TINY,
         replace(TINY, positions="rotary", tied_embeddings=False, n_kv_heads=2, norm_place="post"),
+        replace(TINY, parallel_residual=True),
         ENCODER,
         replace(ENCODER_DECODER, positions="relative"),
     ],
-    ids=lambda shape: f"{shape.kind}-{shape.norm_place}",
+    ids=lambda shape: f"{shape.kind}-{shape.norm_place}" + "-parallel" * shape.parallel_residual,
 )
 def test_folded_weights_compute_the_same_without_multipliers(shape: TransformerShape) -> None:
     model, plain = build(shape, 0, UNEVEN).eval(), build(shape, 0).eval()

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from scaling.launch.devices import slots
+from scaling.launch.devices import GPU_SHARE, slots
 from scaling.launch.pool import DONE, FAILED, INTERRUPTED, KILLED, Channel, Job, Pool
+from scaling.train import hardware
 
 
 def work(payload: Any, channel: Channel) -> Any:
@@ -108,10 +110,22 @@ def test_one_slot_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scaling.launch.devices.gpu_ids", lambda: ("0", "3"))
     got = slots(None, None, use_gpus=True)
     assert [slot.environment for slot in got] == [
-        {"CUDA_VISIBLE_DEVICES": "0"},
-        {"CUDA_VISIBLE_DEVICES": "3"},
+        {"CUDA_VISIBLE_DEVICES": "0", GPU_SHARE: "1"},
+        {"CUDA_VISIBLE_DEVICES": "3", GPU_SHARE: "1"},
     ]
     assert [slot.threads for slot in got] == [8, 8]
+
+
+def test_more_slots_than_gpus_share_these_and_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scaling.launch.devices.cpu_cores", lambda: 16)
+    monkeypatch.setattr("scaling.launch.devices.gpu_ids", lambda: ("0", "3"))
+    got = slots(5, None, use_gpus=True)
+    assert [slot.name for slot in got] == ["gpu 0.0", "gpu 3.0", "gpu 0.1", "gpu 3.1", "gpu 0.2"]
+    assert {slot.environment[GPU_SHARE] for slot in got} == {"0.333333"}
+    assert [slot.threads for slot in got] == [3] * 5
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (80e9, 90e9))
+    monkeypatch.setenv(GPU_SHARE, got[0].environment[GPU_SHARE])
+    assert hardware.free_bytes(torch.device("cuda")) == pytest.approx(30e9, rel=1e-5)
 
 
 def test_impossible_slots_are_refused() -> None:

@@ -36,6 +36,13 @@ def test_a_record_from_before_branches_paid_for_all_its_steps(tmp_path: Path) ->
     assert read_record(tmp_path) == replace(RECORD, paid_flops=RECORD.train_flops)
 
 
+def test_a_record_from_before_next_sentences_were_scored_says_nothing_of_them(tmp_path: Path) -> None:
+    old = asdict(RECORD)
+    del old["val_next_loss_nats"]
+    write_json(tmp_path / "record.json", old)
+    assert read_record(tmp_path) == RECORD
+
+
 def test_a_newer_schema_is_refused_and_unknown_fields_of_ours_are_not(tmp_path: Path) -> None:
     write_json(tmp_path / "record.json", asdict(RECORD) | {"schema": SCHEMA + 1})
     with pytest.raises(ValueError, match="written by a newer version"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scaling.spec import from_dict, to_dict
+from scaling.spec import MODEL_BEFORE, from_dict, to_dict
 from tests.examples import FAMILIES, SPEC
 
 
@@ -35,7 +35,7 @@ def each_change(value: Any) -> list[Any]:
         inner = getattr(value, field.name)
         if is_dataclass(inner):
             copies += [replace(value, **{field.name: copy}) for copy in each_change(inner)]
-        elif field.name not in ("kind", "n_heads", "n_kv_heads", "d_model", "dropout"):
+        elif field.name not in ("kind", "n_heads", "n_kv_heads", "d_model", "dropout", *MODEL_BEFORE):
             copies.append(replace(value, **{field.name: changed(inner)}))
     return copies
 
@@ -60,6 +60,17 @@ def test_identity_survives_json(family: str) -> None:
 def test_identity_is_frozen() -> None:
     """The id of a finished run must not move with a release: recompute this only with an upgrade of old records."""
     assert SPEC.run_id == "0580b9031a84"
+
+
+def test_what_models_had_before_there_was_a_choice_is_left_unsaid() -> None:
+    rotary = replace(SPEC, model=replace(SPEC.model, positions="rotary"))
+    assert not MODEL_BEFORE.keys() & to_dict(rotary)["model"].keys()
+    copies = [
+        replace(rotary, model=replace(rotary.model, **change))
+        for change in ({}, {"rotary_pct": 0.5}, {"parallel_residual": True})
+    ]
+    assert len({copy.run_id for copy in copies}) == 3
+    assert all(from_dict(json.loads(json.dumps(to_dict(copy)))) == copy for copy in copies)
 
 
 def test_unknown_model_kind_lists_the_choices() -> None:

@@ -180,6 +180,29 @@ def test_an_accumulated_batch_with_unequal_weights_equals_a_large_one(
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-3)
 
 
+PAIRS = replace(ENCODER, vocab_size=40, next_sentence=True)
+
+
+def test_the_next_sentence_loss_is_logged_and_recorded(tmp_path: Path) -> None:
+    spec = spec_for(model=PAIRS, objective=PAIR)
+    record = run(spec, tmp_path)
+    rows = curve(tmp_path, spec)
+    assert all(0.4 < row["train_next_loss"] < 1.2 for row in rows)  # about log 2: hardly anything can be told here
+    validated = [row for row in rows if "val_loss" in row]
+    assert all(0.4 < row["val_next_loss"] < 1.2 for row in validated)
+    assert record.val_next_loss_nats == validated[-1]["val_next_loss"]
+    stopped = run(spec, tmp_path / "small", micro_batch_sequences=3)
+    assert stopped.val_next_loss_nats == pytest.approx(record.val_next_loss_nats, abs=1e-5)
+    for one, other in zip(rows, curve(tmp_path / "small", spec), strict=True):
+        assert other["train_next_loss"] == pytest.approx(one["train_next_loss"], abs=1e-5)
+
+
+def test_what_is_not_asked_is_not_logged(tmp_path: Path) -> None:
+    spec = spec_for(steps=10)
+    assert run(spec, tmp_path).val_next_loss_nats is None
+    assert not any("next" in key for row in curve(tmp_path, spec) for key in row)
+
+
 def test_sentences_are_infilled_from_text(tmp_path: Path) -> None:
     text = tmp_path / "text.jsonl"
     lines = [{"text": f"The {i} cats sat. They saw {i} mice! Was it {i}? So it was. " * 4} for i in range(60)]

@@ -128,6 +128,12 @@ def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
     )
 
 
+def known_specials(config: DataConfig) -> dict[str, int]:
+    """The special tokens of the pretrained tokenizer asked for, with their ids; none where the data give the tokens."""
+    pretrained = _pretrained(config)
+    return {} if pretrained is None else pretrained.special
+
+
 def _pretrained(config: DataConfig) -> PretrainedTokenizer | None:
     return asked_pretrained(config.tokenizer, config.tokenizer_path, config.end_token, config.vocab_size)
 

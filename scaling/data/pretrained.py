@@ -36,6 +36,11 @@ class PretrainedTokenizer(LibraryTokenizer):
         path.write_bytes(self.content)
 
     @property
+    def special(self) -> dict[str, int]:
+        """Its special tokens and their ids."""
+        return special_tokens(self.model)
+
+    @property
     def sha256(self) -> str:
         return sha256(self.content).hexdigest()
 
@@ -83,11 +88,16 @@ def find_pretrained(name: str, end_token: str | None, vocab_size: int) -> Pretra
             f"tokenizer {name} has ids up to {largest}, outside vocab_size={vocab_size}; "
             f"set data.vocab_size={largest + 1} or more"
         )
-    special = [token.content for token in model.get_added_tokens_decoder().values() if token.special]
+    special = list(special_tokens(model))
     end = end_token or own_end or _usual_end(special, name)
     if end not in ids:
         raise ValueError(f"data.end_token={end!r} is no token of {name}; its special tokens are {_listed(special)}")
     return PretrainedTokenizer(content, vocab_size, ids[end])
+
+
+def special_tokens(model: "HfTokenizer") -> dict[str, int]:
+    """The special tokens of a tokenizer and their ids."""
+    return {token.content: i for i, token in model.get_added_tokens_decoder().items() if token.special}
 
 
 def _from_transformers(name: str) -> tuple[bytes, str | None]:

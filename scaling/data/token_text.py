@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.token_source import Ids
-from scaling.data.tokenizers import END_ID, Tokenizer
+from scaling.data.tokenizers import Tokenizer
 
 # B sequences, T tokens, V vocabulary
 
@@ -29,7 +29,13 @@ class TokenText:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self:
         """The facts of a tokenizer's whole vocabulary."""
-        texts = [tokenizer.decode(np.array([i])) for i in range(tokenizer.vocab_size)]
+        alone = [tokenizer.decode(np.array([i])) for i in range(tokenizer.vocab_size)]
+        # Behind a letter, since a text's first token may lose its blank (Metaspace), and others their mark (WordPiece).
+        letter = next((i for i, text in enumerate(alone) if text.isascii() and text.isalnum()), None)
+        texts = alone
+        if letter is not None:
+            behind = (tokenizer.decode(np.array([letter, i])) for i in range(tokenizer.vocab_size))
+            texts = [text.removeprefix(alone[letter]) for text in behind]
 
         def flags(values: list[bool]) -> Flags:
             return np.array(values, dtype=bool)
@@ -39,7 +45,7 @@ class TokenText:
             ends_in_word=flags([_in_word(text[-1:]) for text in texts]),
             begins_blank=flags([text[:1].isspace() for text in texts]),
             ends_with_stop=flags([text[-1:] != "" and text[-1] in STOPS for text in texts]),
-            ends_line=flags([i == END_ID or "\n" in text for i, text in enumerate(texts)]),
+            ends_line=flags([i == tokenizer.end_id or "\n" in text for i, text in enumerate(texts)]),
         )
 
     def word_starts(self, tokens_BT: Ids) -> Flags:

@@ -92,6 +92,7 @@ def record_of(
         val_loss_nats=loss,
         val_loss_se_nats=error,
         val_bits_per_byte=None,
+        val_next_loss_nats=None,
         train_loss_nats=found.train_loss_nats,
         val_tokens=found.val_predicted,
         entropy_rate_nats=None,

@@ -187,6 +187,7 @@ def tuned_spec(
     return FinetunedSpec(
         model=shape,
         objective=of.objective,
+        special=of.special,
         data=of.data,
         recipe=config.recipe.resolved(len(drawn.parts[TRAIN]), of.recipe),
         val_tokens=len(drawn.parts[VAL]) * shape.context,

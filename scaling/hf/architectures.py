@@ -29,12 +29,16 @@ class Architecture:
     positions: str
     head_width: str | None = None  # theirs; None where it follows from the others
     always_biased: bool = True  # theirs; a model without is exported with zeros
+    rotary_pct: str | None = None  # in theirs' settings of rotary positions; None where every channel is rotated
+    qkv_by_head: bool = False  # one matrix holds query, key and value of each head in turn; ours those of all heads
     transposed: frozenset[str] = frozenset()  # our modules whose matrix is stored (inputs, outputs) there
     aliases: Mapping[str, str] = field(default_factory=dict)  # theirs, tied -> under which name it is in `weights`
     sines_first: bool = False  # position codes hold all sines, then all cosines; ours alternate
     on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of theirs
 
 
+# Every class but those that say otherwise: attention and MLP one after the other, every channel rotated, or none.
+PLAIN = {"parallel_residual": False, "rotary_pct": 1.0}
 END = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 
 
@@ -82,7 +86,7 @@ GPT2 = Architecture(
         "tied_embeddings": ("tie_word_embeddings",),
         "dropout": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     },
-    fixed={"norm_place": "pre"},
+    fixed={"norm_place": "pre", **PLAIN},
     theirs_fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     norm="layernorm",
     norm_eps="layer_norm_epsilon",
@@ -127,7 +131,7 @@ LLAMA = Architecture(
         "tied_embeddings": ("tie_word_embeddings",),
         "dropout": ("attention_dropout",),
     },
-    fixed={"norm_place": "pre", "activation": "swiglu"},
+    fixed={"norm_place": "pre", "activation": "swiglu", **PLAIN},
     theirs_fixed={"hidden_act": "silu"},
     norm="rmsnorm",
     norm_eps="rms_norm_eps",
@@ -136,6 +140,51 @@ LLAMA = Architecture(
     head_width="head_dim",
     always_biased=False,
     aliases={"lm_head.weight": "model.embed_tokens.weight"},
+    on_export=END,
+)
+
+NEOX = Architecture(
+    model_class="GPTNeoXForCausalLM",
+    auto_class="AutoModelForCausalLM",
+    preset="pythia",
+    kind="decoder",
+    weights={
+        "embedding": "gpt_neox.embed_in",
+        **_layers(
+            "target",
+            "gpt_neox.layers",
+            {
+                "attention_norm": "input_layernorm",
+                "attention.qkv": "attention.query_key_value",
+                "attention.out": "attention.dense",
+                "mlp_norm": "post_attention_layernorm",
+                "mlp.up": "mlp.dense_h_to_4h",
+                "mlp.down": "mlp.dense_4h_to_h",
+            },
+        ),
+        "target.final_norm": "gpt_neox.final_layer_norm",
+        "head": "lm_head",
+    },
+    fields={
+        "n_layers": ("num_hidden_layers",),
+        "d_model": ("hidden_size",),
+        "n_heads": ("num_attention_heads",),
+        "d_ff": ("intermediate_size",),
+        "vocab_size": ("vocab_size",),
+        "context": ("max_position_embeddings",),
+        "parallel_residual": ("use_parallel_residual",),
+        "tied_embeddings": ("tie_word_embeddings",),
+        "dropout": ("hidden_dropout", "attention_dropout"),
+    },
+    fixed={"norm_place": "pre"},
+    theirs_fixed={"attention_bias": True},
+    norm="layernorm",
+    norm_eps="layer_norm_eps",
+    activation="hidden_act",
+    positions="rotary",
+    rotary_pct="partial_rotary_factor",
+    qkv_by_head=True,
+    aliases={"lm_head.weight": "gpt_neox.embed_in.weight"},
     on_export=END,
 )
 
@@ -183,6 +232,7 @@ BERT = Architecture(
         "embedding_norm": True,
         "segments": True,
         "next_sentence": False,
+        **PLAIN,
     },
     theirs_fixed={"hidden_act": "gelu", "type_vocab_size": 2, "is_decoder": False, "add_cross_attention": False},
     norm="layernorm",
@@ -241,6 +291,7 @@ T5 = Architecture(
         "tied_embeddings": True,
         "attention_scale": False,
         "head_bias": False,
+        **PLAIN,
     },
     theirs_fixed={
         "relative_attention_num_buckets": 32,
@@ -300,7 +351,7 @@ MARIAN = Architecture(
         "context": ("max_position_embeddings",),
         "dropout": ("dropout", "attention_dropout"),
     },
-    fixed={"norm_place": "post", "tied_embeddings": True, "attention_scale": True, "logit_scale": False},
+    fixed={"norm_place": "post", "tied_embeddings": True, "attention_scale": True, "logit_scale": False, **PLAIN},
     theirs_fixed={"scale_embedding": True, "share_encoder_decoder_embeddings": True, "tie_word_embeddings": True},
     norm="layernorm",
     norm_eps=None,
@@ -315,4 +366,4 @@ MARIAN = Architecture(
     on_export={"eos_token_id": 0, "pad_token_id": 0, "decoder_start_token_id": 0, "forced_eos_token_id": None},
 )
 
-ARCHITECTURES = {"gpt2": GPT2, "llama": LLAMA, "bert": BERT, "t5": T5, "marian": MARIAN}
+ARCHITECTURES = {"gpt2": GPT2, "llama": LLAMA, "gpt_neox": NEOX, "bert": BERT, "t5": T5, "marian": MARIAN}

@@ -9,15 +9,15 @@ from typing import Any
 
 from torch import nn
 
-from scaling.data.prepare import NO_TOKENIZER, digest, manifest
-from scaling.data.tokenizers import END_TOKEN, TOKENIZERS
+from scaling.data.prepare import NO_TOKENIZER, digest, load_tokenizer, manifest
+from scaling.data.tokenizers import END_ID
 from scaling.hf import transformers_library
 from scaling.hf.folding import fold
 from scaling.hf.settings import architecture_of, to_theirs
 from scaling.hf.tokenizers import translate
 from scaling.hf.weights import Tensors
 from scaling.hf.weights import to_theirs as weights_to_theirs
-from scaling.objectives import added_ids
+from scaling.objectives import added_ids, target_end
 from scaling.record import DONE, read_record
 from scaling.shape import TransformerShape
 from scaling.spec import RunSpec, from_dict
@@ -40,6 +40,9 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
     spec = from_dict(record.spec)
     weights = fold(final_weights(run_dir), spec.model, spec.recipe.multipliers)
     model = as_theirs(spec.model, weights)
+    if spec.model.kind != "encoder":  # which writes nothing that could end
+        end = target_end(spec) if spec.model.kind == "encoder_decoder" else spec.data.end_id or END_ID
+        model.config.eos_token_id = model.generation_config.eos_token_id = end
     try:
         tokenizer, lack = tokenizer_of(spec, cache_dir), ""
     except ValueError as error:
@@ -77,16 +80,16 @@ def tokenizer_of(spec: RunSpec, cache_dir: Path) -> Any:
     """The tokenizer of a run's data as transformers' own; ValueError, with the reason, where there is none."""
     if spec.data.tokenizer == NO_TOKENIZER:
         raise ValueError("the run's data came as tokens")
-    if manifest(spec.data, cache_dir) is None:
+    found = manifest(spec.data, cache_dir)
+    if found is None:
         raise ValueError(f"the run's data is not in {cache_dir}; name the folder with --cache")
-    folder = cache_dir / digest(spec.data)
-    ours = TOKENIZERS[spec.data.tokenizer].load(folder / "tokenizer.json", spec.data.vocab_size)
+    ours = load_tokenizer(found, cache_dir / digest(spec.data))
     added: Mapping[str, int] = added_ids(spec)
-    special = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_TOKEN)
-    if "<mask>" in added:
-        special["mask_token"] = "<mask>"
+    made = translate(ours, added)
+    special = {"mask_token": made.id_to_token(added["<mask>"])} if "<mask>" in added else {}
+    special |= dict.fromkeys(("bos_token", "eos_token", "pad_token"), made.id_to_token(ours.end_id))
     return transformers_library().PreTrainedTokenizerFast(
-        tokenizer_object=translate(ours, added),
+        tokenizer_object=made,
         model_max_length=spec.model.context,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,

@@ -17,11 +17,13 @@ from scaling import flops as ledger
 from scaling.attempt import now
 from scaling.config import Run, compose, to_run
 from scaling.data.prepare import NO_TOKENIZER, TokenData, prepare
+from scaling.data.pretrained import special_tokens
 from scaling.data.token_text import TokenText
 from scaling.hf.reading import Published, read_published
 from scaling.hf.settings import setting_name, to_ours
 from scaling.hf.weights import to_ours as weights_to_ours
 from scaling.model import build, parameters_by_group
+from scaling.objective_spec import names_of
 from scaling.objectives import added_ids
 from scaling.record import DONE, SCHEMA, RunRecord, publish_record, read_record, write_json
 from scaling.shape import SHAPES, parameter_counts
@@ -30,8 +32,6 @@ from scaling.train import checkpoint, hardware
 from scaling.train.evaluate import Validation, bits_per_byte, evaluate, validation_examples
 
 COMPARED_TOKENS = 4096  # of the validation split, encoded by both tokenizers
-# What published vocabularies call the tokens that an objective adds.
-THEIR_NAMES = {"<mask>": "[MASK]", "<cls>": "[CLS]", "<sep>": "[SEP]", "<span 0>": "<extra_id_0>"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ def import_checkpoint(source: str, settings: Sequence[str]) -> str:
     published = read_published(source)
     run = _run(published, overrides, stated)
     model = build(run.spec.model, 0)
-    model.load_state_dict(weights_to_ours(published.weights, published.architecture, model.state_dict()))
+    model.load_state_dict(
+        weights_to_ours(published.weights, published.architecture, model.state_dict(), run.spec.model)
+    )
     kept = {f.name: getattr(run.spec, f.name) for f in fields(RunSpec)} | {"recipe": NO_RECIPE, "seed": 0}
     spec = ImportedSpec(**kept, imported=Imported(checkpoint.weights_digest(model), stated.train_tokens))
     run_dir = run.runtime.study_dir / spec.run_id
@@ -109,7 +111,9 @@ def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
         for name, value in decided.items()
     ]
     budget = ["budget.flops=null", f"budget.tokens={stated.train_tokens}"]
-    run = to_run(compose([f"model={architecture.preset}", *budget, *spelled, *overrides]))
+    tokenizer = _own_tokenizer(published.folder)
+    specials = None if tokenizer is None else special_tokens(tokenizer)
+    run = to_run(compose([f"model={architecture.preset}", *budget, *spelled, *overrides]), specials=specials)
     shape = run.spec.model
     assert isinstance(shape, SHAPES[architecture.kind])
     for name, value in decided.items():
@@ -120,14 +124,19 @@ def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
     return run
 
 
+def _own_tokenizer(folder: Path) -> Tokenizer | None:
+    """The checkpoint's own tokenizer, where it comes with one."""
+    path = folder / "tokenizer.json"
+    return Tokenizer.from_file(str(path)) if path.is_file() else None
+
+
 def _check_tokenizer(folder: Path, spec: ImportedSpec, tokens: TokenData) -> bool:
     """Whether the checkpoint's tokenizer could be compared with the data's; ValueError where they differ."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
+    theirs = _own_tokenizer(folder)
+    if theirs is None:
         return False
-    theirs = Tokenizer.from_file(str(path))
     for name, expected in added_ids(spec).items():
-        for known in (name, THEIR_NAMES.get(name, name)):
+        for known in names_of(name):
             if (found := theirs.token_to_id(known)) not in (None, expected):
                 raise ValueError(
                     f"objective={spec.objective.kind} uses id {expected} as {name}, but the checkpoint knows {known} "
@@ -186,6 +195,7 @@ def _record(
         val_loss_nats=loss,
         val_loss_se_nats=None if math.isnan(validation.se_nats) else validation.se_nats,
         val_bits_per_byte=bits_per_byte(loss, manifest.val_tokens, manifest.val_bytes) if whole else None,
+        val_next_loss_nats=validation.next_loss_nats,
         train_loss_nats=None,
         val_tokens=validation.predicted_tokens,
         entropy_rate_nats=manifest.entropy_rate_nats if whole else None,

@@ -13,9 +13,15 @@ OTHER_ACTIVATION_NAMES = {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 
 def architecture_of(shape: TransformerShape) -> tuple[str, Architecture]:
     """The Hugging Face model type of a shape; ValueError where there is none."""
-    for name, architecture in ARCHITECTURES.items():
-        if (architecture.kind, architecture.positions) == (shape.kind, shape.positions_kind):
-            return name, architecture
+    alike = {
+        name: architecture
+        for name, architecture in ARCHITECTURES.items()
+        if (architecture.kind, architecture.positions) == (shape.kind, shape.positions_kind)
+    }
+    if alike:
+        normed = [name for name, architecture in alike.items() if architecture.norm == shape.norm_kind]
+        name = (normed or list(alike))[0]
+        return name, alike[name]
     has = "; ".join(f"{a.kind} with {a.positions} ({a.model_class})" for a in ARCHITECTURES.values())
     raise ValueError(
         f"model.positions={shape.positions}: no Hugging Face class that is known here is a model of kind {shape.kind} "
@@ -64,6 +70,8 @@ def to_theirs(shape: TransformerShape, architecture: Architecture) -> dict[str, 
         theirs[architecture.head_width] = shape.head_width
     if architecture.positions == "rotary":
         theirs["rope_parameters"] = {"rope_type": "default", "rope_theta": kind_and_number(shape.positions)[1]}
+        if architecture.rotary_pct:
+            theirs["rope_parameters"][architecture.rotary_pct] = shape.rotary_pct
     return theirs | dict(architecture.theirs_fixed) | dict(architecture.on_export)
 
 
@@ -107,6 +115,8 @@ def to_ours(config: Any, architecture: Architecture) -> dict[str, Any]:
         if rope["rope_type"] != "default":
             faults.append(f"rope_type={rope['rope_type']!r} where only 'default' is")
         ours["positions"] = _with_number("rotary", rope["rope_theta"])
+        if architecture.rotary_pct:
+            ours["rotary_pct"] = float(rope.get(architecture.rotary_pct, 1.0))
     if faults:
         raise ValueError(
             f"this {architecture.model_class} has no equivalent here: {'; '.join(faults)}; choose a checkpoint without"

@@ -6,14 +6,18 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from scaling.data.pretrained import PretrainedTokenizer
 from scaling.data.tokenizers import END_ID, END_TOKEN, UNKNOWN_ID, Bpe, Bytes, Chars
 from scaling.data.tokenizers import Tokenizer as Ours
+from scaling.objective_spec import names_of
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what an unknown character decodes to
 
 
 def translate(tokenizer: Ours, added: Mapping[str, int]) -> Tokenizer:
     """The same tokenizer with the objective's added tokens; ValueError where the library cannot express it."""
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return _extended(tokenizer, added)
     builders: dict[type, Any] = {Bytes: _bytes, Chars: _chars, Bpe: _bpe}
     if type(tokenizer) not in builders:
         raise ValueError(f"a tokenizer of the kind {type(tokenizer).__name__} is not translated")
@@ -22,6 +26,20 @@ def translate(tokenizer: Ours, added: Mapping[str, int]) -> Tokenizer:
     made = Tokenizer.from_str(json.dumps(values))
     made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (END_TOKEN, *added)])
     assert all(made.token_to_id(name) == i for name, i in {END_TOKEN: END_ID, **added}.items())
+    return made
+
+
+def _extended(tokenizer: PretrainedTokenizer, added: Mapping[str, int]) -> Tokenizer:
+    """A pretrained tokenizer as it is, with those of the added tokens that it does not have, which follow its own."""
+    made = Tokenizer.from_buffer(tokenizer.content)
+    known = {name: next((k for k in names_of(name) if made.token_to_id(k) is not None), name) for name in added}
+    lacking = [name for name in added if made.token_to_id(known[name]) is None]
+    made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in reversed(lacking)])
+    if wrong := [name for name, i in added.items() if made.token_to_id(known[name]) != i]:
+        raise ValueError(
+            f"its pretrained tokenizer has {made.get_vocab_size()} tokens, which leaves no room to put {wrong[0]} at "
+            f"id {added[wrong[0]]}"
+        )
     return made
 
 

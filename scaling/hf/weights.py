@@ -16,7 +16,7 @@ RESIDUAL_AXES = {"embedding": READS, "qkv": READS, "q": READS, "kv": READS, "up"
 COMPUTED = "embed_positions.weight"  # Marian's codes, which are no parameters here
 
 
-def to_ours(theirs: Tensors, architecture: Architecture, ours: Tensors) -> dict[str, Tensor]:
+def to_ours(theirs: Tensors, architecture: Architecture, ours: Tensors, shape: TransformerShape) -> dict[str, Tensor]:
     """Hugging Face's weights as ours; `ours` gives names and shapes. ValueError names what does not fit."""
     made = {}
     for name, like in ours.items():
@@ -26,7 +26,8 @@ def to_ours(theirs: Tensors, architecture: Architecture, ours: Tensors) -> dict[
                 f"{' + '.join(_names(name, architecture))} has shape {tuple(tensor.shape)}, but the configuration says "
                 f"{tuple(like.shape)}; the weights are another model's"
             )
-        made[name] = _reordered(tensor.reshape(like.shape), name, architecture, back=False).contiguous()
+        tensor = _regrouped(tensor.reshape(like.shape), name, architecture, (shape.n_heads, 3))
+        made[name] = _reordered(tensor, name, architecture, back=False).contiguous()
     return made
 
 
@@ -35,6 +36,7 @@ def to_theirs(ours: Tensors, architecture: Architecture, theirs: Tensors, shape:
     made: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         names = _names(name, architecture)
+        tensor = _regrouped(tensor, name, architecture, (3, shape.n_heads))
         tensor = _reordered(tensor, name, architecture, back=True)
         kv, cut = shape.kv_width, len(tensor) // len(names)
         parts = torch.split(tensor, [shape.d_model, kv, kv] if len(names) == 3 else [cut] * len(names))
@@ -67,6 +69,13 @@ def _names(ours: str, architecture: Architecture) -> tuple[str, ...]:
 def _turned(tensor: Tensor, ours: str, architecture: Architecture) -> Tensor:
     module = ours.rpartition(".")[0].rpartition(".")[2]
     return tensor.T if tensor.ndim == 2 and module in architecture.transposed else tensor
+
+
+def _regrouped(tensor: Tensor, ours: str, architecture: Architecture, order: tuple[int, int]) -> Tensor:
+    """Outputs laid out as `order` (of heads, and of query, key and value) in the opposite order."""
+    if not architecture.qkv_by_head or ".qkv." not in ours:
+        return tensor
+    return tensor.reshape(*order, -1, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape)
 
 
 def _reordered(tensor: Tensor, ours: str, architecture: Architecture, back: bool) -> Tensor:

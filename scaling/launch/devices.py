@@ -1,10 +1,12 @@
-"""The places where runs can go: one slot a GPU, or the CPU's cores shared out."""
+"""The places where runs can go: one slot a GPU, or several on each, or the CPU's cores shared out."""
 
 import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import cache
+
+GPU_SHARE = "SCALING_GPU_SHARE"  # in a slot's environment: of its GPU's memory, where several slots share one
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ def cpu_cores() -> int:
 
 
 def slots(wanted: int | None, threads_per_slot: int | None, use_gpus: bool) -> list[Slot]:
-    """One slot a GPU, or `wanted` CPU slots (one a core unless said otherwise), the cores divided between them.
+    """One slot a GPU, or `wanted` slots (of CPU one a core unless said otherwise), the cores divided between them.
+
+    More slots than GPUs share these in turn: a small model leaves most of a GPU idle between its kernels.
 
     On the CPU one thread a run is the default: two small runs side by side on two cores finish sooner than one after
     the other on both.
@@ -52,9 +56,15 @@ def slots(wanted: int | None, threads_per_slot: int | None, use_gpus: bool) -> l
             raise ValueError(f"hydra.launcher.{name}={value}: must be at least 1, or null to choose by itself")
     gpus = gpu_ids() if use_gpus else ()
     if gpus:
-        count = min(wanted or len(gpus), len(gpus))
+        count = wanted or len(gpus)
         threads = threads_per_slot or max(1, cores // count)
-        return [Slot(f"gpu {gpu}", threads, {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus[:count]]
+        return [_gpu_slot(gpus[i % len(gpus)], i // len(gpus), -(-count // len(gpus)), threads) for i in range(count)]
     count = wanted or max(1, cores // (threads_per_slot or 1))
     threads = threads_per_slot or max(1, cores // count)
     return [Slot(f"cpu {i}", threads, {"CUDA_VISIBLE_DEVICES": ""}) for i in range(count)]
+
+
+def _gpu_slot(gpu: str, place: int, places: int, threads: int) -> Slot:
+    """Slot number `place` of those on a GPU."""
+    name = f"gpu {gpu}" if places == 1 else f"gpu {gpu}.{place}"
+    return Slot(name, threads, {"CUDA_VISIBLE_DEVICES": gpu, GPU_SHARE: f"{1 / places:g}"})

@@ -31,6 +31,8 @@ def train_task(cfg: DictConfig) -> str:
     finally:
         to.close()
     loss = "" if record.val_loss_nats is None else f", validation loss {record.val_loss_nats:.4f} nats"
+    if record.val_next_loss_nats is not None:
+        loss += f", of the next sentence {record.val_next_loss_nats:.4f}"
     print(f"{run.directory}: {record.status}{loss}{': ' + record.why if record.why else ''}")
     return record.run_id
 

@@ -6,7 +6,7 @@ B batch, T tokens, D model width, V vocabulary
 from torch import Tensor, nn
 
 from scaling.model.layers import Past
-from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
+from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
 from scaling.shape import DecoderShape
 from scaling.spec import Multipliers
 
@@ -28,5 +28,9 @@ class Decoder(nn.Module):
         Position t sees tokens up to t only; with `seen_B`, the first so many tokens of a sequence see each other. With
         a `past`, one for each layer, the tokens follow those in it.
         """
+        return self.read(tokens_BT, seen_B, past).logits()
+
+    def read(self, tokens_BT: Tensor, seen_B: Tensor | None = None, past: list[Past] | None = None) -> Unread:
+        """The same up to the head."""
         x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B, past=past)
-        return unembed(x_BTD, self.head_scale, self.embedding, self.head)
+        return unread(x_BTD, self.head_scale, self.embedding, self.head)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scaling.model.layers import Past
-from scaling.model.tower import TowerModule, token_embedding, token_head, unembed
+from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
 from scaling.shape import EncoderDecoderShape
 from scaling.spec import Multipliers
 
@@ -29,9 +29,16 @@ class EncoderDecoder(nn.Module):
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
         """Logits (B, T, V) of the token after each of the target's, which sees the whole source and none later."""
-        return self.decode(self.source(self.embedding(source_BS)), target_BT)
+        return self.read(source_BS, target_BT).logits()
+
+    def read(self, source_BS: Tensor, target_BT: Tensor) -> Unread:
+        """The same up to the head."""
+        return self._decode(self.source(self.embedding(source_BS)), target_BT)
 
     def decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> Tensor:
-        """The same from a source that was read before; with a `past`, the target's tokens follow those in it."""
+        """Logits from a source that was read before; with a `past`, the target's tokens follow those in it."""
+        return self._decode(source_BSD, target_BT, past).logits()
+
+    def _decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> Unread:
         x_BTD = self.target(self.embedding(target_BT), source_BSD, past=past)
-        return unembed(x_BTD, self.head_scale, self.embedding, self.head, self.head_bias)
+        return unread(x_BTD, self.head_scale, self.embedding, self.head, self.head_bias)

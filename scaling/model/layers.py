@@ -1,7 +1,7 @@
 """The parts every transformer family is made of: norms, positions, attention, MLP, residual block.
 
-B batch, T tokens, S tokens of the source, H query heads, G key-value heads, K head width, D = H*K model width,
-F hidden MLP width
+B batch, T tokens, S tokens of the source, H query heads, G key-value heads, K head width, R of it rotated,
+D = H*K model width, F hidden MLP width
 """
 
 import math
@@ -66,25 +66,34 @@ def sinusoids(context: int, d_model: int) -> Tensor:
 
 
 class Rotary(nn.Module):
-    """Rotates channel k of a head with channel k + K/2 by an angle that grows with position (Su et al. 2021)."""
+    """Rotates channel k of a head with channel k + R/2 by an angle that grows with position (Su et al. 2021).
 
-    cos_TK: Tensor
-    sin_TK: Tensor
+    R is how many of a head's channels are rotated, the first ones; the rest pass (Black et al. 2022, section 2.1.1).
+    """
 
-    def __init__(self, context: int, head_width: int, base: float) -> None:
+    cos_TR: Tensor
+    sin_TR: Tensor
+
+    def __init__(self, context: int, width: int, base: float) -> None:
         super().__init__()
-        rate = torch.pow(base, -torch.arange(0, head_width, 2, dtype=torch.float64) / head_width)
+        self.width = width
+        rate = torch.pow(base, -torch.arange(0, width, 2, dtype=torch.float64) / width)
         angle = torch.outer(torch.arange(context, dtype=torch.float64), rate)
-        angle_TK = torch.cat((angle, angle), dim=1)
-        self.register_buffer("cos_TK", angle_TK.cos().float(), persistent=False)
-        self.register_buffer("sin_TK", angle_TK.sin().float(), persistent=False)
+        angle_TR = torch.cat((angle, angle), dim=1)
+        self.register_buffer("cos_TR", angle_TR.cos().float(), persistent=False)
+        self.register_buffer("sin_TR", angle_TR.sin().float(), persistent=False)
 
     def forward(self, x_BHTK: Tensor, start: int = 0) -> Tensor:
         here = slice(start, start + x_BHTK.shape[2])
-        first, second = x_BHTK.chunk(2, dim=-1)
-        turned_BHTK = torch.cat((-second, first), dim=-1)
-        rotated = x_BHTK * self.cos_TK[here] + turned_BHTK * self.sin_TK[here]
-        return rotated.type_as(x_BHTK)
+        x_BHTR = x_BHTK[..., : self.width]
+        first, second = x_BHTR.chunk(2, dim=-1)
+        turned_BHTR = torch.cat((-second, first), dim=-1)
+        rotated_BHTR = (x_BHTR * self.cos_TR[here] + turned_BHTR * self.sin_TR[here]).type_as(x_BHTK)
+        if self.width == x_BHTK.shape[-1]:
+            return rotated_BHTR
+        # Joined with the tokens outside, as they lie in memory: otherwise attention's result is copied to be read.
+        parts_BTHK = [part.transpose(1, 2) for part in (rotated_BHTR, x_BHTK[..., self.width :])]
+        return torch.cat(parts_BTHK, dim=-1).transpose(1, 2)
 
 
 class RelativeBias(nn.Module):
@@ -268,12 +277,14 @@ def residual_gain(shape: TransformerShape, tower: Tower, multipliers: Multiplier
 class Block(nn.Module):
     """Attention, cross-attention where the tower has a source, and MLP.
 
-    Each is added to the residual stream, normed before (pre) or after the addition (post).
+    Each is added to the residual stream, normed before (pre) or after the addition (post). In parallel, attention and
+    MLP read the same stream, each through its own norm, and are added to it at once (Black et al. 2022, section 2.1.2).
     """
 
     def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
         super().__init__()
         self.norm_first, self.residual = shape.norm_place == "pre", multipliers.residual
+        self.parallel = shape.parallel_residual
         self.attention_norm, self.attention = norm(shape), Attention(shape, tower, multipliers)
         if tower.source_tokens is not None:
             self.cross_attention_norm, self.cross_attention = norm(shape), CrossAttention(shape, tower, multipliers)
@@ -288,14 +299,18 @@ class Block(nn.Module):
         source_BSD: Tensor | None,
         past: Past | None = None,
     ) -> Tensor:
-        x_BTD = self._add(x_BTD, self.attention_norm, lambda x: self.attention(x, rotary, mask_BHTT, past))
+        read_BTD = x_BTD
+        x_BTD = self._add(x_BTD, x_BTD, self.attention_norm, lambda x: self.attention(x, rotary, mask_BHTT, past))
         if source_BSD is not None:
-            x_BTD = self._add(x_BTD, self.cross_attention_norm, lambda x: self.cross_attention(x, source_BSD, past))
-        return self._add(x_BTD, self.mlp_norm, self.mlp)
+            x_BTD = self._add(
+                x_BTD, x_BTD, self.cross_attention_norm, lambda x: self.cross_attention(x, source_BSD, past)
+            )
+        return self._add(x_BTD, read_BTD if self.parallel else x_BTD, self.mlp_norm, self.mlp)
 
-    def _add(self, x_BTD: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+    def _add(self, x_BTD: Tensor, read_BTD: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """The stream with what the sublayer makes of `read_BTD`, which is the stream itself unless in parallel."""
         if self.norm_first:
-            out: Tensor = torch.add(x_BTD, self.dropout(sublayer(norm(x_BTD))), alpha=self.residual)
+            out: Tensor = torch.add(x_BTD, self.dropout(sublayer(norm(read_BTD))), alpha=self.residual)
         else:
-            out = norm(torch.add(x_BTD, self.dropout(sublayer(x_BTD)), alpha=self.residual))
+            out = norm(torch.add(x_BTD, self.dropout(sublayer(read_BTD)), alpha=self.residual))
         return out

@@ -1,9 +1,10 @@
 """A tower: positions and a stack of blocks over one stream of embedded tokens; and what lies before and after it.
 
-B batch, T tokens, S tokens of the source, D model width, V vocabulary
+B batch, T tokens, S tokens of the source, P predictions, D model width, V vocabulary
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ class TowerModule(nn.Module):
             self.register_buffer("code_TD", sinusoids(tower.tokens, shape.d_model), persistent=False)
         elif positions == "rotary":
             assert base is not None
-            self.rotary = Rotary(tower.tokens, shape.head_width, base)
+            self.rotary = Rotary(tower.tokens, shape.rotary_width, base)
         else:
             self.relative = RelativeBias(tower.tokens, shape.n_heads, tower.causal)
         self.embedding_norm = norm(shape) if embedding_norm else nn.Identity()
@@ -107,6 +108,13 @@ def recompute_activations(model: nn.Module) -> None:
             module.recompute = True
 
 
+def compile_blocks(model: nn.Module) -> None:
+    """Compile every block by itself: blocks are alike, so that a model of any depth is compiled once a tower."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.compile()
+
+
 def embedding_scale(shape: TransformerShape) -> float:
     """Vaswani et al. 2017, section 3.4: embeddings of std 1/sqrt(D) are scaled up to meet codes of order one."""
     return math.sqrt(shape.d_model) if shape.positions == "sinusoidal" else 1.0
@@ -128,10 +136,26 @@ def token_head(shape: TransformerShape, multipliers: Multipliers) -> nn.Linear |
     return linear(shape.d_model, shape.vocab_size, bias=False, gain=multipliers.head_init)
 
 
-def unembed(
-    x_BTD: Tensor, scale: float, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None
-) -> Tensor:
-    """Logits (B, T, V) of what the head reads, times `scale`."""
+@dataclass(frozen=True)
+class Unread:
+    """What a head is about to read, and the matrix that it reads with: the logits before they are made."""
+
+    x_BPD: Tensor
+    weight_VD: Tensor
+    bias_V: Tensor | None
+
+    def logits(self) -> Tensor:
+        """(B, P, V)."""
+        return F.linear(self.x_BPD, self.weight_VD, self.bias_V)
+
+
+def unread(
+    x_BPD: Tensor, scale: float, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None
+) -> Unread:
+    """What the head reads, times `scale`, and its matrix: the embedding's where the two are tied."""
     if scale != 1:
-        x_BTD = x_BTD * scale
-    return F.linear(x_BTD, embedding.weight if head is None else head.weight, bias_V)
+        x_BPD = x_BPD * scale
+    device = x_BPD.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):  # as the matmul would
+        x_BPD = x_BPD.to(torch.get_autocast_dtype(device))
+    return Unread(x_BPD, embedding.weight if head is None else head.weight, bias_V)

@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from scaling import flops as ledger
 from scaling.data.manifest import Manifest
+from scaling.objective_spec import asks_next_sentence
 from scaling.runtime import Runtime
 from scaling.spec import RunSpec
 from scaling.train.evaluate import Validation, bits_per_byte
-from scaling.train.noise import Noise, NoiseSum
+from scaling.train.noise import NoiseSum
+from scaling.train.step import Stepped
 
 # A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
 EXPLODED_AT_UNIFORM_LOSSES = 2.0
@@ -20,6 +21,7 @@ EXPLODED_AT_UNIFORM_LOSSES = 2.0
 # Of a curve before its first step.
 BLANK: dict[str, Any] = {
     "loss_sum": 0.0,  # of the steps since the last metric row
+    "next_sum": 0.0,  # of their next-sentence losses
     "loss_steps": 0,
     "noise": [0.0, 0.0, 0],  # of the gradients measured since then
     "eval_flops": 0,
@@ -40,7 +42,7 @@ class Curve:
         self._flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
         recipe = spec.recipe
         self._step_flops = ledger.train_flops_per_step(spec.model, recipe.batch_sequences, recipe.optimizer.kind)
-        self._loss_sum = torch.zeros((), device=device)
+        self._loss_sum, self._next_sum = torch.zeros((), device=device), torch.zeros((), device=device)
         self._noise = NoiseSum(device)
         self._tokens, self._train_s = 0, train_s  # since the last row, and then
         self.restore(BLANK)
@@ -48,6 +50,7 @@ class Curve:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state()` said."""
         self._loss_sum.fill_(state["loss_sum"])
+        self._next_sum.fill_(state["next_sum"])
         self._noise.restore(*state["noise"])
         self._loss_steps, self._eval_flops = state["loss_steps"], state["eval_flops"]
         self.row: dict[str, Any] = state["row"]  # the last one, as it is written
@@ -56,17 +59,20 @@ class Curve:
         """What a checkpoint keeps; reading the loss waits for the device."""
         return {
             "loss_sum": float(self._loss_sum),
+            "next_sum": float(self._next_sum),
             "loss_steps": self._loss_steps,
             "noise": self._noise.state(),
             "eval_flops": self._eval_flops,
             "row": self.row,
         }
 
-    def add(self, loss: Tensor, noise: Noise | None) -> None:
-        """Count in the loss of a step, and the noise of its gradient where that was measured."""
-        self._loss_sum += loss
-        if noise is not None:
-            self._noise.add(noise)
+    def add(self, stepped: Stepped) -> None:
+        """Count in what a step found."""
+        self._loss_sum += stepped.loss
+        if stepped.next_loss is not None:
+            self._next_sum += stepped.next_loss
+        if stepped.noise is not None:
+            self._noise.add(stepped.noise)
         self._loss_steps += 1
         self._tokens += self._spec.batch_tokens
 
@@ -87,6 +93,8 @@ class Curve:
             "flops_per_s": speed * self._step_flops / spec.batch_tokens,
             **self._noise.take(),
         }
+        if asks_next_sentence(spec.objective):
+            row["train_next_loss"] = float(self._next_sum) / self._loss_steps
         self.diverged = _divergence(train_loss, spec.model.vocab_size, step)
         if step in self.val_steps and not self.diverged:
             validation = validate()
@@ -94,10 +102,13 @@ class Curve:
             row["val_loss"], row["val_loss_se"] = validation.loss_nats, validation.se_nats
             row["val_bpb"] = self._bits_per_byte(validation.loss_nats)
             row["val_tokens"] = validation.predicted_tokens
+            if validation.next_loss_nats is not None:
+                row["val_next_loss"] = validation.next_loss_nats
             if not math.isfinite(validation.loss_nats):
                 self.diverged = f"validation loss {validation.loss_nats} at step {step}"
         self.row = {key: _or_null(value) for key, value in row.items()}
         self._loss_sum.zero_()
+        self._next_sum.zero_()
         self._loss_steps, self._tokens, self._train_s = 0, 0, train_s
         return row
 

@@ -12,7 +12,7 @@ from torch import nn
 from scaling.data.batches import validation_batches
 from scaling.data.token_source import Ids
 from scaling.data.token_text import TokenText
-from scaling.objectives import Example, logits_of, token_losses, validation_example
+from scaling.objectives import Example, logits_of, next_sentence_loss, token_losses, validation_example
 from scaling.spec import RunSpec
 
 Counts = NDArray[np.float64]
@@ -28,6 +28,7 @@ class Validation:
     se_nats: float
     predicted_tokens: int
     sequences: int
+    next_loss_nats: float | None  # a sequence, of whether the second text follows the first; None where not asked
 
 
 def validation_examples(
@@ -50,9 +51,13 @@ def evaluate(model: nn.Module, examples: Iterable[Example], autocast: torch.auto
     model.eval()
     sums: list[torch.Tensor] = []
     counts: list[torch.Tensor] = []
+    beside: list[torch.Tensor] = []
     for example in examples:
         with autocast:
-            logits_BPV = logits_of(model(*example.inputs))
+            output = model(*example.inputs)
+        if example.follows_B is not None:
+            beside.append(next_sentence_loss(output, example.follows_B) * len(example.follows_B))
+        logits_BPV = logits_of(output)
         losses_BP = token_losses(logits_BPV, example.targets_BP)
         weights_BP = torch.ones_like(losses_BP) if example.weights_BP is None else example.weights_BP
         sums.append((losses_BP * weights_BP).sum(dim=1))
@@ -60,7 +65,8 @@ def evaluate(model: nn.Module, examples: Iterable[Example], autocast: torch.auto
     model.train()
     loss_S, tokens_S = (torch.cat(parts).double().cpu().numpy() for parts in (sums, counts))
     mean, error = ratio_and_error(loss_S, tokens_S)
-    return Validation(mean, error, int(tokens_S.sum()), len(loss_S))
+    next_loss = float(torch.stack(beside).double().sum()) / len(loss_S) if beside else None
+    return Validation(mean, error, int(tokens_S.sum()), len(loss_S), next_loss)
 
 
 def ratio_and_error(sums: Counts, counts: Counts) -> tuple[float, float]:

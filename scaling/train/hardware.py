@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import scaling
-from scaling.launch.devices import cpu_cores
+from scaling.launch.devices import GPU_SHARE, cpu_cores
 
 # Dense bf16 tensor-core peaks from the vendors' data sheets, FLOP/s.
 BF16_PEAK_FLOPS = {
@@ -55,10 +55,10 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that a run may take here: what the GPU has free, or a CPU slot's share of what the machine has."""
+    """Memory that a run may take here: what its share of the GPU has free, or a CPU slot's of what the machine has."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return float(free)
+        free, total = torch.cuda.mem_get_info(device)
+        return min(float(free), float(os.environ.get(GPU_SHARE, "1")) * total)
     share = min(1.0, torch.get_num_threads() / cpu_cores())
     return share * min(_available_bytes(), _allowed_bytes())
 

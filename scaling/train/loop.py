@@ -183,7 +183,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
 
     def validate() -> Validation:
-        return evaluate(stepper.forward, validation_examples(spec, tokens.val, text, device), stepper.autocast)
+        return evaluate(model, validation_examples(spec, tokens.val, text, device), stepper.autocast)
 
     wall_before = state["wall_s"]
     started = mark = saved_at = time.perf_counter()
@@ -200,7 +200,7 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
             stepped = stepper.take(batch, factor, measure_noise=is_measured(step))
             state["predicted_tokens"] += batch.predicted
             for each in (curve, *trunk.curves):
-                each.add(stepped.loss, stepped.noise)
+                each.add(stepped)
             stopping = stop.asked  # asked once a step: what is announced below was saved
             save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
             if not (step in curve.steps or trunk.due(step) or save):
@@ -278,6 +278,7 @@ def _record(
         val_loss_nats=None if diverged else row["val_loss"],
         val_loss_se_nats=None if diverged else row["val_loss_se"],
         val_bits_per_byte=None if diverged else row["val_bpb"],
+        val_next_loss_nats=None if diverged else row.get("val_next_loss"),
         train_loss_nats=row["train_loss"],
         val_tokens=row.get("val_tokens", 0),
         entropy_rate_nats=manifest.entropy_rate_nats if bounded else None,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scaling.model.tower import compile_blocks
 from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
 from scaling.spec import RecipeSpec
 from scaling.train.noise import Noise, estimate, gradient_norm
@@ -17,6 +18,7 @@ class Stepped:
     """What a step found, on the model's device: reading it waits for the device."""
 
     loss: Tensor  # mean over the batch's predicted tokens, nats
+    next_loss: Tensor | None  # of whether the second text follows the first, nats a sequence; None where not asked
     grad_norm: Tensor  # before clipping
     noise: Noise | None  # of its gradient, where that was asked for and could be measured
 
@@ -27,8 +29,9 @@ class Stepper:
     def __init__(self, model: nn.Module, recipe: RecipeSpec, micro_batch: int, device: torch.device) -> None:
         self.model, self.recipe, self.micro_batch, self.device = model, recipe, micro_batch, device
         self.optimizer = build_optimizer(model, recipe)
-        # Two views of one set of weights: `forward` may be compiled, `model` is what is saved and counted.
-        self.forward: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore[assignment]
+        if recipe.compile:
+            compile_blocks(model)
+        self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
 
     def take(self, batch: Example, factor: float, *, measure_noise: bool = False) -> Stepped:
@@ -42,20 +45,26 @@ class Stepper:
         halved = measure_noise and not self.recipe.compile
         size = min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
         first, *rest = batch.split(size)
-        losses = [self._backward(first.to(self.device), batch)]
+        parts = [self._backward(first.to(self.device), batch)]
         part_norm = gradient_norm(self.model) if measure_noise and rest else None
-        losses += [self._backward(part.to(self.device), batch) for part in rest]
+        parts += [self._backward(part.to(self.device), batch) for part in rest]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm or math.inf)
         self.optimizer.step()
+        loss, *beside = (
+            shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
+        )
         noise = None if part_norm is None else estimate(part_norm, norm, first.predicted, batch.predicted)
-        return Stepped(losses[0] if len(losses) == 1 else torch.stack(losses).sum(), norm, noise)
+        return Stepped(loss, beside[0] if beside else None, norm, noise)
 
-    def _backward(self, part: Example, batch: Example) -> Tensor:
-        """Add the gradient of a part of a batch, and give its share of the batch's loss."""
+    def _backward(self, part: Example, batch: Example) -> tuple[Tensor, ...]:
+        """Add the gradient of a part of a batch; give its share of the loss, and of the next-sentence loss if asked."""
         with self.autocast:
-            output = self.forward(*part.inputs)
+            output = self.read(*part.inputs)
         loss = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
         loss = loss * (part.predicted / max(1, batch.predicted))
+        if part.follows_B is None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return (loss.detach(),)
         beside = next_sentence_loss(output, part.follows_B) * (len(part.targets_BP) / len(batch.targets_BP))
         (loss + beside).backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return loss.detach(), beside.detach()
