@@ -50,7 +50,7 @@ def noise_scale_section(observations: Observations, *, seed: int, level: float) 
             "is measured, so it takes runs of some 1,300 steps"
         }
     runs: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    return {"why": "", "level": level, "runs": runs, "verdict": _verdict(runs)}
+    return {"why": "", "level": level, "runs": runs, "verdict": _verdict(runs, len(table) - len(rows))}
 
 
 def window(curve: pd.DataFrame, run: "pd.Series[Any]") -> pd.DataFrame:
@@ -101,7 +101,7 @@ def _measure(run: "pd.Series[Any]", measured: pd.DataFrame, rng: np.random.Gener
     }
 
 
-def _verdict(runs: Mapping[str, Any]) -> str:
+def _verdict(runs: Mapping[str, Any], unmeasured: int) -> str:
     sides, extra = runs["side"], np.array(runs["extra_tokens"])
     below, above, untold = (sides.count(side) for side in ("below", "above", "not told"))
     typical, worst = float(np.median(extra)), int(np.argmax(extra))
@@ -119,6 +119,6 @@ def _verdict(runs: Mapping[str, Any]) -> str:
     lead = "Batches lie below the critical batch" if below > len(sides) / 2 else "Batches lie above the critical batch"
     if max(below, above) <= len(sides) / 2:
         lead = "Batches lie on both sides of the critical batch, or too near it to tell"
-    parts = [(below, "below"), (above, "above"), (untold, "too near to tell")]
+    parts = [(below, "below"), (above, "above"), (untold, "too near to tell"), (unmeasured, "not measured")]
     counted = ", ".join(f"{n} {said}" for n, said in parts if n)
     return f"{lead} ({counted}, by the measured noise scale): {cost}{most}."

@@ -1,5 +1,7 @@
 """Figures of a study's health: normalised loss curves, noise scales beside batches, losses between seeds."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from analysis.plots.chart import (
@@ -26,6 +28,8 @@ from analysis.plots.chart import (
 )
 from analysis.plots.document import axis_of, words_of
 from analysis.plots.words import count, flops_text, sentence
+
+EXTRA_FROM = {"value": "value", "low": "high", "high": "low"}  # the share is largest at the least noise scale
 
 
 def collapse(results: Results) -> Chart | Absent:
@@ -57,7 +61,7 @@ def collapse(results: Results) -> Chart | Absent:
     share = Axis("share of the run's compute", limits=(0.0, 1.0))
     panels = (
         Panel(share, Axis(label, log=True, limits=extent(normalised[:, shown], log=True)), tuple(left)),
-        Panel(share, Axis("standard deviation over curves, % of their mean"), tuple(right)),
+        Panel(share, Axis("sd over curves, % of mean"), tuple(right)),
     )
     averaged = ", losses averaged over fortieths of the run" if found["kind"] == "training" else ""
     caption = (
@@ -77,47 +81,66 @@ def noise_scale(results: Results) -> Chart | Absent:
     found = results["health"]["noise_scale"]
     if found["why"]:
         return Absent(title, found["why"])
-    runs = found["runs"]
-    loss, batch, params = array(runs["loss"]), array(runs["batch"]), array(runs["params"])
-    value, low, high = array(runs["value"]), array(runs["low"]), array(runs["high"])
-    groups = _by_budget(results, runs)
-    left: list[Mark] = []
-    right: list[Mark] = [Rule(1.0, dash="dot", label="batch = noise scale")]
-    colors = [GREY, *ordered_colors(len(groups) - 1)] if "in no budget" in groups else ordered_colors(len(groups))
-    for k, ((label, rows), color) in enumerate(zip(groups.items(), colors, strict=True)):
-        texts = tuple(
-            f"{runs['run_id'][i]}\n{count(params[i])} parameters\nnoise scale {_tokens(value[i])}\n"
-            f"batch {_tokens(batch[i])}\n{runs['measured_steps'][i]} steps measured"
-            for i in rows
-        )
-        ends = (low[rows], high[rows])
-        left.append(
-            Points(loss[rows], value[rows], color, marker(k), 4.2, label=label, hover=texts, y_range=ends, front=True)
-        )
-        left.append(Points(loss[rows], batch[rows], color, marker(k), 3.4, filled=False, hover=texts, label=_hollow(k)))
-        share = (batch[rows] / high[rows], batch[rows] / low[rows])
-        right.append(
-            Points(
-                params[rows], batch[rows] / value[rows], color, marker(k), 4.2, hover=texts, y_range=share, front=True
-            )
-        )
+    tokens, extra = _noise_quantities(found["runs"])
+    limits = [extent(np.concatenate(list(one.values())), log=True) for one in (tokens, extra)]
+    left, right = _noise_marks(results, tokens, extra, limits[0][1], limits[1][0])
+    y = Axis("noise scale and batch, tokens", log=True, limits=limits[0], counts=True)
     panels = (
+        Panel(Axis(words_of(results, "loss")), y, tuple(left)),
         Panel(
-            Axis(words_of(results, "loss")), Axis("noise scale and batch, tokens", log=True, counts=True), tuple(left)
+            axis_of(results, "params"),
+            Axis("extra tokens, batch / noise scale", log=True, limits=limits[1]),
+            (Rule(1.0, dash="dot", label="batch = noise scale"), *right),
         ),
-        Panel(axis_of(results, "params"), Axis("extra tokens, batch / noise scale", log=True), tuple(right)),
     )
     caption = (
         f"{found['verdict']} Noise scales are tr(Σ) / |G|² over the later half of each run before its cooldown, each "
-        f"averaged by itself, with {found['level']:.0%} bootstrap intervals (open where the gradient is not told from "
-        "zero). A batch B takes 1 + B / B_noise times the fewest tokens (McCandlish et al. 2018); the noise scale is "
-        "plain gradient descent's, to which an adaptive optimizer's critical batch need only be near."
+        f"averaged by itself, with {found['level']:.0%} bootstrap intervals (to the axis's end where G is not "
+        "told from zero). A batch B takes 1 + B / B_noise times the fewest tokens (McCandlish et al. 2018); the noise "
+        "scale is plain gradient descent's, to which an adaptive optimizer's critical batch need only be near."
     )
     return Chart(title, caption, panels, 2, height=3.8)
 
 
-def _hollow(k: int) -> str:
-    return "the runs' batches" if k == 0 else ""
+def _noise_quantities(runs: Results) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Noise scale and batch in tokens, and the batch as a share of the noise scale; NaN for what is not finite."""
+    tokens = {name: array(runs[name]) for name in ("value", "low", "high", "batch")}
+    with np.errstate(divide="ignore"):
+        extra = {name: tokens["batch"] / tokens[other] for name, other in EXTRA_FROM.items()}
+    return tokens, {name: np.where(np.isfinite(one), one, np.nan) for name, one in extra.items()} | {"one": np.ones(1)}
+
+
+def _noise_marks(
+    results: Results, tokens: Mapping[str, Array], extra: Mapping[str, Array], top: float, bottom: float
+) -> tuple[list[Mark], list[Mark]]:
+    """The runs by budget in tokens against loss, and as shares against size; open intervals end at `top`, `bottom`."""
+    runs = results["health"]["noise_scale"]["runs"]
+    loss, params = array(runs["loss"]), array(runs["params"])
+    high, least = np.nan_to_num(tokens["high"], nan=top), np.nan_to_num(extra["low"], nan=bottom)
+    groups = _by_budget(results, runs)
+    grey = [GREY] if "in no budget" in groups else []
+    left: list[Mark] = []
+    right: list[Mark] = []
+    for k, (label, rows) in enumerate(groups.items()):
+        color, shape = [*grey, *ordered_colors(len(groups) - len(grey))][k], marker(k)
+        texts = tuple(
+            f"{runs['run_id'][i]}\n{count(params[i])} parameters\nnoise scale {_tokens(tokens['value'][i])}\n"
+            f"batch {_tokens(tokens['batch'][i])}\n{runs['measured_steps'][i]} steps measured"
+            for i in rows
+        )
+        for marks, x, y, ends, said in (
+            (left, loss, tokens["value"], (tokens["low"], high), label),
+            (right, params, extra["value"], (least, extra["high"]), ""),
+        ):
+            between = (ends[0][rows], ends[1][rows])
+            marks.append(
+                Points(x[rows], y[rows], color, shape, 4.2, label=said, hover=texts, y_range=between, front=True)
+            )
+        batch = "the runs' batches" if k == 0 else ""
+        left.append(
+            Points(loss[rows], tokens["batch"][rows], color, shape, 3.4, filled=False, hover=texts, label=batch)
+        )
+    return left, right
 
 
 def _tokens(value: float) -> str:
