@@ -48,7 +48,8 @@ class Curve:
         self.restore(BLANK)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state()` said."""
+        """Go on from what `state()` said; what an older version did not say is as before the first step."""
+        state = BLANK | dict(state)
         self._loss_sum.fill_(state["loss_sum"])
         self._next_sum.fill_(state["next_sum"])
         self._noise.restore(*state["noise"])
