@@ -1,7 +1,8 @@
 """Time whole training steps beside nanoGPT's: python tests/benchmarks/train_speed.py [NANOGPT_CHECKOUT] [SECONDS].
 
-Both train the same shapes (GPT-2's, without biases, tied) on random tokens in float32, on this machine in this run,
-turn by turn. nanoGPT runs as its train.py does on a CPU: one process, plain AdamW, its own way of drawing batches.
+Both train the same shapes (GPT-2's, without biases, tied) on random tokens in float32, and ours in bfloat16 as well, on
+this machine in this run, turn by turn. nanoGPT runs as its train.py does on a CPU: one process, plain AdamW, and its own
+way of drawing batches.
 """
 
 import importlib.util
@@ -20,7 +21,7 @@ from scaling.launch.devices import Slot, cpu_cores
 from scaling.speed import ASSUMED
 
 ROUNDS = 3
-HEADER = "{:28} {:>9} {:>9} | {:>9} {:>9} {:>9} {:>10}"
+HEADER = "{:28} {:>9} {:>9} | {:>9} {:>9} {:>9} {:>10} {:>10}"
 
 
 def peer_loop(checkout: Path, case: Case, threads: int, seconds: float) -> float:
@@ -88,9 +89,9 @@ def peer(checkout: str, case: Case, threads: int, seconds: float) -> float:
     return float(done.stdout.split()[-1])
 
 
-def ours(case: Case, runs: int, threads: int, seconds: float) -> Timing:
+def ours(case: Case, runs: int, threads: int, seconds: float, precision: str = "fp32") -> Timing:
     places = [Slot(f"cpu {i}", threads, {"CUDA_VISIBLE_DEVICES": ""}) for i in range(runs)]
-    return time_case(case, "fp32", places, seconds, ASSUMED["cpu"])
+    return time_case(case, precision, places, seconds, ASSUMED["cpu"])
 
 
 def main() -> None:
@@ -99,9 +100,9 @@ def main() -> None:
     cores = cpu_cores()
     ceiling = time_matmul("cpu", "fp32")
     print(f"{cores} cores, float32 matmul {ceiling / 1e9:.0f} GFLOP/s; tokens/s, medians of {ROUNDS} rounds in turn")
-    print(HEADER.format("shape", "nanoGPT", "1 thread", "ours", "1 thread", "all slots", "of ceiling"))
+    print(HEADER.format("shape", "nanoGPT", "1 thread", "ours", "1 thread", "all slots", "of ceiling", "in bf16"))
     for case in CASES["cpu"]:
-        names = ("peer", "peer single", "alone", "single", "slots", "share")
+        names = ("peer", "peer single", "alone", "single", "slots", "share", "bf16")
         got: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(ROUNDS):
             if checkout:
@@ -112,15 +113,16 @@ def main() -> None:
             side_by_side = ours(case, cores, 1, seconds)
             got["slots"].append(side_by_side.tokens_per_s)
             got["share"].append(side_by_side.flops_per_s / ceiling)
+            got["bf16"].append(ours(case, cores, 1, seconds, "bf16").tokens_per_s)
         at = {name: statistics.median(values) for name, values in got.items() if values}
         shown = [f"{at[name]:,.0f}" if name in at else "" for name in names[:5]]
         ratios = ""
         if checkout:
             ratios = (
                 f"   alone {at['alone'] / at['peer']:.2f}x, one thread {at['single'] / at['peer single']:.2f}x, "
-                f"all slots {at['slots'] / at['peer']:.2f}x"
+                f"all slots {at['slots'] / at['peer']:.2f}x, in bf16 {at['bf16'] / at['peer']:.2f}x"
             )
-        print(HEADER.format(case.name, *shown, f"{at['share']:.0%}") + ratios, flush=True)
+        print(HEADER.format(case.name, *shown, f"{at['share']:.0%}", f"{at['bf16']:,.0f}") + ratios, flush=True)
 
 
 if __name__ == "__main__":
