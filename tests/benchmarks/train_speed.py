@@ -1,8 +1,8 @@
 """Time whole training steps beside nanoGPT's: python tests/benchmarks/train_speed.py [NANOGPT_CHECKOUT] [SECONDS].
 
-Both train the same shapes (GPT-2's, without biases, tied) on random tokens in float32, and ours in bfloat16 as well, on
-this machine in this run, turn by turn. nanoGPT runs as its train.py does on a CPU: one process, plain AdamW, and its own
-way of drawing batches.
+Both train the same shapes (GPT-2's, without biases, tied) on random tokens in float32, and ours in bfloat16 as well,
+on this machine in this run, turn by turn. nanoGPT runs as its train.py does on a CPU: one process, plain AdamW, and its
+own way of drawing batches.
 """
 
 import importlib.util
