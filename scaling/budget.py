@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling import flops
-from scaling.shape import Shape, parameter_counts
+from scaling.ledger import Shape, parameter_counts
 
 # A realised compute further than this from the requested one is said in the plan.
 TOLERANCE = 0.01

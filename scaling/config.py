@@ -21,13 +21,15 @@ from scaling.budget import Allocation, allocate
 from scaling.data.prepare import DataConfig, identify, known_specials
 from scaling.data.pretrained import END_TOKENS
 from scaling.data.sources import SOURCES, Source, TextSource
+from scaling.families import SHAPES
 from scaling.flops import OPTIMIZER_FLOPS
+from scaling.ledger import parameter_counts
 from scaling.objective_spec import OBJECTIVE_SPECS, Objective, asks_next_sentence, check_pair, own_ids, special_ids
 from scaling.recipe import Tuned, resolve
 from scaling.registry import choose
 from scaling.runtime import Runtime
 from scaling.schema import Config, DataSection, Grid, ModelSection, RuntimeSection
-from scaling.shape import SHAPES, TransformerShape, parameter_counts
+from scaling.shape import TransformerShape
 from scaling.spec import DataSpec, RecipeSpec, RunSpec
 
 T = TypeVar("T")

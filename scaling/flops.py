@@ -8,7 +8,8 @@ are counted apart.
 
 from collections.abc import Callable
 
-from scaling.shape import Shape, TransformerShape, parameter_counts
+from scaling.ledger import Shape, parameter_counts
+from scaling.shape import TransformerShape
 
 BACKWARD_PER_FORWARD = 2
 NEWTON_SCHULZ_STEPS = 5  # of Muon (Jordan et al. 2024)

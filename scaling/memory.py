@@ -5,7 +5,9 @@ Counted for the layers in `scaling/model` as PyTorch differentiates them, tensor
 
 from dataclasses import dataclass
 
-from scaling.shape import EncoderShape, Tower, TransformerShape, parameter_counts
+from scaling.families import EncoderShape
+from scaling.ledger import parameter_counts
+from scaling.shape import Tower, TransformerShape
 from scaling.spec import RunSpec
 
 FP32 = 4

@@ -14,10 +14,10 @@ from scaling.config import Run
 from scaling.data.prepare import DataConfig, manifest
 from scaling.data.sources import TextSource
 from scaling.launch.devices import gpu_ids
+from scaling.ledger import parameter_counts
 from scaling.memory import step_bytes
 from scaling.quantities import duration, short
 from scaling.record import read_records
-from scaling.shape import parameter_counts
 from scaling.spec import ParametrizationSpec, RecipeSpec, RunSpec
 from scaling.speed import speed
 

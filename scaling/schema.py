@@ -28,7 +28,7 @@ class ModelSection:
     bias: bool
     tied_embeddings: bool
     dropout: float
-    family: dict[str, Any]  # the fields of this kind's own class in scaling/shape.py, but for those that follow
+    family: dict[str, Any]  # the fields of this kind's own class in scaling/families.py, but for those that follow
 
 
 @dataclass

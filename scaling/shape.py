@@ -1,12 +1,12 @@
-"""Model dimensions, the matrix multiplications they imply, and parameter counts by group.
+"""What the shapes of all families share: dimensions, checked, and what they imply for towers of layers.
 
-A shape lists its matmuls once; parameters (here) and FLOPs (`flops.py`) are both sums over that list, so the two
-ledgers cannot drift apart. A family is its towers (stacks of layers, each over a stream of tokens) and its head.
+A family is its towers (stacks of layers, each over a stream of tokens) and its head; `families.py` has them.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+
+from scaling.ledger import AttentionScores, Matmul
 
 POSITIONS = ("rotary", "learned", "sinusoidal", "relative")
 NORMS = ("layernorm", "rmsnorm")
@@ -14,39 +14,7 @@ NORM_PLACES = ("pre", "post")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "swiglu", "relu2")
 # The number in some settings, which `layernorm:1e-12` or `rotary:500000` set to another value.
 NUMBERS = {"layernorm": 1e-5, "rmsnorm": 1e-6, "rotary": 10000.0}  # epsilon, epsilon, base of the angles
-HEAD_SEES = ("predicted", "all")
 RELATIVE_BUCKETS = 32  # of distances, each with a bias per head (Raffel et al. 2020, section 2.1)
-SENTENCE_PAIR = 2  # segments of a pair of texts, and the answers to whether the second follows
-
-
-@dataclass(frozen=True)
-class Matmul:
-    """A weight matrix applied once to every token of its stream, in each of `layers` layers."""
-
-    group: str  # "attention", "cross_attention", "mlp" or "head"
-    stream: str  # whose tokens it sees: "source", "target", "predicted", or "first" (one token a sequence)
-    fan_in: int
-    fan_out: int
-    bias: bool
-    layers: int
-    owns_weight: bool = True  # False for a head that reuses the token embedding
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases that this matmul adds to the model, over all its layers."""
-        weights = self.fan_in * self.fan_out if self.owns_weight else 0
-        return self.layers * (weights + (self.fan_out if self.bias else 0))
-
-
-@dataclass(frozen=True)
-class AttentionScores:
-    """Query-key scores and their value-weighted sums: work without weights, quadratic in the context."""
-
-    stream: str  # of the queries
-    width: int  # n_heads * head width
-    keys: int  # how many keys a query meets, counted in full
-    layers: int
-    causal: bool  # whether a mask hides the later keys
 
 
 @dataclass(frozen=True)
@@ -64,32 +32,11 @@ class Tower:
         return 2 if self.source_tokens is None else 3
 
 
-class Shape(Protocol):
-    """What a model family must tell the ledgers."""
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def context(self) -> int: ...
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def d_model(self) -> int: ...
-    @property
-    def n_layers(self) -> int: ...
-    @property
-    def sequence_tokens(self) -> int: ...
-    def stream_tokens(self) -> dict[str, int]: ...
-    def matmuls(self) -> tuple[Matmul, ...]: ...
-    def attention_scores(self) -> tuple[AttentionScores, ...]: ...
-    def parameters_by_group(self) -> dict[str, int]: ...
-
-
 @dataclass(frozen=True)
 class TransformerShape:
     """What every family has in common, every dimension resolved; a family adds its towers and its head."""
 
-    kind: str  # a key of SHAPES
+    kind: str  # a key of families.SHAPES
     n_layers: int  # of each tower
     d_model: int
     n_heads: int
@@ -212,123 +159,6 @@ class TransformerShape:
                 in_each_layer("cross_attention", d, d),
             ]
         return [*matmuls, in_each_layer("mlp", d, gate * self.d_ff), in_each_layer("mlp", self.d_ff, d)]
-
-
-@dataclass(frozen=True)
-class DecoderShape(TransformerShape):
-    """A causal decoder (Radford et al. 2019; Touvron et al. 2023)."""
-
-    def towers(self) -> tuple[Tower, ...]:
-        return (Tower("target", self.context, causal=True, source_tokens=None),)
-
-
-@dataclass(frozen=True)
-class EncoderShape(TransformerShape):
-    """A bidirectional encoder with a head for masked tokens (Devlin et al. 2019)."""
-
-    predicted: int  # tokens of a sequence that are predicted, at most
-    head_sees: str  # "predicted": the head is applied to these alone; "all": to the whole source
-    head_transform: bool  # a dense layer with GELU and norm before the head, and a bias on the logits, as in BERT
-    embedding_norm: bool  # a norm on the embeddings, as in BERT
-    segments: bool  # embeddings of two segments, the first unless told, as in BERT
-    next_sentence: bool  # segments, and a second head that says whether the second text follows the first
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.head_sees not in HEAD_SEES:
-            raise ValueError(f"model.family.head_sees={self.head_sees!r}: choose from {', '.join(HEAD_SEES)}")
-        if not 1 <= self.predicted <= self.context:
-            raise ValueError(
-                f"{self.predicted} predicted tokens do not fit into model.context={self.context}: "
-                f"lower objective.rate, or raise model.context"
-            )
-
-    def towers(self) -> tuple[Tower, ...]:
-        return (Tower("source", self.context, causal=False, source_tokens=None),)
-
-    @property
-    def has_segments(self) -> bool:
-        return self.segments or self.next_sentence
-
-    def stream_tokens(self) -> dict[str, int]:
-        predicted = self.predicted if self.head_sees == "predicted" else self.context
-        return {**super().stream_tokens(), "predicted": predicted, "first": 1}
-
-    def head_matmuls(self) -> tuple[Matmul, ...]:
-        d = self.d_model
-        matmuls = []
-        if self.head_transform:
-            matmuls.append(Matmul("head", "predicted", d, d, self.bias, 1))
-        matmuls.append(self._unembedding("predicted", bias=self.head_transform and self.bias))
-        if self.next_sentence:
-            matmuls.append(Matmul("head", "first", d, d, self.bias, 1))
-            matmuls.append(Matmul("head", "first", d, SENTENCE_PAIR, self.bias, 1))
-        return tuple(matmuls)
-
-    def parameters_by_group(self) -> dict[str, int]:
-        counts = super().parameters_by_group()
-        counts["embedding"] += SENTENCE_PAIR * self.d_model * self.has_segments
-        counts["norm"] += (self.embedding_norm + self.head_transform) * self.norm_parameters
-        return counts
-
-
-@dataclass(frozen=True)
-class EncoderDecoderShape(TransformerShape):
-    """An encoder and a decoder that attends to it, over one vocabulary (Vaswani et al. 2017; Raffel et al. 2020)."""
-
-    target_context: int  # tokens of the target in a sequence; `context` is the source's
-    attention_scale: bool  # divide the scores by sqrt(head width); T5 leaves that to its initial weights
-    logit_scale: bool  # divide what the head sees by sqrt(d_model), as T5 does with tied embeddings
-    head_bias: bool  # a bias on the logits, as Marian has
-
-    def towers(self) -> tuple[Tower, ...]:
-        return (
-            Tower("source", self.context, causal=False, source_tokens=None),
-            Tower("target", self.target_context, causal=True, source_tokens=self.context),
-        )
-
-    def head_matmuls(self) -> tuple[Matmul, ...]:
-        return (self._unembedding("target", bias=self.head_bias),)
-
-    def scales_scores(self) -> bool:
-        return self.attention_scale
-
-    def scales_logits(self) -> bool:
-        return self.logit_scale
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.target_context < 1:
-            raise ValueError(f"target_context={self.target_context}: must be at least 1")
-        if self.parallel_residual:
-            raise ValueError(
-                "model.parallel_residual=true: a decoder's cross-attention asks the source what its own attention made "
-                "it ask, so an encoder_decoder's sublayers follow one another; set model.parallel_residual=false"
-            )
-
-
-SHAPES: dict[str, type[TransformerShape]] = {
-    "decoder": DecoderShape,
-    "encoder": EncoderShape,
-    "encoder_decoder": EncoderDecoderShape,
-}
-
-
-def parameter_counts(shape: Shape) -> dict[str, int]:
-    """N under each convention, from the shape alone.
-
-    total: every parameter. non_embedding: without token and position embeddings and without the output head
-    (Kaplan et al. 2020, section 2.1). non_embedding_head: the same plus the head's matrices, tied or not, since they
-    cost FLOPs either way (Porian et al. 2024; Pearce and Song 2024).
-    """
-    groups = shape.parameters_by_group()
-    non_embedding = sum(n for group, n in groups.items() if group not in ("embedding", "head"))
-    head = sum(m.fan_in * m.fan_out for m in shape.matmuls() if m.group == "head")
-    return {
-        "total": sum(groups.values()),
-        "non_embedding": non_embedding,
-        "non_embedding_head": non_embedding + head,
-    }
 
 
 def kind_and_number(setting: str) -> tuple[str, float | None]:

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
+from scaling.families import SHAPES
 from scaling.objective_spec import OBJECTIVE_SPECS, Lengths, Objective, SpecialIds
 from scaling.registry import choose
-from scaling.shape import SHAPES, TransformerShape
+from scaling.shape import TransformerShape
 
 PRECISIONS = ("fp32", "bf16")
 

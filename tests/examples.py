@@ -2,9 +2,10 @@
 
 from dataclasses import asdict, replace
 
+from scaling.families import DecoderShape, EncoderDecoderShape, EncoderShape
 from scaling.objective_spec import Causal, Denoising, Masked, Objective
 from scaling.record import SCHEMA, RunRecord
-from scaling.shape import DecoderShape, EncoderDecoderShape, EncoderShape, TransformerShape
+from scaling.shape import TransformerShape
 from scaling.spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
 
 GPT2 = DecoderShape(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from scaling import flops
 from scaling.budget import TOLERANCE, Budget, Scale, allocate
+from scaling.families import DecoderShape
 from scaling.recipe import Length, RecipeRules, ScaleLaw, ScheduleRule, resolve
-from scaling.shape import DecoderShape
 from tests.examples import TINY
 
 

@@ -9,8 +9,8 @@ import pytest
 from omegaconf import DictConfig
 
 from scaling.config import CONF_DIR, cell_runs, cells, compose, grid_of, load_like, split_axes, to_run
+from scaling.ledger import parameter_counts
 from scaling.plan import OverBudgetError, make_plan
-from scaling.shape import parameter_counts
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))

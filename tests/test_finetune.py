@@ -17,6 +17,7 @@ from scaling.cli import main
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import Text
 from scaling.data.tokenizers import Bytes, Chars
+from scaling.families import DecoderShape, EncoderDecoderShape
 from scaling.finetune.encode import encode
 from scaling.finetune.generation import answer
 from scaling.finetune.loop import Tuning, batch_rows, finetune
@@ -32,7 +33,7 @@ from scaling.objective_spec import Objective, Prefix
 from scaling.objectives import mean_loss
 from scaling.record import read_record, read_records
 from scaling.runtime import Runtime
-from scaling.shape import DecoderShape, EncoderDecoderShape, TransformerShape
+from scaling.shape import TransformerShape
 from scaling.spec import Finetuned, FinetunedSpec, from_dict, to_dict
 from scaling.train.checkpoint import final_weights, weights_digest
 from scaling.train.loop import train

@@ -10,18 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling import flops
 from scaling.config import CONF_DIR, compose, to_run
+from scaling.families import HEAD_SEES, EncoderDecoderShape, EncoderShape
+from scaling.ledger import parameter_counts
 from scaling.model import build, parameters_by_group
-from scaling.shape import (
-    ACTIVATIONS,
-    HEAD_SEES,
-    NORM_PLACES,
-    NORMS,
-    POSITIONS,
-    EncoderDecoderShape,
-    EncoderShape,
-    TransformerShape,
-    parameter_counts,
-)
+from scaling.shape import ACTIVATIONS, NORM_PLACES, NORMS, POSITIONS, TransformerShape
 from tests.examples import ENCODER, ENCODER_DECODER, GPT2, TINY
 
 BATCH = 2

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from scaling.families import SHAPES
 from scaling.hf.architectures import ARCHITECTURES
 from scaling.hf.settings import architecture_of, to_ours, to_theirs
 from scaling.hf.weights import to_ours as weights_to_ours
 from scaling.hf.weights import to_theirs as weights_to_theirs
 from scaling.model import build
 from scaling.model.layers import relative_buckets
-from scaling.shape import SHAPES, TransformerShape
+from scaling.shape import TransformerShape
 from tests.examples import ENCODER, GPT2
 from tests.hf_examples import CONFIGS, CONTEXT, VOCABULARY, theirs
 

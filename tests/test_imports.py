@@ -18,7 +18,9 @@ TORCH_FREE = ["analysis", "scaling/cli", "scaling/data", "scaling/corruption.py"
     f"scaling/{name}.py"
     for name in (
         "registry",
+        "ledger",
         "shape",
+        "families",
         "objective_spec",
         "flops",
         "spec",
@@ -39,11 +41,12 @@ TORCH_FREE = ["analysis", "scaling/cli", "scaling/data", "scaling/corruption.py"
         "finetune/plan",
     )
 ]
-ANALYSIS_SEES = {"scaling.registry", "scaling.shape", "scaling.flops", "scaling.record"}
+ANALYSIS_SEES = {"scaling.registry", "scaling.ledger", "scaling.shape", "scaling.flops", "scaling.record"}
 # A module may import those listed before it, and its own group.
 ORDER = [
-    {"registry", "quantities"},
+    {"registry", "quantities", "ledger"},
     {"shape", "objective_spec"},
+    {"families"},
     {"flops", "spec"},
     {"budget", "record", "runtime", "branches"},
     {"parametrization", "attempt", "speed", "memory", "data", "model", "chunked_loss"},

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from scaling.families import SHAPES, EncoderDecoderShape, EncoderShape
 from scaling.model import FAMILIES, build
 from scaling.model.layers import Rotary, relative_buckets, sinusoids
 from scaling.objective_spec import OBJECTIVE_SPECS
 from scaling.objectives import OBJECTIVES, logits_of, mean_loss, training_example
-from scaling.shape import RELATIVE_BUCKETS, SHAPES, EncoderDecoderShape, EncoderShape, TransformerShape
+from scaling.shape import RELATIVE_BUCKETS, TransformerShape
 from scaling.spec import Multipliers
 from tests import examples
 from tests.examples import ENCODER, SPEC, TINY

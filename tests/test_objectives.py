@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from scaling.corruption import Draws, choose_words, cut_sentences, cut_spans
 from scaling.data.token_text import TokenText
 from scaling.data.tokenizers import END_ID, Bpe, Bytes, Chars
+from scaling.families import EncoderDecoderShape, EncoderShape
 from scaling.model import build
 from scaling.objective_spec import Causal, Denoising, Infilling, Masked, Objective, Prefix, check_pair
 from scaling.objectives import Example, added_ids, mean_loss, training_example, validation_example
-from scaling.shape import EncoderDecoderShape, EncoderShape, TransformerShape
+from scaling.shape import TransformerShape
 from scaling.spec import RunSpec
 from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY
 

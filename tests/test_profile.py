@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from scaling.cli import main
+from scaling.ledger import parameter_counts
 from scaling.model import build
 from scaling.model.layers import Past
 from scaling.profiling import memory, timing
 from scaling.profiling.inference import greedy, new_tokens, prompt
 from scaling.profiling.storage import FORMATS, store
 from scaling.record import read_profile
-from scaling.shape import TransformerShape, parameter_counts
+from scaling.shape import TransformerShape
 from tests.examples import ENCODER, ENCODER_DECODER, TINY
 from tests.hf_examples import CAUSAL, LLAMA, MARIAN, MASKED, T5, trained
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from scaling.shape import parameter_counts
+from scaling.ledger import parameter_counts
 from tests.examples import ENCODER_DECODER, GPT2
 
 

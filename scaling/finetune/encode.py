@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.tokenizers import END_ID, Tokenizer
+from scaling.families import EncoderDecoderShape
 from scaling.finetune.tasks import Example
 from scaling.objectives import Example as Batch
 from scaling.objectives import example
-from scaling.shape import EncoderDecoderShape
 from scaling.spec import FinetunedSpec
 
 PAD = END_ID  # fills up; what an encoder-decoder's target begins with, as in its own training

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from scaling.data.tokenizers import Tokenizer
+from scaling.families import EncoderDecoderShape
 from scaling.finetune.encode import PAD, Encoded
-from scaling.shape import EncoderDecoderShape
 from scaling.spec import FinetunedSpec
 
 

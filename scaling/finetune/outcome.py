@@ -12,9 +12,9 @@ from scaling.finetune.plan import PlannedTuning, parent_facts
 from scaling.finetune.price import forward_flops_by_group, train_flops_per_example
 from scaling.finetune.scores import Scores
 from scaling.finetune.tasks import STOP, TASKS, TRAIN, VAL
+from scaling.ledger import parameter_counts
 from scaling.model import parameters_by_group
 from scaling.record import SCHEMA, RunRecord
-from scaling.shape import parameter_counts
 from scaling.spec import to_dict
 from scaling.train import hardware
 from scaling.train.checkpoint import weights_digest

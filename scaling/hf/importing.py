@@ -19,14 +19,15 @@ from scaling.config import Run, compose, to_run
 from scaling.data.prepare import NO_TOKENIZER, TokenData, prepare
 from scaling.data.pretrained import special_tokens
 from scaling.data.token_text import TokenText
+from scaling.families import SHAPES
 from scaling.hf.reading import Published, read_published
 from scaling.hf.settings import setting_name, to_ours
 from scaling.hf.weights import to_ours as weights_to_ours
+from scaling.ledger import parameter_counts
 from scaling.model import build, parameters_by_group
 from scaling.objective_spec import names_of
 from scaling.objectives import added_ids
 from scaling.record import DONE, SCHEMA, RunRecord, publish_record, read_record, write_json
-from scaling.shape import SHAPES, parameter_counts
 from scaling.spec import NO_RECIPE, Imported, ImportedSpec, RunSpec, to_dict
 from scaling.train import checkpoint, hardware
 from scaling.train.evaluate import Validation, bits_per_byte, evaluate, validation_examples

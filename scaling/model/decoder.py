@@ -5,9 +5,9 @@ B batch, T tokens, D model width, V vocabulary
 
 from torch import Tensor, nn
 
+from scaling.families import DecoderShape
 from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
-from scaling.shape import DecoderShape
 from scaling.spec import Multipliers
 
 

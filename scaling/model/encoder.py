@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scaling.families import SENTENCE_PAIR, EncoderShape
 from scaling.model.layers import INIT_STD, linear, norm
 from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
-from scaling.shape import SENTENCE_PAIR, EncoderShape
 from scaling.spec import Multipliers
 
 

@@ -8,9 +8,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from scaling.families import EncoderDecoderShape
 from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
-from scaling.shape import EncoderDecoderShape
 from scaling.spec import Multipliers
 
 

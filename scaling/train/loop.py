@@ -29,13 +29,13 @@ from scaling.branches import trunk_id, trunk_steps
 from scaling.data.batches import Batches, epoch_tokens
 from scaling.data.prepare import DataConfig, TokenData, prepare
 from scaling.data.token_text import TokenText
+from scaling.ledger import parameter_counts
 from scaling.memory import largest_micro_batch
 from scaling.model import build, parameters_by_group
 from scaling.model.tower import recompute_activations
 from scaling.objectives import training_example
 from scaling.record import SCHEMA, RunRecord, publish_record, read_record, write_json
 from scaling.runtime import Runtime
-from scaling.shape import parameter_counts
 from scaling.spec import RunSpec, to_dict
 from scaling.trackers import Tracker, start_tracker
 from scaling.train import checkpoint, hardware

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from scaling import flops
 from scaling.config import Run
+from scaling.ledger import parameter_counts
 from scaling.quantities import short
-from scaling.shape import parameter_counts
 
 SIZES = 3  # smallest, middle, largest
 BUDGET_RATIO = 4.0  # between the two budgets: at one budget N and D are tied by C = 6ND, and no law tells them apart
