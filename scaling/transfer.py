@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scaling.config import cell_runs, compose, to_run
+from scaling.config import compose, to_run
 from scaling.data.batches import Batches
 from scaling.data.prepare import TokenData, prepare
 from scaling.data.token_text import TokenText
+from scaling.grid import cell_runs
 from scaling.model import build, is_hidden
 from scaling.model.layers import Attention, split_heads
 from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss, training_example

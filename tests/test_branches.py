@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from scaling.attempt import DIVERGED, DONE, FAILED, INTERRUPTED
 from scaling.branches import check_family, reference_flops, trunk_id, trunk_steps
-from scaling.config import cell_runs, cells, compose, grid_of, load_like
+from scaling.config import compose
 from scaling.flops import train_flops_per_sequence
+from scaling.grid import cell_runs, cells, grid_of, load_like
 from scaling.launch import sweep as sweeping
 from scaling.launch.sweep import sweep
 from scaling.plan import OverBudgetError, Plan, PlannedRun, make_plan

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from scaling.config import CONF_DIR, cell_runs, cells, compose, grid_of, load_like, split_axes, to_run
+from scaling.config import CONF_DIR, compose, to_run
+from scaling.grid import cell_runs, cells, grid_of, load_like, split_axes
 from scaling.ledger import parameter_counts
 from scaling.plan import OverBudgetError, make_plan
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from analysis.tuning import judge
 from scaling.budget import Scale
 from scaling.cli import main
-from scaling.config import cell_runs, cells, compose, grid_of, load_like, recipe_values, split_axes, to_run
+from scaling.config import compose, recipe_values, to_run
+from scaling.grid import cell_runs, cells, grid_of, load_like, split_axes
 from scaling.plan import Plan, PlannedRun, make_plan, untuned
 from scaling.recipe import Tuned
 from scaling.record import publish_record, read_records

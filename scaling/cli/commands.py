@@ -18,7 +18,8 @@ def plan(options: Any) -> int:
     """Price a sweep."""
     from rich.console import Console
 
-    from scaling.config import compose, load_like, split_axes
+    from scaling.config import compose
+    from scaling.grid import load_like, split_axes
     from scaling.launch.sweep import expand
     from scaling.plan import make_plan
     from scaling.render import print_plan
@@ -37,7 +38,8 @@ def tune(options: Any) -> int:
     from analysis.plots import paper, tuning
     from analysis.plots.chart import Chart
     from analysis.tuning import judge
-    from scaling.config import recipe_values, split_axes
+    from scaling.config import recipe_values
+    from scaling.grid import split_axes
     from scaling.record import write_json
     from scaling.tune.recipe_file import command, write_recipe
     from scaling.tune.search import Search

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from scaling.attempt import DIVERGED, DONE, INTERRUPTED, PENDING, RunState, run_state, tally
 from scaling.branches import is_begun
-from scaling.config import Run, cell_runs, cells, grid_of, split_axes
+from scaling.config import Run
 from scaling.data.prepare import prepare
+from scaling.grid import cell_runs, cells, grid_of, split_axes
 from scaling.plan import Plan, PlannedRun, make_plan, spending
 from scaling.record import read_record
 from scaling.render import print_plan

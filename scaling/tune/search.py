@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from scaling.config import Run, cell_runs, compose, load_like, recipe_values, task_overrides
+from scaling.config import Run, compose, recipe_values, task_overrides
+from scaling.grid import cell_runs, load_like
 from scaling.launch.sweep import expand, launch_plan, prepare_data
 from scaling.launch.task import launcher
 from scaling.plan import OverBudgetError, Plan, make_plan
