@@ -1,22 +1,15 @@
-"""Small Hugging Face models and small runs, for the tests of parity."""
+"""Small Hugging Face models and shapes like theirs, for the tests of parity."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from scaling.data.prepare import DataConfig, identify
-from scaling.data.sources import Text
 from scaling.hf.architectures import ARCHITECTURES
-from scaling.launch.reporting import SilentReporter
 from scaling.objective_spec import Causal, Denoising, Masked, Objective
-from scaling.record import RunRecord
-from scaling.runtime import Runtime
 from scaling.shape import TransformerShape
-from scaling.train.loop import train
-from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY
+from tests.examples import ENCODER, ENCODER_DECODER, TINY
 
 transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")
 
@@ -137,7 +130,6 @@ def theirs(name: str, seed: int = 0, **changes: Any) -> Any:
     return model.eval()
 
 
-TEXTS = ("a cat sat on the mat. ", "the dog, naïve and 犬, ran\n\tto  town ", "it's 1,234 words or <|endoftext|> so ")
 LLAMA = replace(
     TINY, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False, tied_embeddings=False, n_kv_heads=2
 )
@@ -164,21 +156,3 @@ AUTO = {
     "encoder": "AutoModelForMaskedLM",
     "encoder_decoder": "AutoModelForSeq2SeqLM",
 }
-
-
-def trained(
-    folder: Path, shape: TransformerShape, objective: Objective, tokenizer: str = "bytes", vocab_size: int = 256
-) -> tuple[RunRecord, Path]:
-    """A run of three steps on a little text, and its directory."""
-    for i, text in enumerate(TEXTS * 2):
-        (folder / f"{i}.txt").write_text(text * (20 + i))
-    data = DataConfig(Text((str(folder / "*.txt"),), "text"), tokenizer, vocab_size, 0.3)
-    lengths, added = objective.lengths(shape.context), objective.added_tokens(shape.context)
-    follows = {"predicted": lengths.predicted, "target_context": lengths.target}
-    follows = {name: value for name, value in follows.items() if hasattr(shape, name)}
-    shape = replace(shape, vocab_size=vocab_size + len(added), **follows)
-    recipe = replace(SPEC.recipe, steps=3, schedule=replace(SPEC.recipe.schedule, warmup_steps=1, cooldown_steps=1))
-    spec = replace(SPEC, model=shape, objective=objective, data=identify(data), recipe=recipe)
-    runtime = Runtime("s", folder, folder / "cache", "cpu", 1, None, False, 3, (1.0,), 1e9, True, False, "none", {})
-    record = train(spec, data, runtime, None, SilentReporter())
-    return record, folder / "s" / record.run_id

@@ -14,8 +14,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cli import main
-from scaling.data.prepare import DataConfig, identify
-from scaling.data.sources import Text
 from scaling.data.tokenizers import Bytes, Chars
 from scaling.families import DecoderShape, EncoderDecoderShape
 from scaling.finetune.encode import encode
@@ -29,35 +27,17 @@ from scaling.finetune.settings import read_settings
 from scaling.finetune.stdlib_text import module_snippets
 from scaling.finetune.tasks import STOP, TASKS, TRAIN, VAL, Example, Translation
 from scaling.launch.reporting import SilentReporter
-from scaling.objective_spec import Objective, Prefix
+from scaling.objective_spec import Prefix
 from scaling.objectives import mean_loss
 from scaling.record import read_record, read_records
-from scaling.runtime import Runtime
 from scaling.shape import TransformerShape
 from scaling.spec import Finetuned, FinetunedSpec, from_dict, to_dict
 from scaling.train.checkpoint import final_weights, weights_digest
-from scaling.train.loop import train
 from tests.examples import FAMILIES, SPEC
+from tests.small_runs import trained
 
-LEARNED = {"decoder": FAMILIES["decoder"], "prefix": (FAMILIES["decoder"][0], Prefix("prefix", 0.1, 0.5))}
+PREFIX = {"prefix": (FAMILIES["decoder"][0], Prefix("prefix", 0.1, 0.5))}
 ROTARY = {name: (replace(shape, positions="rotary"), asked) for name, (shape, asked) in FAMILIES.items()}
-
-
-def pretrained(folder: Path, shape: TransformerShape, objective: Objective, keep_weights: bool = True) -> Path:
-    """A run of three steps on a little text read as bytes; its directory."""
-    for i in range(4):
-        (folder / f"{i}.txt").write_text(f"the cat sat on mat {i}. " * (30 + i))
-    data = DataConfig(Text((str(folder / "*.txt"),), "text"), "bytes", 256, 0.3)
-    lengths, added = objective.lengths(shape.context), objective.added_tokens(shape.context)
-    follows = {"predicted": lengths.predicted, "target_context": lengths.target}
-    follows = {name: value for name, value in follows.items() if hasattr(shape, name)}
-    shape = replace(shape, vocab_size=256 + len(added), **follows)
-    recipe = replace(SPEC.recipe, steps=3, schedule=replace(SPEC.recipe.schedule, warmup_steps=1, cooldown_steps=1))
-    spec = replace(SPEC, model=shape, objective=objective, data=identify(data), recipe=recipe)
-    runtime = Runtime(
-        "s", folder, folder / "cache", "cpu", 1, None, False, 3, (1.0,), 1e9, keep_weights, False, "none", {}
-    )
-    return folder / "s" / train(spec, data, runtime, None, SilentReporter()).run_id
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +45,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run of each family, rotary, and a decoder without weights."""
     folder = tmp_path_factory.mktemp("runs")
     for shape, objective in ROTARY.values():
-        pretrained(folder, shape, objective)
+        trained(folder, shape, objective)
     shape, objective = FAMILIES["decoder"]
-    pretrained(folder, shape, objective, keep_weights=False)
+    trained(folder, shape, objective, keep_weights=False)
     return folder / "s"
 
 
@@ -191,7 +171,7 @@ def test_fine_tuning_starts_from_the_parents_weights_and_learns(study: Path, rev
 
 
 def test_damaged_weights_are_refused_and_learned_positions_cut_to_the_task(tmp_path: Path, reviews: Path) -> None:
-    run_dir = pretrained(tmp_path, *LEARNED["decoder"])
+    _, run_dir = trained(tmp_path, *FAMILIES["decoder"])
     plan = planned(run_dir, sentiment(reviews, "scratch=false", "task.source_tokens=9"))
     (run,) = plan.runs
     assert run.spec.model.context == 9
@@ -204,7 +184,7 @@ def test_damaged_weights_are_refused_and_learned_positions_cut_to_the_task(tmp_p
 
 @pytest.mark.parametrize("name", ["decoder", "prefix", "encoder_decoder"])
 def test_what_is_written_is_the_likeliest_token_after_those_before_it(name: str) -> None:
-    shape, objective = {**FAMILIES, **LEARNED}[name]
+    shape, objective = {**FAMILIES, **PREFIX}[name]
     longest = 4
     shape = replace(shape, vocab_size=len(LETTERS) + 2, positions="rotary")
     if isinstance(shape, EncoderDecoderShape):
@@ -384,7 +364,7 @@ def test_an_imported_checkpoint_is_a_parent_like_any_other(
     from scaling.hf.importing import import_checkpoint
 
     monkeypatch.chdir(tmp_path)
-    run_dir = pretrained(tmp_path, *FAMILIES["decoder"])
+    _, run_dir = trained(tmp_path, *FAMILIES["decoder"])
     export(run_dir, tmp_path / "out", tmp_path / "cache")
     data = ["data=text", f"data.source.paths=[{tmp_path}/*.txt]", "data.tokenizer=bytes", "data.vocab_size=256"]
     quiet = ["data.val_fraction=0.3", "val_tokens=1024", "runtime.progress=false", "runtime.device=cpu"]

@@ -19,7 +19,8 @@ from scaling.spec import from_dict
 from scaling.train.checkpoint import final_weights
 from scaling.train.loop import train
 from tests.examples import SPEC, TINY
-from tests.hf_examples import AUTO, CAUSAL, MODELS, NEOX, TEXTS, trained, transformers
+from tests.hf_examples import AUTO, CAUSAL, MODELS, NEOX, transformers
+from tests.small_runs import TEXTS, trained
 
 
 @pytest.mark.parametrize("name", MODELS)

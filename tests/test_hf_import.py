@@ -16,7 +16,8 @@ from scaling.hf.importing import import_checkpoint
 from scaling.hf.reading import read_published
 from scaling.record import read_record, read_records
 from scaling.spec import ImportedSpec, from_dict
-from tests.hf_examples import CAUSAL, CONFIGS, MODELS, VOCABULARY, theirs, trained
+from tests.hf_examples import CAUSAL, CONFIGS, MODELS, VOCABULARY, theirs
+from tests.small_runs import trained
 
 # Data of as many symbols as the small models have tokens.
 SYMBOLS = ["data=synthetic", "data.source.tokens=20000", f"data.vocab_size={VOCABULARY}", "val_tokens=512"]

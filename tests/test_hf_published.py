@@ -23,7 +23,8 @@ from scaling.record import RunRecord, read_records
 from scaling.spec import RunSpec, from_dict, to_dict
 from scaling.train.evaluate import validation_examples
 from scaling.train.loop import train
-from tests.hf_examples import TEXTS, transformers
+from tests.hf_examples import transformers
+from tests.small_runs import TEXTS
 
 WORDS = ("cat", "sat", "the", "mat", "dog", "town")
 LETTERS = "abcdefghijklmnopqrstuvwxyz.,'0123456789"

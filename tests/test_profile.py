@@ -18,7 +18,8 @@ from scaling.profiling.storage import FORMATS, store
 from scaling.record import read_profile
 from scaling.shape import TransformerShape
 from tests.examples import ENCODER, ENCODER_DECODER, TINY
-from tests.hf_examples import CAUSAL, LLAMA, MARIAN, MASKED, T5, trained
+from tests.hf_examples import CAUSAL, LLAMA, MARIAN, MASKED, T5
+from tests.small_runs import trained
 
 CPU = torch.device("cpu")
 SHAPES = {
