@@ -1,4 +1,4 @@
-"""Fine-tuning: what it costs, what it reads, where it starts, and what it refuses."""
+"""Fine-tuning from a finished run to its record: where it starts, what it keeps, and what it refuses."""
 
 import json
 import re
@@ -9,34 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.cli import main
-from scaling.data.tokenizers import Bytes, Chars
-from scaling.families import DecoderShape, EncoderDecoderShape
-from scaling.finetune.encode import encode
-from scaling.finetune.generation import answer
 from scaling.finetune.loop import Tuning, batch_rows, finetune
-from scaling.finetune.model import Classifier, start_model
+from scaling.finetune.model import start_model
 from scaling.finetune.plan import TuningPlan, make_plan
-from scaling.finetune.price import train_flops_per_example
-from scaling.finetune.scores import by_group, rouge_l
 from scaling.finetune.settings import read_settings
-from scaling.finetune.stdlib_text import module_snippets
-from scaling.finetune.tasks import STOP, TASKS, TRAIN, VAL, Example, Translation
 from scaling.launch.reporting import SilentReporter
-from scaling.objective_spec import Prefix
-from scaling.objectives import mean_loss
 from scaling.record import read_record, read_records
-from scaling.shape import TransformerShape
-from scaling.spec import Finetuned, FinetunedSpec, from_dict, to_dict
+from scaling.spec import from_dict, to_dict
 from scaling.train.checkpoint import final_weights, weights_digest
 from tests.examples import FAMILIES, SPEC
 from tests.small_runs import trained
 
-PREFIX = {"prefix": (FAMILIES["decoder"][0], Prefix("prefix", 0.1, 0.5))}
 ROTARY = {name: (replace(shape, positions="rotary"), asked) for name, (shape, asked) in FAMILIES.items()}
 
 
@@ -78,7 +63,6 @@ def pairs(tmp_path: Path) -> Path:
     return path
 
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 QUICK = ["recipe.steps=4", "recipe.epochs=0", "recipe.evaluations=2", "recipe.batch_examples=4", "device=cpu"]
 
 
@@ -97,25 +81,6 @@ def planned(source: Path, overrides: list[str]) -> TuningPlan:
 
 def files(folder: Path) -> set[Path]:
     return set(folder.rglob("*"))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("positions", ["rotary", "learned"])
-@pytest.mark.parametrize("classes", [3, 0])
-def test_the_price_of_an_example_is_what_torch_counts(family: str, positions: str, classes: int) -> None:
-    if family == "encoder" and not classes:
-        pytest.skip("an encoder writes no text")
-    shape, objective = FAMILIES[family]
-    tuned = Finetuned(None, "modules", "", 4, classes, 0 if classes else 3, 1, 0)
-    fields = {name: getattr(SPEC, name) for name in ("special", "data", "recipe", "val_tokens", "seed")}
-    spec = FinetunedSpec(model=replace(shape, positions=positions), objective=objective, **fields, finetuned=tuned)
-    examples = [Example("ab", "x", ""), Example("abcdefghijklmnopqrst", "y", ""), Example("c", "z", "")]
-    spec = replace(spec, model=replace(spec.model, vocab_size=256))
-    model, _ = start_model(spec, None)
-    batch = encode(spec, examples, ("x", "y", "z") if classes else (), Bytes()).batch(slice(None))
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        mean_loss(model(*batch.inputs), batch.targets_BP, batch.weights_BP).backward()
-    assert counter.get_total_flops() == 3 * train_flops_per_example(spec)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -182,56 +147,6 @@ def test_damaged_weights_are_refused_and_learned_positions_cut_to_the_task(tmp_p
         start_model(replace(run.spec, finetuned=damaged), run_dir)
 
 
-@pytest.mark.parametrize("name", ["decoder", "prefix", "encoder_decoder"])
-def test_what_is_written_is_the_likeliest_token_after_those_before_it(name: str) -> None:
-    shape, objective = {**FAMILIES, **PREFIX}[name]
-    longest = 4
-    shape = replace(shape, vocab_size=len(LETTERS) + 2, positions="rotary")
-    if isinstance(shape, EncoderDecoderShape):
-        shape = replace(shape, target_context=longest + 1)
-    tuned = Finetuned(None, "translation", "", 2, 0, longest, 1, 2)
-    fields = {field: getattr(SPEC, field) for field in ("special", "data", "recipe", "val_tokens", "seed")}
-    spec = FinetunedSpec(model=shape, objective=objective, **fields, finetuned=tuned)
-    model, _ = start_model(spec, None)
-    texts, letters = ("ab", "hello there, you"), Chars(LETTERS, len(LETTERS) + 2)
-    blind = encode(spec, [Example(text, "wrong", text) for text in texts], (), letters)
-    answers = answer(model, spec, blind, letters, torch.device("cpu"), 2)
-    assert all(answers)
-    batch = encode(spec, [Example(t, a, t) for t, a in zip(texts, answers, strict=True)], (), letters).batch(
-        slice(0, 2)
-    )
-    counts = torch.ones_like(batch.targets_BP) if batch.weights_BP is None else batch.weights_BP
-    written = counts.bool() & (batch.targets_BP != letters.end_id)
-    assert torch.equal(model(*batch.inputs).argmax(dim=-1)[written], batch.targets_BP[written])
-
-
-def test_a_decoders_loss_is_of_the_answer_alone() -> None:
-    shape = replace(FAMILIES["decoder"][0], vocab_size=256)
-    assert isinstance(shape, DecoderShape)
-    tuned = Finetuned(None, "translation", "", 1, 0, 5, 1, 1)
-    fields = {field: getattr(SPEC, field) for field in ("objective", "special", "data", "recipe", "val_tokens", "seed")}
-    encoded = encode(FinetunedSpec(model=shape, **fields, finetuned=tuned), [Example("abc", "xy", "")], (), Bytes())
-    (tokens,), targets = encoded.inputs[:1], encoded.targets_NP
-    assert tokens[0, :6].tolist() == [*b"abc", 0, *b"xy"]
-    assert encoded.weights_NP is not None
-    assert targets[encoded.weights_NP].tolist() == [*b"xy", 0]
-
-
-def test_what_fills_up_a_text_is_not_pooled() -> None:
-    shape, _ = FAMILIES["decoder"]
-    model = Classifier(start_model(_scratch(shape), None)[1], shape, 2)
-    nn.init.normal_(model.task_head.weight)
-    lengths = torch.tensor([3])
-    short, filled = torch.tensor([[5, 6, 7, 0, 0]]), torch.tensor([[5, 6, 7, 9, 8]])
-    assert torch.equal(model(short, lengths), model(filled, lengths))
-    assert not torch.equal(model(short, lengths), model(torch.tensor([[5, 6, 8, 0, 0]]), lengths))
-
-
-def _scratch(shape: TransformerShape) -> FinetunedSpec:
-    fields = {name: getattr(SPEC, name) for name in ("objective", "special", "data", "recipe", "val_tokens", "seed")}
-    return FinetunedSpec(model=shape, **fields, finetuned=Finetuned(None, "modules", "", 1, 0, 1, 1, 0))
-
-
 def test_a_large_set_gets_more_steps_and_both_arms_the_same() -> None:
     recipe = read_settings(["recipe.steps=300", "recipe.epochs=8", "recipe.batch_examples=16"])[0].recipe
     assert [recipe.resolved(examples, SPEC.recipe).steps for examples in (100, 600, 1000)] == [300, 300, 500]
@@ -242,49 +157,6 @@ def test_an_epoch_is_every_example_once() -> None:
     rows = np.concatenate([batch_rows(7, 3, step, 0) for step in range(14)])
     for epoch in range(6):
         assert sorted(rows[7 * epoch : 7 * epoch + 7]) == list(range(7))
-
-
-def test_no_document_is_in_two_parts_and_a_file_alone_is_cut_with_gaps() -> None:
-    modules = module_snippets(12, 256, {VAL: 0.2, STOP: 0.1}, TRAIN)
-    assert len(modules) == 12
-    for parts in modules.values():
-        documents = {part: {document for _, document in found} for part, found in parts.items()}
-        if len(documents[TRAIN] | documents[VAL]) > 1:
-            assert not documents[TRAIN] & documents[VAL]
-            assert not documents[STOP] & (documents[TRAIN] | documents[VAL])
-        for part in (TRAIN, STOP, VAL):
-            assert parts[part]
-
-
-def test_the_modules_task_gives_each_class_alike_and_nested_subsets() -> None:
-    _, task = read_settings(["task.classes=4", "task.examples=[40]", "task.scratch_examples=[]"])
-    pool = task.read()
-    for part in pool.parts.values():
-        counts = {name: sum(example.answer == name for example in part) for name in pool.classes}
-        assert max(counts.values()) - min(counts.values()) <= 0.02 * max(counts.values())  # two modules share a few
-    texts = [{example.text for example in part} for part in pool.parts.values()]
-    assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]  # though files repeat each other
-    small, large = (set(pool.chosen(size, 5, 5, 0).parts[TRAIN]) for size in (40, 100))
-    assert small < large
-    assert small != set(pool.chosen(40, 5, 5, 1).parts[TRAIN])
-
-
-def test_rouge_l_is_the_f1_of_the_longest_common_subsequence() -> None:
-    # Lin 2004, section 3.1: "police kill the gunman" against "police killed the gunman" has LCS 3 of 4 and 4.
-    assert rouge_l(["police kill the gunman"], ["police killed the gunman"], ["a"])["rouge_l"]["value"] == 0.75
-    assert rouge_l(["the gunman kill police"], ["police killed the gunman"], ["a"])["rouge_l"]["value"] == 0.5
-    assert rouge_l(["", "a b"], ["x", "a b"], ["a", "b"])["rouge_l"]["value"] == 0.5
-
-
-def test_examples_of_one_document_do_not_make_an_error_small() -> None:
-    values, ones = [1.0, 1.0, 0.0, 0.0] * 50, [1.0] * 200
-    alone = by_group(values, ones, [str(i) for i in range(200)])
-    together = by_group(sorted(values), ones, [str(i // 50) for i in range(200)])
-    assert alone[0] == together[0] == 0.5
-    assert alone[1] is not None
-    assert together[1] is not None
-    assert together[1] > 5 * alone[1]
-    assert by_group([1.0, 0.0], [1.0, 1.0], ["a", "a"])[1] is None
 
 
 def test_a_control_serves_every_parent_of_its_shape(study: Path, reviews: Path, tmp_path: Path) -> None:
@@ -383,21 +255,6 @@ def test_without_sacrebleu_the_remedy_is_said(
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert main(["finetune", str(run_of(study, "decoder")), *translation(pairs)]) == 2
     assert "pip install 'scaling[hf]'" in capsys.readouterr().err
-
-
-def test_a_jsonl_of_pairs_and_every_task_has_its_defaults(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("".join(json.dumps({"source": f"a {i}", "target": i}) + "\n" for i in range(50)))
-    _, task = read_settings(["task=translation", f"task.path={path}", "task.examples=[5]"])
-    assert isinstance(task, Translation)
-    pool = task.read()
-    assert pool.classes == ()
-    assert {example.answer for part in pool.parts.values() for example in part} == {str(i) for i in range(50)}
-    for name, kind in TASKS.items():
-        needed = ["task.path=x"] if "path" in kind.__dataclass_fields__ else []
-        assert type(read_settings([f"task={name}", *needed])[1]) is kind
-    with pytest.raises(ValueError, match="task.path is missing and has no default"):
-        read_settings(["task=sentiment"])
 
 
 def test_the_command_trains_a_study_over_the_pool_and_skips_what_is_done(
