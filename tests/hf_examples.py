@@ -13,10 +13,9 @@ from scaling.hf.architectures import ARCHITECTURES
 from scaling.launch.reporting import SilentReporter
 from scaling.objective_spec import Causal, Denoising, Masked, Objective
 from scaling.record import RunRecord
-from scaling.runtime import Runtime
 from scaling.shape import TransformerShape
 from scaling.train.loop import train
-from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY
+from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY, runtime_in
 
 transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")
 
@@ -179,6 +178,6 @@ def trained(
     shape = replace(shape, vocab_size=vocab_size + len(added), **follows)
     recipe = replace(SPEC.recipe, steps=3, schedule=replace(SPEC.recipe.schedule, warmup_steps=1, cooldown_steps=1))
     spec = replace(SPEC, model=shape, objective=objective, data=identify(data), recipe=recipe)
-    runtime = Runtime("s", folder, folder / "cache", "cpu", 1, None, False, 3, (1.0,), 1e9, True, False, "none", {})
+    runtime = runtime_in(folder, log_points=3, eval_fractions=(1.0,))
     record = train(spec, data, runtime, None, SilentReporter())
     return record, folder / "s" / record.run_id

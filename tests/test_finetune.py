@@ -54,7 +54,7 @@ def pretrained(folder: Path, shape: TransformerShape, objective: Objective, keep
     recipe = replace(SPEC.recipe, steps=3, schedule=replace(SPEC.recipe.schedule, warmup_steps=1, cooldown_steps=1))
     spec = replace(SPEC, model=shape, objective=objective, data=identify(data), recipe=recipe)
     runtime = Runtime(
-        "s", folder, folder / "cache", "cpu", 1, None, False, 3, (1.0,), 1e9, keep_weights, False, "none", {}
+        "s", folder, folder / "cache", "cpu", 1, None, False, False, 3, (1.0,), 1e9, keep_weights, False, "none", {}
     )
     return folder / "s" / train(spec, data, runtime, None, SilentReporter()).run_id
 
