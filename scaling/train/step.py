@@ -29,6 +29,7 @@ class Stepper:
         graph: Graph | None = None,
     ) -> None:
         self.model, self.recipe, self.micro_batch, self.device = model, recipe, micro_batch, device
+        self.parameters = list(model.parameters())  # a walk through the modules, which is not taken again every step
         self.optimizer = build_optimizer(model, recipe)
         if recipe.compile:
             compile_blocks(model)
@@ -54,9 +55,9 @@ class Stepper:
         size = min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
         first, *rest = batch.split(size)
         parts = [self._backward(first.to(self.device), batch)]
-        part_norm = gradient_norm(self.model) if measure_noise and rest else None
+        part_norm = gradient_norm(self.parameters) if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimizer.clip_norm or math.inf)
         self.optimizer.step()
         loss, *beside = (
             shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
