@@ -30,9 +30,8 @@ class _Chunked(torch.autograd.Function):
         ctx: Any, x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, counts_N: Tensor | None
     ) -> Tensor:
         weight_cast, bias_cast = weight_VD.to(x_ND.dtype), None if bias_V is None else bias_V.to(x_ND.dtype)
-        to_x, to_weight = torch.empty_like(x_ND), torch.zeros_like(weight_VD)
-        to_bias = None if bias_V is None else torch.zeros_like(bias_V)
-        loss = torch.zeros((), device=x_ND.device)
+        to_x = torch.empty_like(x_ND)
+        loss = to_weight = to_bias = None
         rows = chunk_rows(len(weight_VD))
         for first in range(0, len(x_ND), rows):
             part = slice(first, first + rows)
@@ -40,21 +39,27 @@ class _Chunked(torch.autograd.Function):
             count_n1 = None if counts_N is None else counts_N[part].unsqueeze(1)
             log_nV = F.linear(x_ND[part], weight_cast, bias_cast).float().log_softmax(dim=1)
             chosen_n1 = log_nV.gather(1, target_n1)
-            loss -= (chosen_n1 if count_n1 is None else chosen_n1 * count_n1).sum()
+            loss = _more(loss, (chosen_n1 if count_n1 is None else chosen_n1 * count_n1).sum())
             # The gradient of the logits: softmax less the target's one, in the place of its logarithm.
             to_logits_nV = log_nV.exp_().scatter_add_(1, target_n1, log_nV.new_full(target_n1.shape, -1.0))
             if count_n1 is not None:
                 to_logits_nV.mul_(count_n1)
-            if to_bias is not None:
-                to_bias += to_logits_nV.sum(dim=0)
+            if bias_V is not None:
+                to_bias = _more(to_bias, to_logits_nV.sum(dim=0))
             to_logits_nV = to_logits_nV.to(x_ND.dtype)
             torch.mm(to_logits_nV, weight_cast, out=to_x[part])
-            to_weight += to_logits_nV.T @ x_ND[part]
+            to_weight = _more(to_weight, (to_logits_nV.T @ x_ND[part]).to(weight_VD.dtype))
         ctx.save_for_backward(to_x, to_weight, to_bias)
-        return loss
+        assert loss is not None
+        return -loss
 
     @staticmethod
     def backward(ctx: Any, *to_loss: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients times that of the loss, in their own memory: no graph is passed through twice."""
         gradients = [None if made is None else made.mul_(to_loss[0]) for made in ctx.saved_tensors]
         return (*gradients, None, None)
+
+
+def _more(total: Tensor | None, part: Tensor) -> Tensor:
+    """The sum, which a first part is by itself: in small models the steps of making a zero and adding to it count."""
+    return part if total is None else total.add_(part)

@@ -58,8 +58,32 @@ class Example:
                 return tensor
             return tensor.pin_memory().to(device, non_blocking=True)
 
-        inputs = tuple(move(tensor) for tensor in self.inputs)
-        return Example(inputs, move(self.targets_BP), move(self.weights_BP), move(self.follows_B), self.predicted)
+        return self._each(move)
+
+    def clone(self) -> "Example":
+        """The same, in memory of its own."""
+        return self._each(lambda tensor: None if tensor is None else tensor.clone())
+
+    def is_like(self, other: "Example") -> bool:
+        """Whether the other has tensors of the same shapes."""
+        return [_size(t) for t in self._tensors()] == [_size(t) for t in other._tensors()]
+
+    def copy_(self, other: "Example") -> None:
+        """Take over what another of the same shapes holds, in this one's memory."""
+        for mine, theirs in zip(self._tensors(), other.to(self.targets_BP.device)._tensors(), strict=True):
+            if mine is not None and theirs is not None:
+                mine.copy_(theirs)
+
+    def _tensors(self) -> tuple[Tensor | None, ...]:
+        return (*self.inputs, self.targets_BP, self.weights_BP, self.follows_B)
+
+    def _each(self, change: Callable[[Tensor | None], Any]) -> "Example":
+        *inputs, targets_BP, weights_BP, follows_B = (change(tensor) for tensor in self._tensors())
+        return Example(tuple(inputs), targets_BP, weights_BP, follows_B, self.predicted)
+
+
+def _size(tensor: Tensor | None) -> torch.Size | None:
+    return None if tensor is None else tensor.shape
 
 
 def example(

@@ -15,6 +15,7 @@ class Runtime:
     threads: int | None  # CPU threads of one run; None leaves torch's choice
     micro_batch_sequences: int | None  # at once; fewer than the batch accumulate gradients; None: as many as fit
     recompute_activations: bool  # keep only what each block was given, and compute the rest again backward
+    cuda_graphs: bool  # on a GPU, replay the steps from a recording of one
     log_points: int  # metric rows over the run
     eval_fractions: tuple[float, ...]  # of the run at which to validate, besides its end
     checkpoint_every_s: float

@@ -50,6 +50,7 @@ class RuntimeSection:
     threads: int | None
     micro_batch_sequences: int | None
     recompute_activations: bool
+    cuda_graphs: bool
     log_points: int
     eval_fractions: list[float]
     checkpoint_every_s: float

@@ -1,10 +1,13 @@
 """Values that many tests start from."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
 
 from scaling.families import DecoderShape, EncoderDecoderShape, EncoderShape
 from scaling.objective_spec import Causal, Denoising, Masked, Objective
 from scaling.record import SCHEMA, RunRecord
+from scaling.runtime import Runtime
 from scaling.shape import TransformerShape
 from scaling.spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
 
@@ -126,3 +129,24 @@ RECORD = RunRecord(
     imported=None,
     finetuned=None,
 )
+
+
+def runtime_in(path: Path, **changes: Any) -> Runtime:
+    runtime = Runtime(
+        study="s",
+        runs_dir=path,
+        cache_dir=path / "cache",
+        device="cpu",
+        threads=1,
+        micro_batch_sequences=None,
+        recompute_activations=False,
+        cuda_graphs=False,
+        log_points=10,
+        eval_fractions=(0.5,),
+        checkpoint_every_s=1e9,
+        keep_weights=True,
+        progress=False,
+        tracker="none",
+        tracker_settings={},
+    )
+    return replace(runtime, **changes)

@@ -8,10 +8,9 @@ from scaling.data.sources import Text
 from scaling.launch.reporting import SilentReporter
 from scaling.objective_spec import Objective
 from scaling.record import RunRecord
-from scaling.runtime import Runtime
 from scaling.shape import TransformerShape
 from scaling.train.loop import train
-from tests.examples import SPEC
+from tests.examples import SPEC, runtime_in
 
 TEXTS = ("a cat sat on the mat. ", "the dog, naïve and 犬, ran\n\tto  town ", "it's 1,234 words or <|endoftext|> so ")
 
@@ -34,8 +33,6 @@ def trained(
     shape = replace(shape, vocab_size=vocab_size + len(added), **follows)
     recipe = replace(SPEC.recipe, steps=3, schedule=replace(SPEC.recipe.schedule, warmup_steps=1, cooldown_steps=1))
     spec = replace(SPEC, model=shape, objective=objective, data=identify(data), recipe=recipe)
-    runtime = Runtime(
-        "s", folder, folder / "cache", "cpu", 1, None, False, 3, (1.0,), 1e9, keep_weights, False, "none", {}
-    )
+    runtime = runtime_in(folder, log_points=3, eval_fractions=(1.0,), keep_weights=keep_weights)
     record = train(spec, data, runtime, None, SilentReporter())
     return record, folder / "s" / record.run_id

@@ -26,8 +26,8 @@ from scaling.spec import RunSpec
 from scaling.train import curve as curves
 from scaling.train import noise, step
 from scaling.train.loop import train
-from tests.examples import RECORD, TINY
-from tests.test_train import DATA, StopAt, curve, run, runtime_in, spec_for
+from tests.examples import RECORD, TINY, runtime_in
+from tests.test_train import DATA, StopAt, curve, run, spec_for
 
 STEPS = (60, 40, 20)  # of a family's runs, a fifth of each its cooldown
 SHARED_STEPS = 60 + 40 // 5 + 20 // 5

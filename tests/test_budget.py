@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from scaling import flops
 from scaling.budget import TOLERANCE, Budget, Scale, allocate
+from scaling.config import compose, recipe_values, to_run
 from scaling.families import DecoderShape
+from scaling.ledger import parameter_counts
 from scaling.recipe import Length, RecipeRules, ScaleLaw, ScheduleRule, resolve
 from tests.examples import TINY
 
@@ -82,6 +84,57 @@ def test_recipe_laws_are_power_laws_of_scale() -> None:
     assert law(Scale(1e9, 1e11, 6e20)) == pytest.approx(1.79 * 1e9**-0.713 * 1e11**0.307)
     assert replace(law, at_most=1e-4)(Scale(1e9, 1e11, 6e20)) == 1e-4
     assert replace(law, at_least=1.0)(Scale(1e9, 1e11, 6e20)) == 1.0
+
+
+def law(recipe: str, name: str) -> ScaleLaw:
+    return ScaleLaw(**recipe_values(compose([f"recipe={recipe}"]))[name])
+
+
+@pytest.mark.parametrize(
+    ("params", "rate", "sequences"),  # as tuned in the authors' make_paper.ipynb; params with the head
+    [
+        (5_173_248, 1.30e-2, 20),
+        (28_672_000, 7.40e-3, 64),
+        (108_462_080, 4.70e-3, 160),
+        (455_311_360, 3.00e-3, 448),
+        (901_726_208, 2.40e-3, 640),
+    ],
+)
+def test_porian_gives_what_the_paper_trained_with(params: int, rate: float, sequences: int) -> None:
+    tokens = 20 * params
+    scale = Scale(0.1 * params, tokens, 6 * params * tokens)
+    assert law("porian", "learning_rate")(scale) == pytest.approx(rate, rel=0.04)  # its table has two digits
+    assert law("porian", "batch_tokens")(scale) == pytest.approx(2048 * sequences, rel=0.07)
+
+
+def test_porian_counts_the_papers_models_as_it_does() -> None:
+    shape = ["model=llama", "model.d_model=640", "model.n_layers=15", "model.n_heads=4", "model.ff_multiple=256"]
+    size = ["model.vocab_size=50432", "model.context=256", "budget.flops=null", "budget.tokens=2169241600"]
+    run = to_run(compose(["recipe=porian", "data=synthetic", "data.source.tokens=10000", *shape, *size]))
+    norms = 31 * 640  # which the paper leaves out
+    assert parameter_counts(run.spec.model)["non_embedding_head"] == 108_462_080 + norms
+    recipe = run.spec.recipe
+    assert recipe.optimizer.learning_rate == pytest.approx(4.70e-3, rel=0.02)
+    assert recipe.batch_sequences * 256 == pytest.approx(160 * 2048, rel=0.04)
+    assert recipe.schedule.cooldown_steps == 0
+    assert recipe.schedule.warmup_steps * recipe.batch_sequences * 256 == pytest.approx(108_462_080, rel=0.01)
+
+
+@pytest.mark.parametrize(("tokens", "sequences"), [(3e9, 130.45), (40e9, 0.721e6 / 2048)])
+def test_power_lines_batch_follows_the_tokens_alone(tokens: float, sequences: float) -> None:
+    batches = {law("power_lines", "batch_tokens")(Scale(n, tokens, 6 * n * tokens)) for n in (1e8, 3e9)}
+    assert len(batches) == 1
+    assert batches.pop() == pytest.approx(2048 * sequences, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("params", "ratio", "timescale"),
+    [(610e6, 20, 0.21), (111e6, 200, 1.084 * 200**-0.527), (3.3e9, 30, 1.084 * 30**-0.527)],  # 0.21 as found there
+)
+def test_power_lines_decay_keeps_the_timescale(params: float, ratio: float, timescale: float) -> None:
+    scale = Scale(params, ratio * params, 6 * params * ratio * params)
+    rate, batch, decay = (law("power_lines", name)(scale) for name in ("learning_rate", "batch_tokens", "weight_decay"))
+    assert batch / (rate * decay * scale.tokens) == pytest.approx(timescale, rel=0.07 if ratio == 20 else 1e-3)
 
 
 def test_momentum_half_life_in_tokens_follows_the_batch() -> None:

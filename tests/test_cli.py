@@ -77,3 +77,8 @@ def test_an_option_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[st
         main(["status", "runs/x", "--fast"])
     assert leaving.value.code == 2
     assert "unrecognized arguments: --fast" in capsys.readouterr().err
+
+
+def test_overrides_may_stand_after_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", "+sweep=quickstart", "--flops", "1e9", "recipe.optimizer=adam"]) == 2
+    assert "unknown recipe.optimizer 'adam'" in capsys.readouterr().err

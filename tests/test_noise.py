@@ -15,8 +15,8 @@ from scaling.objectives import Example, logits_of, mean_loss
 from scaling.train import noise
 from scaling.train.loop import train
 from scaling.train.step import Stepper
-from tests.examples import SPEC, TINY
-from tests.test_train import DATA, StopAt, curve, run, runtime_in, spec_for
+from tests.examples import SPEC, TINY, runtime_in
+from tests.test_train import DATA, StopAt, curve, run, spec_for
 
 
 @pytest.fixture(autouse=True, scope="module")

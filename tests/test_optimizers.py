@@ -16,9 +16,9 @@ from scaling.record import read_metrics
 from scaling.shape import TransformerShape
 from scaling.train.loop import train
 from scaling.train.optim import OPTIMIZERS, build_optimizer
-from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY
+from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY, runtime_in
 from tests.test_flops import inputs_of
-from tests.test_train import DATA, StopAt, run, runtime_in, spec_for
+from tests.test_train import DATA, StopAt, run, spec_for
 
 MUON = replace(SPEC.recipe, optimizer=replace(SPEC.recipe.optimizer, kind="muon"))
 SHAPES = (TINY, replace(TINY, positions="relative", n_kv_heads=2, activation="swiglu"), ENCODER, ENCODER_DECODER)

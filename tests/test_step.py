@@ -17,8 +17,8 @@ from scaling.model import build
 from scaling.objectives import mean_loss, training_example
 from scaling.spec import RunSpec
 from scaling.train.schedule import learning_rate_factor
-from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, TINY
-from tests.test_train import DATA, curve, run, runtime_in, spec_for
+from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, TINY, runtime_in
+from tests.test_train import DATA, curve, run, spec_for
 
 STEPS = 40
 TOLERANCE = 1e-5  # relative, of the loss after so many steps: what summing in another order does in float32

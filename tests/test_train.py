@@ -21,13 +21,12 @@ from scaling.launch.reporting import SilentReporter
 from scaling.model import build
 from scaling.objective_spec import Infilling, Masked, Objective, Prefix
 from scaling.record import RunRecord, read_metrics
-from scaling.runtime import Runtime
 from scaling.shape import TransformerShape
 from scaling.spec import RunSpec
 from scaling.train import loop, step
 from scaling.train.loop import train
 from scaling.train.optim import build_optimizer
-from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY
+from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY, runtime_in
 
 DATA = DataConfig(
     Synthetic(tokens=30_000, order=1, zipf_exponent=1.0, concentration=4.0, seed=0),
@@ -42,26 +41,6 @@ def spec_for(**changes: Any) -> RunSpec:
     recipe = replace(SPEC.recipe, steps=changes.pop("steps", 40), batch_sequences=8)
     recipe = replace(recipe, schedule=replace(recipe.schedule, warmup_steps=4, cooldown_steps=8))
     return replace(SPEC, data=identify(DATA), recipe=recipe, **changes)
-
-
-def runtime_in(path: Path, **changes: Any) -> Runtime:
-    runtime = Runtime(
-        study="s",
-        runs_dir=path,
-        cache_dir=path / "cache",
-        device="cpu",
-        threads=1,
-        micro_batch_sequences=None,
-        recompute_activations=False,
-        log_points=10,
-        eval_fractions=(0.5,),
-        checkpoint_every_s=1e9,
-        keep_weights=True,
-        progress=False,
-        tracker="none",
-        tracker_settings={},
-    )
-    return replace(runtime, **changes)
 
 
 def run(spec: RunSpec, path: Path, **changes: Any) -> RunRecord:

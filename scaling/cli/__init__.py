@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"] and not {"-h", "--help"} & set(arguments):
         return commands.train(arguments[1:])  # Hydra reads the rest of the line itself
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
         status: int = options.run(options)
     except ValueError as error:
@@ -26,6 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 0
     return status
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options, and the overrides wherever they stand: argparse by itself takes none after the first option."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    late = [part for part in rest if "=" in part and not part.startswith("-") and "overrides" in options]
+    if len(late) < len(rest):
+        parser.error(f"unrecognized arguments: {' '.join(part for part in rest if part not in late)}")
+    if late:
+        options.overrides = [*options.overrides, *late]
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from scaling.runtime import Runtime
 from scaling.spec import RunSpec
 from scaling.train.evaluate import Validation, bits_per_byte
 from scaling.train.noise import NoiseSum
-from scaling.train.step import Stepped
+from scaling.train.stepped import Stepped
 
 # A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
 EXPLODED_AT_UNIFORM_LOSSES = 2.0

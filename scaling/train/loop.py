@@ -41,6 +41,7 @@ from scaling.trackers import Tracker, start_tracker
 from scaling.train import checkpoint, hardware
 from scaling.train.curve import BLANK, Curve
 from scaling.train.evaluate import Validation, evaluate, validation_examples
+from scaling.train.graph import CudaGraph, why_not
 from scaling.train.noise import is_measured
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.step import Stepper
@@ -158,7 +159,13 @@ def _run(job: _Job, tracker: Tracker, reporter: Reporter, heartbeat: Heartbeat, 
     model = build(spec.model, spec.seed, recipe.multipliers).to(device)
     if runtime.recompute_activations:
         recompute_activations(model)
-    stepper = Stepper(model, recipe, job.micro_batch, device)
+    graph = None
+    if runtime.cuda_graphs:
+        if why := why_not(spec, job.micro_batch, device):
+            print(f"runtime.cuda_graphs=true: this run's steps are not recorded, since {why}", flush=True)
+        else:
+            graph = CudaGraph()
+    stepper = Stepper(model, recipe, job.micro_batch, device, graph)
     optimizer = stepper.optimizer
     state: dict[str, Any] = {
         "step": 0,

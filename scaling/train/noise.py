@@ -5,6 +5,7 @@ McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1: the squared norm of a m
 and may be negative; means of many, taken apart, give the noise scale tr(Sigma) / |G|^2 (`analysis.noise_scale`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,9 +27,9 @@ def is_measured(step: int) -> bool:
     return step % EVERY == 0
 
 
-def gradient_norm(model: nn.Module) -> Tensor:
+def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
     """The norm of what has been accumulated so far."""
-    return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: int) -> Noise | None:

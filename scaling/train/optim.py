@@ -75,7 +75,18 @@ OPTIMIZERS: dict[str, Callable[[Named, RecipeSpec], torch.optim.Optimizer]] = {"
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Use this share of each group's peak learning rate from the next step on."""
     for group in optimizer.param_groups:
-        group["lr"] = group[PEAK] * factor
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(group[PEAK] * factor)
+        else:
+            group["lr"] = group[PEAK] * factor
+
+
+def keep_rates_on(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Keep the learning rates in the device's memory, from which a recorded step reads what they are by then."""
+    for group in optimizer.param_groups:
+        if not isinstance(group["lr"], Tensor) or group["lr"].device.type != device.type:
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        group["capturable"] = True
 
 
 def _without(named: Named, others: list[Tensor]) -> Named:

@@ -1,7 +1,6 @@
 """One training step: forward, backward, clipping and update, on the parts that a batch is split into."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,30 +8,34 @@ from torch import Tensor, nn
 from scaling.model.tower import compile_blocks
 from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
 from scaling.spec import RecipeSpec
-from scaling.train.noise import Noise, estimate, gradient_norm
-from scaling.train.optim import build_optimizer, set_learning_rate
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """What a step found, on the model's device: reading it waits for the device."""
-
-    loss: Tensor  # mean over the batch's predicted tokens, nats
-    next_loss: Tensor | None  # of whether the second text follows the first, nats a sequence; None where not asked
-    grad_norm: Tensor  # before clipping
-    noise: Noise | None  # of its gradient, where that was asked for and could be measured
+from scaling.train.graph import Graph, RecordedStep
+from scaling.train.noise import estimate, gradient_norm
+from scaling.train.optim import build_optimizer, keep_rates_on, set_learning_rate
+from scaling.train.stepped import Stepped
 
 
 class Stepper:
-    """Takes the steps of a recipe on a model, at most `micro_batch` sequences at once."""
+    """Takes the steps of a recipe on a model, at most `micro_batch` sequences at once.
 
-    def __init__(self, model: nn.Module, recipe: RecipeSpec, micro_batch: int, device: torch.device) -> None:
+    With a `graph` they are recorded, except those that measure their noise.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: RecipeSpec,
+        micro_batch: int,
+        device: torch.device,
+        graph: Graph | None = None,
+    ) -> None:
         self.model, self.recipe, self.micro_batch, self.device = model, recipe, micro_batch, device
+        self.parameters = list(model.parameters())  # a walk through the modules, which is not taken again every step
         self.optimizer = build_optimizer(model, recipe)
         if recipe.compile:
             compile_blocks(model)
         self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
+        self.recorded = None if graph is None else RecordedStep(self._take, graph, device)
 
     def take(self, batch: Example, factor: float, *, measure_noise: bool = False) -> Stepped:
         """Update the model by the gradient of a batch, at this share of the peak learning rate.
@@ -41,14 +44,20 @@ class Stepper:
         which would have to be compiled for them; a batch of one sequence has no halves.
         """
         set_learning_rate(self.optimizer, factor)
+        if self.recorded is None or measure_noise:
+            return self._take(batch, measure_noise)
+        keep_rates_on(self.optimizer, self.device)  # here, since a checkpoint may have brought them back
+        return self.recorded(batch)
+
+    def _take(self, batch: Example, measure_noise: bool = False) -> Stepped:
         self.optimizer.zero_grad(set_to_none=True)
         halved = measure_noise and not self.recipe.compile
         size = min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
         first, *rest = batch.split(size)
         parts = [self._backward(first.to(self.device), batch)]
-        part_norm = gradient_norm(self.model) if measure_noise and rest else None
+        part_norm = gradient_norm(self.parameters) if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_norm or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimizer.clip_norm or math.inf)
         self.optimizer.step()
         loss, *beside = (
             shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
