@@ -100,8 +100,8 @@ observations, [b] and [m] over what is named beside them. Schema 1:
     pairs                    [{"names": [first, second], "cells": {"flops", "params", "difference": second - first, of
                               the loss in nats [c]}, "difference": {"cells", "lower", "mean_nats", "se_nats", "low",
                               "high"}, "by_budget": [{"flops", and the same}], "multiplier": {"why": "", "better",
-                              "worse", "at_flops", "loss", "value": times the FLOPs of the better that the worse needs,
-                              "low", "high": null where open, "told", "no_interval"} or {"why"}, "verdict"}]
+                              "worse", "at_flops": middle, "loss", "value": times the better's FLOPs that the worse
+                              needs, "low", "high": null where open, "told", "no_interval"} or {"why"}, "verdict"}]
 """
 
 import json

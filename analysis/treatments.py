@@ -1,9 +1,9 @@
 """Treatments of one measure compared: paired losses at equal cells, and the FLOPs that each needs for the same loss.
 
 A cell is one shape at one budget; a difference is of its mean losses, so whatever else goes with shape and budget drops
-out. The compute multiplier is read off the laws of the loss at the optimum, each through its own isoFLOP minima, at the
-largest budget that both have: what the worse one spends there, over what the better one's law says it needs for
-that loss. The better law is followed downwards, so neither is asked beyond its runs.
+out. The compute multiplier is read off the laws of the loss at the optimum, each through its own isoFLOP minima, where
+they reach one loss at computes that lie alike far from the middle of their common budgets: there the laws are surest,
+and what a power law without a floor misses of the curve is missed of both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -111,35 +111,49 @@ def mean_difference(difference: Array, level: float) -> Json:
 def multiplier(optima: Mapping[str, Results]) -> Json:
     """How many times the FLOPs of the better of two treatments the worse one needs, in the schema of `results`.
 
-    The interval holds every compute at which the better law is not told from the worse one's loss: where the log
-    losses are no further apart than both laws' half-intervals, added in squares. An end beyond the laws' drawn range
-    is open.
+    The interval holds every ratio of computes, about the same middle, at which the laws' log losses are no further
+    apart than both half-intervals, added in squares. An end beyond the common budgets is open.
     """
-    for name, one in optima.items():
-        if one["law"]["exponent"] is None:
-            return {"why": f"{name}: {one['law']['why']}"}
-        if one["law"]["exponent"] >= 0:
-            return {"why": f"{name}'s loss at the optimum does not fall with compute"}
-    at = min(one["budgets"][one["law"]["budgets"][-1]]["flops"] for one in optima.values())
-    losses = {name: _loss(one["law"], at) for name, one in optima.items()}
-    better, worse = sorted(losses, key=losses.__getitem__)
-    law, loss = optima[better]["law"], losses[worse]
-    needed = float(((loss - law["floor"]) / law["coefficient"]) ** (1 / law["exponent"]))
-    found: Json = {"why": "", "better": better, "worse": worse, "at_flops": at, "loss": loss, "value": at / needed}
-    for name, one in optima.items():
-        if why := _no_band(one):
-            return found | {"low": None, "high": None, "told": False, "no_interval": f"{name}: {why}"}
-    grid = np.log(law["band"]["flops"])
-    x = np.linspace(grid[0], grid[-1], SEARCH_POINTS)
-    half = np.hypot(_half_interval(law, x), _half_interval(optima[worse]["law"], np.log(at)))
-    inside = np.flatnonzero(np.abs(np.log(_loss(law, np.exp(x)) / loss)) <= half)
-    low, high = (inside[0], inside[-1]) if len(inside) else (0, len(x) - 1)
+    (first, one), (second, other) = optima.items()
+    for name, each in optima.items():
+        if each["law"]["exponent"] is None:
+            return {"why": f"{name}: {each['law']['why']}"}
+    low, high = _common(one, other)
+    if not low < high:
+        return {"why": "they have fewer than two budgets with trusted minima in common"}
+    middle = np.sqrt(low * high)
+    away = np.linspace(-1, 1, SEARCH_POINTS) * np.log(high / low) / 2
+    left, right = middle * np.exp(away), middle * np.exp(-away)
+    gap = np.log(_loss(one["law"], left) / _loss(other["law"], right))
+    if (np.diff(gap) >= 0).any() or not gap[-1] < 0 < gap[0]:
+        return {"why": f"no loss is reached by both within {flops_text(low)} to {flops_text(high)}"}
+    root = float(np.interp(0, -gap, away))
+    found: Json = {"why": "", "at_flops": middle, "loss": _loss(one["law"], middle * np.exp(root))}
+    why = next((f"{name}: {why}" for name, each in optima.items() if (why := _no_band(each))), "")
+    ends: list[float | None] = [None, None]
+    if not why:
+        half = np.hypot(_half_interval(one["law"], left), _half_interval(other["law"], right))
+        inside = np.flatnonzero(np.abs(gap) <= np.maximum(half, np.abs(gap).min()))
+        ends = [None if k in (0, len(away) - 1) else float(away[k]) for k in (inside[0], inside[-1])]
+    names = [first, second]
+    if root < 0:
+        root, ends, names = -root, [None if end is None else -end for end in reversed(ends)], names[::-1]
+    least, most = (None if end is None else float(np.exp(2 * end)) for end in ends)
     return found | {
-        "low": float(at / np.exp(x[high])) if high < len(x) - 1 else None,
-        "high": float(at / np.exp(x[low])) if low > 0 else None,
-        "told": bool(high < len(x) - 1 and x[high] < np.log(at)),
-        "no_interval": "",
+        "worse": names[0],
+        "better": names[1],
+        "value": float(np.exp(2 * root)),
+        "low": least,
+        "high": most,
+        "told": least is not None and least > 1,
+        "no_interval": why,
     }
+
+
+def _common(one: Results, other: Results) -> tuple[float, float]:
+    """The least and the largest compute between which both laws have minima."""
+    spans = [[each["budgets"][each["law"]["budgets"][k]]["flops"] for k in (0, -1)] for each in (one, other)]
+    return max(span[0] for span in spans), min(span[1] for span in spans)
 
 
 def _no_band(one: Results) -> str:
@@ -150,10 +164,13 @@ def _no_band(one: Results) -> str:
     return "too few redraws of its losses have a minimum at every budget" if None in low else ""
 
 
-def _half_interval(law: Results, log_flops: Any) -> Any:
+def _half_interval(law: Results, flops: Array) -> Array:
     """Half the width of a law's interval in log loss."""
     band = law["band"]
-    return np.interp(log_flops, np.log(band["flops"]), np.log(np.array(band["high"]) / np.array(band["low"])) / 2)
+    found: Array = np.interp(
+        np.log(flops), np.log(band["flops"]), np.log(np.array(band["high"]) / np.array(band["low"])) / 2
+    )
+    return found
 
 
 def _loss(law: Results, flops: Any) -> Any:
@@ -189,8 +206,8 @@ def _said_multiplier(ratio: Results, level: float) -> str:
     if ratio["why"]:
         return f"how many times the FLOPs the other needs for the same loss cannot be told ({ratio['why']})"
     low, high = ratio["low"], ratio["high"]
-    ends = f"{low:.2f} to {high:.2f}" if low and high else f"{low:.2f} or more" if low else "without an end"
-    spent = f"at {flops_text(ratio['at_flops'])} {ratio['worse']} spends {ratio['value']:.2f} times"
+    ends = " to ".join("an end beyond the budgets" if end is None else f"{end:.2f}" for end in (low, high))
+    spent = f"around {flops_text(ratio['at_flops'])} {ratio['worse']} spends {ratio['value']:.2f} times"
     what = f"{spent} what {ratio['better']}"
     if ratio["no_interval"]:
         return f"{what} needs for the same loss, of which nothing tells how far it is off ({ratio['no_interval']})"

@@ -1,6 +1,5 @@
 """What each subcommand does with its options; each imports what it needs, so that the others start fast."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +110,7 @@ def bench(options: Any) -> int:
 
 def _analyse(options: Any) -> dict[str, dict[str, Any]]:
     """Every part's results by its name, "" for a single one; what is fitted apart, and why, is said."""
+    from analysis.comparable import parts_of
     from analysis.fit import Loss
     from analysis.observations import load
     from analysis.parts import analyse_parts
@@ -124,6 +124,9 @@ def _analyse(options: Any) -> dict[str, dict[str, Any]]:
         cluster=options.cluster,
         curves=True,
     )
+    names = [name for group in parts_of(observations) for name in group]
+    if getattr(options, "json", False) and len(names) > 1:
+        raise ValueError(f"--json prints one analysis, here are {len(names)} ({', '.join(names)}): choose with --where")
     analysed, said = analyse_parts(
         observations,
         laws=options.law or DEFAULT_LAWS,
@@ -137,7 +140,7 @@ def _analyse(options: Any) -> dict[str, dict[str, Any]]:
     for results in analysed.values():
         results["warnings"] += untuned(study) if study else []
     for line in said:
-        print(line, file=sys.stderr if getattr(options, "json", False) else sys.stdout)
+        print(line)
     return analysed
 
 
@@ -150,10 +153,6 @@ def fit(options: Any) -> int:
     study = _study_of(options.data)
     folder = options.out or study
     analysed = _analyse(options)
-    if options.json and list(analysed) != [""]:
-        raise ValueError(
-            f"--json prints one analysis, here are {len(analysed)} ({', '.join(analysed)}): choose with --where"
-        )
     written = write_parts(analysed, folder) if folder is not None else {}
     if options.json:
         print(json.dumps(analysed[""]))
