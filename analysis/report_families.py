@@ -85,8 +85,8 @@ def _section(id: str, title: str, figures: list[str] | None = None, *made: Json)
 
 def _scope(parts: Parts) -> str:
     runs = sum(len(results["observations"]["row"]) for results in parts.values())
-    excluded = sum(len(results["excluded"]) for results in parts.values())
-    return f"{len(parts)} groups of runs, {runs} in all, {excluded} excluded"
+    excluded = {(one["row"], one["run_id"]) for results in parts.values() for one in results["excluded"]}
+    return f"{len(parts)} groups of runs, {runs} in all, {len(excluded)} excluded"
 
 
 def _sentence(name: str, results: Results) -> str:

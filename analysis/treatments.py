@@ -114,13 +114,10 @@ def multiplier(optima: Mapping[str, Results]) -> Json:
     The interval holds every ratio of computes, about the same middle, at which the laws' log losses are no further
     apart than both half-intervals, added in squares. An end beyond the common budgets is open.
     """
+    if why := _incomparable(optima):
+        return {"why": why}
     (first, one), (second, other) = optima.items()
-    for name, each in optima.items():
-        if each["law"]["exponent"] is None:
-            return {"why": f"{name}: {each['law']['why']}"}
-    low, high = _common(one, other)
-    if not low < high:
-        return {"why": "they have fewer than two budgets with trusted minima in common"}
+    low, high = _common(optima)
     middle = np.sqrt(low * high)
     away = np.linspace(-1, 1, SEARCH_POINTS) * np.log(high / low) / 2
     left, right = middle * np.exp(away), middle * np.exp(-away)
@@ -150,10 +147,31 @@ def multiplier(optima: Mapping[str, Results]) -> Json:
     }
 
 
-def _common(one: Results, other: Results) -> tuple[float, float]:
-    """The least and the largest compute between which both laws have minima."""
-    spans = [[each["budgets"][each["law"]["budgets"][k]]["flops"] for k in (0, -1)] for each in (one, other)]
-    return max(span[0] for span in spans), min(span[1] for span in spans)
+def _incomparable(optima: Mapping[str, Results]) -> str:
+    """Why two laws of the loss tell no multiplier; empty where they do."""
+    for name, one in optima.items():
+        if one["law"]["exponent"] is None:
+            return f"{name}: {one['law']['why']}"
+    low, high = _common(optima)
+    if not low < high:
+        return "they have fewer than two budgets with trusted minima in common"
+    bare = [name for name, one in optima.items() if "floor" not in one["law"]["equation"]]
+    first, second = map(_budgets, optima.values())
+    if bare and not len(distinct(first + second)) == len(first) == len(second):
+        missed = f"what a power law without a floor misses, as {bare[0]}'s does, is not missed of both alike"
+        return f"their laws go through trusted minima of different budgets, so that {missed}"
+    return ""
+
+
+def _budgets(one: Results) -> list[float]:
+    """The computes of the minima that a law goes through, ascending."""
+    return [one["budgets"][k]["flops"] for k in one["law"]["budgets"]]
+
+
+def _common(optima: Mapping[str, Results]) -> tuple[float, float]:
+    """The least and the largest compute between which every law has minima."""
+    spans = [_budgets(one) for one in optima.values()]
+    return max(span[0] for span in spans), min(span[-1] for span in spans)
 
 
 def _no_band(one: Results) -> str:

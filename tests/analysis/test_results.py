@@ -21,6 +21,7 @@ KEYS = {
     "schema", "source", "conventions", "settings", "warnings", "notes", "excluded", "range", "cost",
     "observations", "fits", "isoflop", "envelope", "curves", "health", "holdout", "influence", "choices", "forecast",
     "prices", "serving",
+    "comparison",
 }  # fmt: skip
 
 

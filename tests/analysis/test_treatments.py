@@ -127,6 +127,15 @@ def test_minima_on_the_edge_leave_the_multiplier_untold_with_the_reason(tmp_path
     assert pair["difference"]["lower"] == 16
 
 
+def test_laws_through_different_budgets_are_compared_only_above_floors(tmp_path: Path) -> None:
+    frame = table(MUON, noise=0.002)
+    fewer = frame[(frame["recipe.optimizer.kind"] == "adamw") | (frame["budget"] < 3e15)]
+    pair = pair_of(parts_of(fewer, tmp_path))
+    assert pair["multiplier"]["why"].startswith("their laws go through trusted minima of different budgets")
+    assert "as muon's does" in pair["multiplier"]["why"]
+    assert pair["difference"]["cells"] == 21
+
+
 def test_a_part_that_cannot_be_analysed_is_said_and_leaves_the_others_be(tmp_path: Path) -> None:
     frame = table(MUON)
     lone = frame[(frame["recipe.optimizer.kind"] == "adamw") | (frame.index == frame.index.max())]
