@@ -96,7 +96,7 @@ observations, [b] and [m] over what is named beside them. Schema 1:
   comparison    null, or these runs beside those of the same measure under other treatments (see `treatments`):
     settings, level          the settings that differ
     treatments               {part: {"budgets": [{"flops", "edge", "value", "low", "high": of the loss at the optimum}],
-                              "law": isoflop.laws[used].loss, "noise": words}}
+                              "law": isoflop.laws.parabola.loss, "noise": words}}
     pairs                    [{"names": [first, second], "cells": {"flops", "params", "difference": second - first, of
                               the loss in nats [c]}, "difference": {"cells", "lower", "mean_nats", "se_nats", "low",
                               "high"}, "by_budget": [{"flops", and the same}], "multiplier": {"why": "", "better",

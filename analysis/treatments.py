@@ -26,6 +26,9 @@ Results = Mapping[str, Any]
 Json = dict[str, Any]
 
 SHAPE = ("model.n_layers", "model.d_model", "model.n_heads")
+# Of every treatment, whichever a part's own analysis quotes: a difference between two must not be one between curve
+# models, and the parabola's known bias moves a minimum sideways, its loss only to second order.
+CURVE = "parabola"
 SEARCH_POINTS = 4001  # of compute, where the multiplier's interval is looked for
 
 
@@ -48,14 +51,13 @@ def compare(parts: Parts, analysed: Mapping[str, Results]) -> Json | None:
 
 
 def _optima(results: Results) -> Json:
-    """The loss at every budget's minimum, and its law, as the isoFLOP analysis gives them."""
+    """The loss at every budget's minimum, and its law, by one curve model for all treatments."""
     study = results["isoflop"]
     if study is None:
         return {"budgets": [], "law": {"exponent": None, "why": "no budget of enough sizes"}}
-    used = study["used"]
-    each = [(budget["budget_flops"], budget["estimates"][used]) for budget in study["budgets"]]
+    each = [(budget["budget_flops"], budget["estimates"][CURVE]) for budget in study["budgets"]]
     budgets = [{"flops": flops, "edge": one["edge"], **one["loss"]} for flops, one in each]
-    return {"budgets": budgets, "law": study["laws"][used]["loss"], "noise": study["noise"]["words"]}
+    return {"budgets": budgets, "law": study["laws"][CURVE]["loss"], "noise": study["noise"]["words"]}
 
 
 def _pair(

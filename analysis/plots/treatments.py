@@ -39,7 +39,7 @@ def treatments(results: Results) -> Chart | Absent:
     if not panels:
         return Absent(TITLE, "no treatment has an isoFLOP minimum, and no two share a shape at one budget")
     caption = (
-        f"{' '.join(pair['verdict'] for pair in found['pairs'])} Loss: minima of each treatment's own isoFLOP curves "
+        f"{' '.join(pair['verdict'] for pair in found['pairs'])} Loss: minima of each one's own isoFLOP parabolas "
         f"with {found['level']:.0%} intervals and the power law through them; an open marker lies on its grid's edge, "
         "and no law goes through it. Differences: at one shape and budget; below zero the first on the axis is better. "
         "Each treatment is judged with the learning rate that its recipe gives it, tuned for it or not."

@@ -17,7 +17,7 @@ from analysis.plots import families, treatments
 from analysis.plots.chart import Absent, Chart, Line, Points, limits
 from analysis.report_families import differences, write_families
 from analysis.results import analyse, read
-from analysis.treatments import mean_difference, paired_cells
+from analysis.treatments import compare, mean_difference, paired_cells
 from scaling.cli import main
 from tests.analysis import simulated
 from tests.analysis.test_report import Page
@@ -82,6 +82,20 @@ def test_equal_treatments_are_not_told_apart(tmp_path: Path) -> None:
     assert pair["verdict"].count("cannot be told") == 1
     assert pair["difference"]["low"] < 0 < pair["difference"]["high"]
     assert "not told from none" in pair["verdict"]
+
+
+def test_both_are_compared_by_one_curve_model_whichever_each_quotes(tmp_path: Path) -> None:
+    observed = simulated.observe(table(MUON, noise=0.002), tmp_path)
+    groups = treated_parts(observed)
+    analysed = {name: analyse(part, bootstrap=40, holdout=None) for name, part in groups.items()}
+    before = compare(groups, analysed)
+    analysed["muon"]["isoflop"]["used"] = "surface"
+    analysed["adamw"]["isoflop"]["used"] = "parabola"
+    assert before is not None
+    assert compare(groups, analysed) == before
+    assert {one["law"]["exponent"] for one in before["treatments"].values()} == {
+        one["isoflop"]["laws"]["parabola"]["loss"]["exponent"] for one in analysed.values()
+    }
 
 
 def test_differences_are_paired_at_equal_shape_and_budget(tmp_path: Path) -> None:
@@ -156,8 +170,7 @@ def test_the_figure_has_a_line_a_treatment_and_every_cell(parts: dict[str, Resul
     assert [mark.label for mark in points] == ["adamw", "muon"]
     assert len([mark for mark in losses.marks if isinstance(mark, Line)]) == 2
     for mark, results in zip(points, parts.values(), strict=True):
-        used = results["isoflop"]["used"]
-        minima = [budget["estimates"][used]["loss"]["value"] for budget in results["isoflop"]["budgets"]]
+        minima = [budget["estimates"]["parabola"]["loss"]["value"] for budget in results["isoflop"]["budgets"]]
         assert mark.y.tolist() == minima
     assert sum(len(mark.x) for mark in cells.marks if isinstance(mark, Points)) == 28
     assert pair_of(parts)["verdict"] in chart.caption
