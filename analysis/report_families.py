@@ -19,6 +19,7 @@ from analysis.parts import compared
 from analysis.plots import families, treatments
 from analysis.plots.document import NO_STUDY
 from analysis.plots.words import count, percent, scientific
+from analysis.treatments import CURVE
 
 Results = Mapping[str, Any]
 Parts = Mapping[str, Results]
@@ -29,6 +30,7 @@ def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Pa
     """Write out_dir/report.html, which links to each group's page in `pages`, and its figures; returns its path."""
     from analysis.plots import paper
 
+    parts, switched = _by_one_estimator(parts)
     found = {f"treatments{k or ''}": results for k, results in enumerate(compared(parts))}
     charts = {
         **{name: treatments.treatments(results) for name, results in found.items()},
@@ -49,7 +51,7 @@ def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Pa
         scope=_scope(parts),
         schema=first["schema"],
         warnings=[f"{name}: {warning}" for name, results in parts.items() for warning in results["warnings"]],
-        answer={"lead": _lead(parts), "more": [_sentence(name, results) for name, results in parts.items()]},
+        answer={"lead": _lead(parts), "more": [*(_sentence(name, one) for name, one in parts.items()), *switched]},
         pages=links,
         what_if=None,
         sections=[
@@ -66,6 +68,17 @@ CAUTION = (
     "These groups' losses are of different predictions or texts, so a lower loss in one says nothing against another: "
     "exponents, optimal sizes and tokens, and each loss relative to its own group's are what they can be compared by."
 )
+
+
+def _by_one_estimator(parts: Parts) -> tuple[Parts, list[str]]:
+    """The parts by one curve model, so that no difference is one between models, and a sentence where that changed any."""
+    studied = [name for name, results in parts.items() if results["isoflop"] is not None]
+    if len({parts[name]["isoflop"]["used"] for name in studied}) < 2:
+        return parts, []
+    moved = [name for name in studied if parts[name]["isoflop"]["used"] != CURVE]
+    alike = {name: {**parts[name], "isoflop": {**parts[name]["isoflop"], "used": CURVE}} for name in moved}
+    said = f"On this page every minimum is the {CURVE}'s; on its own page {', '.join(moved)} is read off the surface."
+    return {**parts, **alike}, [said]
 
 
 def _treatments_section(found: Parts) -> Json:
