@@ -71,7 +71,7 @@ CAUTION = (
 
 
 def _by_one_estimator(parts: Parts) -> tuple[Parts, list[str]]:
-    """The parts by one curve model, so that no difference is one between models, and a sentence where that changed any."""
+    """The parts by one curve model, so that no difference is one between models, and a sentence where any moved."""
     studied = [name for name, results in parts.items() if results["isoflop"] is not None]
     if len({parts[name]["isoflop"]["used"] for name in studied}) < 2:
         return parts, []
