@@ -1,5 +1,6 @@
 """Compute budgets: which runs share one, found by tolerance and never by exact equality."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,22 @@ def group_budgets(observations: Observations, tolerance: float = TOLERANCE) -> t
             )
         )
     return tuple(sorted(budgets, key=lambda budget: budget.flops)), int((label < 0).sum())
+
+
+def distinct(flops: Iterable[float]) -> list[float]:
+    """Compute values, ascending; those that TOLERANCE cannot tell apart are one, their median."""
+    found: list[list[float]] = []
+    for one in sorted(flops):
+        if found and one <= found[-1][0] * (1 + TOLERANCE):
+            found[-1].append(one)
+        else:
+            found.append([one])
+    return [float(np.median(alike)) for alike in found]
+
+
+def nearest(flops: float, budgets: Sequence[float]) -> int:
+    """The number of the budget nearest to a compute, by their ratio."""
+    return int(np.argmin(np.abs(np.log(np.array(budgets) / flops))))
 
 
 def _label_windows(compute: Array, sizes: Array, tolerance: float, fewest: int, label: NDArray[np.int64]) -> None:

@@ -1,7 +1,8 @@
-"""The first page of a study whose runs' losses measure different things: its groups side by side, linked to their own.
+"""The first page of a study fitted in groups: these side by side, linked to their own.
 
-Only what is comparable stands side by side: exponents, optimal sizes and tokens, and each loss relative to its own
-group's. No raw loss is in a sentence or a table, and no two groups share a loss axis.
+Only what is comparable stands side by side. Of losses that measure different things: exponents, optimal sizes and
+tokens, and each loss relative to its own group's; no raw loss is in a sentence or a table, and no axis is shared.
+Treatments of one measure share an axis, and a section says which is better by how much.
 """
 
 import os
@@ -13,9 +14,12 @@ import numpy as np
 
 from analysis import report
 from analysis import report_cells as cells
-from analysis.plots import families
+from analysis.budgets import distinct
+from analysis.parts import compared
+from analysis.plots import families, treatments
 from analysis.plots.document import NO_STUDY
 from analysis.plots.words import count, percent, scientific
+from analysis.treatments import CURVE
 
 Results = Mapping[str, Any]
 Parts = Mapping[str, Results]
@@ -26,7 +30,13 @@ def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Pa
     """Write out_dir/report.html, which links to each group's page in `pages`, and its figures; returns its path."""
     from analysis.plots import paper
 
-    charts = {"families": families.curves(parts), "growth": families.growth(parts)}
+    parts, switched = _by_one_estimator(parts)
+    found = {f"treatments{k or ''}": results for k, results in enumerate(compared(parts))}
+    charts = {
+        **{name: treatments.treatments(results) for name, results in found.items()},
+        "families": families.curves(parts),
+        "growth": families.growth(parts),
+    }
     files = paper.save_all(charts, out_dir / report.FIGURES_DIR)
     first = next(iter(parts.values()))
     links = [{"name": name, "path": Path(os.path.relpath(path, out_dir)).as_posix()} for name, path in pages.items()]
@@ -41,11 +51,12 @@ def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Pa
         scope=_scope(parts),
         schema=first["schema"],
         warnings=[f"{name}: {warning}" for name, results in parts.items() for warning in results["warnings"]],
-        answer={"lead": [CAUTION], "more": [_sentence(name, results) for name, results in parts.items()]},
+        answer={"lead": _lead(parts), "more": [*(_sentence(name, one) for name, one in parts.items()), *switched]},
         pages=links,
         what_if=None,
         sections=[
             _section("answer", "Answer"),
+            *([_treatments_section(found)] if found else []),
             _section("families", "IsoFLOP curves", ["families"]),
             _section("growth", "How the optimum moves with compute", ["growth"], exponents(parts), optima(parts)),
         ],
@@ -59,14 +70,36 @@ CAUTION = (
 )
 
 
+def _by_one_estimator(parts: Parts) -> tuple[Parts, list[str]]:
+    """The parts by one curve model, so that no difference is one between models, and a sentence where any moved."""
+    studied = [name for name, results in parts.items() if results["isoflop"] is not None]
+    if len({parts[name]["isoflop"]["used"] for name in studied}) < 2:
+        return parts, []
+    moved = [name for name in studied if parts[name]["isoflop"]["used"] != CURVE]
+    alike = {name: {**parts[name], "isoflop": {**parts[name]["isoflop"], "used": CURVE}} for name in moved}
+    said = f"On this page every minimum is the {CURVE}'s; on its own page {', '.join(moved)} is read off the surface."
+    return {**parts, **alike}, [said]
+
+
+def _treatments_section(found: Parts) -> Json:
+    made = [table for results in found.values() for table in differences(results)]
+    return _section("treatments", treatments.TITLE, list(found), *made)
+
+
+def _lead(parts: Parts) -> list[str]:
+    """What may be said of the losses: a verdict on treatments of one measure, caution between measures."""
+    verdicts = [pair["verdict"] for results in compared(parts) for pair in results["comparison"]["pairs"]]
+    return verdicts if families.one_measure(parts) else [CAUTION + (" Except:" if verdicts else ""), *verdicts]
+
+
 def _section(id: str, title: str, figures: list[str] | None = None, *made: Json) -> Json:
     return {"id": id, "title": title, "figures": figures or [], "words": [], "tables": list(made)}
 
 
 def _scope(parts: Parts) -> str:
     runs = sum(len(results["observations"]["row"]) for results in parts.values())
-    excluded = sum(len(results["excluded"]) for results in parts.values())
-    return f"{len(parts)} groups of runs, {runs} in all, {excluded} excluded"
+    excluded = {(one["row"], one["run_id"]) for results in parts.values() for one in results["excluded"]}
+    return f"{len(parts)} groups of runs, {runs} in all, {len(excluded)} excluded"
 
 
 def _sentence(name: str, results: Results) -> str:
@@ -84,6 +117,44 @@ def _fall(results: Results) -> str:
     first, last, change = minima[0]["flops"], minima[-1]["flops"], _relative(minima, -1)
     moved = f"{'falls' if change < 0 else 'rises'} by {abs(change):.1%}"
     return f"; from {scientific(first, 2)} to {scientific(last, 2)} FLOPs its loss at the optimum {moved}"
+
+
+def differences(results: Results) -> list[Json]:
+    """A table a pair of treatments: their losses at each budget's optima, and the paired differences, and over all."""
+    found = results["comparison"]
+    note = f"Differences of the loss at equal shape and budget. These runs differ in {', '.join(found['settings'])}."
+    made = []
+    for pair in found["pairs"]:
+        first, second = pair["names"]
+        rows = [
+            [
+                cells.cell("all" if one["flops"] is None else scientific(one["flops"]), one["flops"]),
+                *(
+                    cells.interval_cell(_optimum(found["treatments"][name], one["flops"]), lambda value: f"{value:.4f}")
+                    for name in (first, second)
+                ),
+                cells.cell(f"{one['lower']} of {one['cells']}", one["lower"]),
+                cells.number_cell(one["mean_nats"]),
+                cells.number_cell(one["se_nats"]),
+            ]
+            for one in [*pair["by_budget"], {"flops": None, **pair["difference"]}]
+        ]
+        columns = cells.columns(
+            "#budget, FLOPs",
+            f"#loss at {first}'s optimum",
+            f"#at {second}'s",
+            f"#{second} lower in",
+            "#mean difference, nats",
+            "#standard error",
+        )
+        made.append(cells.table(f"{second} against {first}", columns, rows, note))
+    return made
+
+
+def _optimum(one: Results, flops: float | None) -> Results:
+    """The loss at a treatment's minimum at a budget; none over all, on the grid's edge, or without the budget."""
+    inside = [] if flops is None else [b for b in one["budgets"] if len(distinct([b["flops"], flops])) == 1]
+    return next((budget for budget in inside if not budget["edge"]), {"value": None})
 
 
 def exponents(parts: Parts) -> Json:

@@ -93,6 +93,15 @@ observations, [b] and [m] over what is named beside them. Schema 1:
   serving       null without a target, or the cheapest model of the loss that is optimal there against tokens served
                  [s]: {"flops", "loss", "law", "served": [s], "params" | "tokens" | "saving": {"value": [s], "low",
                   "high": [s] | null}, "usual": {"params", "tokens"}: the training-optimal, "words"}
+  comparison    null, or these runs beside those of the same measure under other treatments (see `treatments`):
+    settings, level          the settings that differ
+    treatments               {part: {"budgets": [{"flops", "edge", "value", "low", "high": of the loss at the optimum}],
+                              "law": isoflop.laws.parabola.loss, "noise": words}}
+    pairs                    [{"names": [first, second], "cells": {"flops", "params", "difference": second - first, of
+                              the loss in nats [c]}, "difference": {"cells", "lower", "mean_nats", "se_nats", "low",
+                              "high"}, "by_budget": [{"flops", and the same}], "multiplier": {"why": "", "better",
+                              "worse", "at_flops": middle, "loss", "value": times the better's FLOPs that the worse
+                              needs, "low", "high": null where open, "told", "no_interval"} or {"why"}, "verdict"}]
 """
 
 import json
@@ -211,6 +220,7 @@ def analyse(
         "forecast": _calibration(forms, surfaces, scores),
         "prices": prices_section(observations),
         "serving": None,
+        "comparison": None,
     }
     document["health"] = health_section(observations, document, noise, seed=seed, level=LEVEL)
     document = sections.plain(document)

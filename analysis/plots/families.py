@@ -1,13 +1,15 @@
-"""Figures of several groups of runs side by side: what each has in common with the others, never one loss axis.
+"""Figures of several groups of runs side by side: what each has in common with the others.
 
-`parts` are results documents by the group's name. Their losses are of different predictions, or of different texts.
+`parts` are results documents by the group's name. Losses of different predictions or texts never share an axis;
+those of one measure under different treatments do.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from analysis.budgets import TOLERANCE
+from analysis.budgets import distinct, nearest
 from analysis.plots.chart import (
     CATEGORY_COLORS,
     Absent,
@@ -21,6 +23,7 @@ from analysis.plots.chart import (
     Results,
     array,
     extent,
+    limits,
     marker,
     ordered_colors,
 )
@@ -35,7 +38,8 @@ MOST_COLUMNS = 3
 
 def curves(parts: Parts) -> Chart | Absent:
     """A panel a group, with its own loss axis: runs, isoFLOP curves and minima, one colour a budget throughout."""
-    title = "IsoFLOP curves, each group on its own loss axis"
+    one_axis = one_measure(parts)
+    title = "IsoFLOP curves, all on one loss axis" if one_axis else "IsoFLOP curves, each group on its own loss axis"
     studied = {name: results for name, results in parts.items() if results["isoflop"] is not None}
     if not studied:
         return Absent(title, NO_STUDY)
@@ -43,14 +47,22 @@ def curves(parts: Parts) -> Chart | Absent:
     colors = ordered_colors(len(shared))
     panels = []
     for name, results in studied.items():
-        places = [_place(budget["budget_flops"], shared) for budget in results["isoflop"]["budgets"]]
+        places = [nearest(budget["budget_flops"], shared) for budget in results["isoflop"]["budgets"]]
         looks = [(colors[k], marker(k), f"{scientific(shared[k], 2)} FLOPs") for k in places]
         panels.append(curves_panel(results, looks, title=name))
+    if one_axis:
+        lows, highs = zip(*(limits(panel, "y") for panel in panels), strict=True)
+        panels = [replace(panel, y=replace(panel.y, limits=(min(lows), max(highs)))) for panel in panels]
     without = [name for name in parts if name not in studied]
     how = {ESTIMATORS[results["isoflop"]["used"]][0] for results in studied.values()}
+    axes = (
+        "One panel a group, all with one loss axis, since these losses measure the same thing."
+        if one_axis
+        else "One panel a group, each with a loss axis of its own, since these losses measure different things: "
+        "compare where the minima lie and how they move, not how low."
+    )
     caption = (
-        "One panel a group, each with a loss axis of its own, since these losses measure different things: compare "
-        f"where the minima lie and how they move, not how low. Curves: {' or '.join(sorted(how))}; stars: minima; an "
+        f"{axes} Curves: {' or '.join(sorted(how))}; stars: minima; an "
         "open star lies on its grid's edge, and no number rests on it."
         + (f" Not drawn, without budgets of enough sizes: {', '.join(without)}." if without else "")
     )
@@ -90,16 +102,15 @@ def growth(parts: Parts) -> Chart | Absent:
     return Chart(title, caption, tuple(panels), len(panels), height=3.4)
 
 
+def one_measure(parts: Parts) -> bool:
+    """Whether every group's loss measures the same thing, so that they may share an axis."""
+    first = next(iter(parts.values()))["comparison"]
+    return first is not None and set(first["treatments"]) == set(parts)
+
+
 def shared_budgets(parts: Parts) -> list[float]:
-    """The compute of every budget of any group, FLOPs, ascending; those that TOLERANCE cannot tell apart are one."""
-    every = sorted(budget["budget_flops"] for results in parts.values() for budget in results["isoflop"]["budgets"])
-    shared: list[list[float]] = []
-    for flops in every:
-        if shared and flops <= shared[-1][0] * (1 + TOLERANCE):
-            shared[-1].append(flops)
-        else:
-            shared.append([flops])
-    return [float(np.median(alike)) for alike in shared]
+    """The compute of every budget of any group, FLOPs, ascending."""
+    return distinct(budget["budget_flops"] for results in parts.values() for budget in results["isoflop"]["budgets"])
 
 
 def trusted_minima(results: Results) -> list[Results]:
@@ -110,10 +121,6 @@ def trusted_minima(results: Results) -> list[Results]:
     used = study["used"]
     budgets = [study["budgets"][k] for k in study["laws"][used]["params"]["budgets"]]
     return [{"flops": budget["budget_flops"], **budget["estimates"][used]} for budget in budgets]
-
-
-def _place(flops: float, shared: list[float]) -> int:
-    return int(np.argmin(np.abs(np.log(np.array(shared) / flops))))
 
 
 def _minima(name: str, minima: list[Results], quantity: str, color: str, shape: str) -> list[Mark]:

@@ -110,10 +110,13 @@ def bench(options: Any) -> int:
     return 0
 
 
-def _load(options: Any) -> dict[str, Any]:
-    """The observations by what their loss measures; one part, named "", unless a study compares objectives."""
-    from analysis.comparable import comparable_parts
+def _analyse(options: Any) -> dict[str, dict[str, Any]]:
+    """Every part's results by its name, "" for a single one; what is fitted apart, and why, is said."""
+    from analysis.comparable import parts_of
+    from analysis.fit import Loss
     from analysis.observations import load
+    from analysis.parts import analyse_parts
+    from scaling.plan import untuned
 
     observations = load(
         options.data,
@@ -123,15 +126,10 @@ def _load(options: Any) -> dict[str, Any]:
         cluster=options.cluster,
         curves=True,
     )
-    return comparable_parts(observations)
-
-
-def _analyse(observations: Any, options: Any) -> dict[str, Any]:
-    from analysis.fit import Loss
-    from analysis.results import analyse
-    from scaling.plan import untuned
-
-    results = analyse(
+    names = [name for group in parts_of(observations) for name in group]
+    if getattr(options, "json", False) and len(names) > 1:
+        raise ValueError(f"--json prints one analysis, here are {len(names)} ({', '.join(names)}): choose with --where")
+    analysed, said = analyse_parts(
         observations,
         laws=options.law or DEFAULT_LAWS,
         loss=Loss(options.loss, options.delta, options.on),
@@ -141,32 +139,31 @@ def _analyse(observations: Any, options: Any) -> dict[str, Any]:
         errors=options.errors,
     )
     study = _study_of(options.data)
-    results["warnings"] += untuned(study) if study else []
-    return results
+    for results in analysed.values():
+        results["warnings"] += untuned(study) if study else []
+    for line in said:
+        print(line)
+    return analysed
 
 
 def fit(options: Any) -> int:
     """Fit laws."""
     import json
 
-    from analysis.results import write
+    from analysis.parts import write_parts
 
     study = _study_of(options.data)
     folder = options.out or study
-    parts = _load(options)
-    if options.json and len(parts) > 1:
-        raise ValueError(f"--json prints one analysis, here are {len(parts)} ({', '.join(parts)}): choose with --where")
-    for name, observations in parts.items():
-        results = _analyse(observations, options)
-        if folder is not None:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            write(results, folder / name / "results.json")
-        if options.json:
-            print(json.dumps(results))
-            return 0
+    analysed = _analyse(options)
+    written = write_parts(analysed, folder) if folder is not None else {}
+    if options.json:
+        print(json.dumps(analysed[""]))
+        return 0
+    for name, results in analysed.items():
         _summarise(results, name)
-        if folder is not None:
-            print(f"results: {folder / name / 'results.json'}")
+        if name in written:
+            print(f"results: {written[name]}")
+    _say_comparisons(analysed)
     _say_spending(study)
     return 0
 
@@ -176,28 +173,35 @@ def predict(options: Any) -> int:
     import json
 
     from analysis.forecast import describe, predict
+    from analysis.parts import results_files
     from analysis.results import read
     from analysis.serving import describe_served, predict_served
 
-    if options.loss is not None or options.serve is not None:
-        if options.params is not None or options.tokens is not None:
-            raise ValueError("--loss and --serve find params and tokens: leave out --params and --tokens")
-        answer = predict_served(
-            read(options.results), served=options.serve or 0.0, loss=options.loss, flops=options.flops
-        )
-        print(json.dumps(answer) if options.json else describe_served(answer))
-        return 0
-    prediction = predict(read(options.results), flops=options.flops, params=options.params, tokens=options.tokens)
-    print(json.dumps(prediction) if options.json else describe(prediction))
+    backwards = options.loss is not None or options.serve is not None
+    if backwards and (options.params is not None or options.tokens is not None):
+        raise ValueError("--loss and --serve find params and tokens: leave out --params and --tokens")
+    files = results_files(options.results)
+    if options.json and len(files) > 1:
+        raise ValueError(f"--json prints one answer: choose from {', '.join(map(str, files.values()))}")
+    for name, path in files.items():
+        results = read(path)
+        if backwards:
+            answer = predict_served(results, served=options.serve or 0.0, loss=options.loss, flops=options.flops)
+            said = describe_served(answer)
+        else:
+            answer = predict(results, flops=options.flops, params=options.params, tokens=options.tokens)
+            said = describe(answer)
+        print(json.dumps(answer) if options.json else f"{name}: {said}" if name else said)
     return 0
 
 
 def report(options: Any) -> int:
     """Draw and write a report."""
     from analysis.finetuning import holds_finetuned
+    from analysis.parts import write_parts
     from analysis.report import write_report
     from analysis.report_families import write_families
-    from analysis.results import read, write
+    from analysis.results import read
 
     study = _study_of(options.data)
     given = Path(options.data[0])
@@ -211,16 +215,14 @@ def report(options: Any) -> int:
         print(f"report: {path}")
         return 0
     whole = options.out or (study or Path()) / "report"
-    analysed, pages = {}, {}
-    for name, observations in _load(options).items():
-        results = _analyse(observations, options)
-        out = whole / name
-        folder = out if options.out or study is None else study / name
-        folder.mkdir(parents=True, exist_ok=True)
-        write(results, folder / "results.json")
-        analysed[name], pages[name] = results, write_report(results, out)
+    analysed = _analyse(options)
+    write_parts(analysed, whole if options.out or study is None else study)
+    pages = {}
+    for name, results in analysed.items():
+        pages[name] = write_report(results, whole / name)
         _summarise(results, name)
         print(f"report: {pages[name]}")
+    _say_comparisons(analysed)
     if len(analysed) > 1:
         print(f"side by side: {write_families(analysed, pages, whole)}")
     _say_spending(study)
@@ -307,8 +309,16 @@ def _summarise(results: dict[str, Any], name: str) -> None:
     from analysis.results import summary
 
     if name:
-        print(f"== {name}: losses of different objectives or texts are never compared ==")
+        print(f"== {name} ==")
     print(summary(results))
+
+
+def _say_comparisons(analysed: dict[str, dict[str, Any]]) -> None:
+    from analysis.parts import compared
+
+    for results in compared(analysed):
+        for pair in results["comparison"]["pairs"]:
+            print(pair["verdict"])
 
 
 def _say_spending(study: Path | None) -> None:

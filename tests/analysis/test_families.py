@@ -138,6 +138,19 @@ def test_groups_without_budgets_are_named_and_nothing_fails(parts: dict[str, Res
     assert f"without budgets of enough sizes: {NAMES[0]}" in one.caption
 
 
+def test_groups_that_quote_different_curve_models_stand_side_by_side_by_one(
+    parts: dict[str, Results], tmp_path: Path
+) -> None:
+    mixed = copy.deepcopy(parts)
+    for (name, results), used in zip(mixed.items(), ("parabola", "surface"), strict=True):
+        results["isoflop"]["used"] = used
+        results["isoflop"]["laws"]["surface"] = {"params": {"exponent": None, "why": f"{name} by its surface"}}
+    text = Page(report_families.write_families(mixed, {}, tmp_path).read_text()).text
+    assert f"every minimum is the parabola's; on its own page {NAMES[1]} is read off the surface" in text
+    assert "by its surface" not in text
+    assert "Curves: parabola;" in text
+
+
 def test_names_from_data_are_text_and_never_markup(parts: dict[str, Results], tmp_path: Path) -> None:
     hostile = dict(zip((HOSTILE, HOSTILE + "'"), parts.values(), strict=True))
     found = Page(report_families.write_families(hostile, {}, tmp_path).read_text())
