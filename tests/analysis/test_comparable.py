@@ -9,7 +9,7 @@ import pytest
 from analysis.comparable import TREATMENTS, comparable_parts, parts_of, refuse_mixture, treated_parts, why_apart
 from analysis.observations import Observations
 from analysis.results import analyse
-from scaling.shape import SHAPES
+from scaling.families import SHAPES
 from scaling.spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
 
 
