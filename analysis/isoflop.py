@@ -6,7 +6,7 @@ Resampling whole runs would leave 5-point budgets without a parabola, so sizes s
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Noise:
     words: str
     loss_sd_nats: float
     degrees_of_freedom: int
+    seeds: Array = field(default_factory=lambda: np.zeros(0))  # every repeat's deviation from its cell, rescaled
 
 
 @dataclass(frozen=True)
@@ -77,20 +78,19 @@ def measure(observations: Observations, *, draws: int, seed: int, tolerance: flo
 
 
 def choose_noise(budgets: tuple[Budget, ...]) -> Noise:
-    """Seeds within cells where there are replicates; else residuals about each budget's parabola.
+    """Seeds about their cells' means where there are replicates; else residuals about each budget's parabola.
 
     With many sizes a budget's own
     residuals get random signs (wild bootstrap: Wu 1986); with few, one standard deviation is pooled over all
     budgets.
     """
-    squares, free = 0.0, 0
-    for budget in budgets:
-        off, own = deviations(budget.loss, budget.cells)
-        squares, free = squares + float((off**2).sum()), free + own
+    repeats = [_repeats(budget) for budget in budgets]
+    seeds = np.concatenate([scaled for scaled, _ in repeats])
+    free = sum(own for _, own in repeats)
     cells = sum(len(np.unique(budget.cells)) for budget in budgets)
     if free >= max(cells / 2, 3):
-        words = f"seeds resampled within each size and budget, rescaled for few seeds ({free} degrees of freedom)"
-        return Noise("seeds", words, float(np.sqrt(squares / free)), free)
+        words = f"seeds' deviations from the mean of their size and budget, resampled ({free} degrees of freedom)"
+        return Noise("seeds", words, float(np.sqrt((seeds**2).mean())), free, seeds)
     squares = sum(float((_residuals(budget) ** 2).sum()) for budget in budgets)
     free = sum(len(budget.rows) - 3 for budget in budgets)
     sd = float(np.sqrt(max(squares, 0.0) / max(free, 1)))
@@ -125,7 +125,7 @@ def draw_losses(budget: Budget, noise: Noise, draws: int, rng: np.random.Generat
     if draws == 0 or noise.degrees_of_freedom < 1:
         return budget.loss[:, None]
     if noise.method == "seeds":
-        errors = _draw_seeds(budget, draws, rng)
+        errors = rng.choice(noise.seeds, size=(n, draws))
     elif noise.method == "wild":
         x = np.vander(budget.log_params - budget.log_params.mean(), 3) * np.sqrt(budget.weights)[:, None]
         leverage = np.einsum("ij,ji->i", x, np.linalg.pinv(x))
@@ -137,19 +137,18 @@ def draw_losses(budget: Budget, noise: Noise, draws: int, rng: np.random.Generat
     return np.concatenate([budget.loss[:, None], budget.loss[:, None] + errors], axis=1)
 
 
-def _draw_seeds(budget: Budget, draws: int, rng: np.random.Generator) -> Array:
-    _, cell, counts = np.unique(budget.cells, return_inverse=True, return_counts=True)
+def _repeats(budget: Budget) -> tuple[Array, int]:
+    """Losses of sizes with repeats less their size's mean, scaled up to the spread of single ones, and the degrees of
+    freedom that they hold.
+
+    They are resampled over all sizes and budgets alike: the two or three of one size do not tell that size's own.
+    """
+    _, number, counts = np.unique(budget.cells, return_inverse=True, return_counts=True)
     off, free = deviations(budget.loss, budget.cells)
-    errors = np.zeros((len(cell), draws))
-    lone = float(np.sqrt((off**2).sum() / max(free, 1)))
-    for k, count in enumerate(counts):
-        rows = np.flatnonzero(cell == k)
-        if count == 1:
-            errors[rows] = lone * rng.standard_normal((1, draws))
-        else:
-            picked = rng.integers(count, size=(count, draws))
-            errors[rows] = off[rows][picked] * np.sqrt(count / (count - 1))
-    return errors
+    count = counts[number].astype(float)
+    repeated = count > 1
+    scaled: Array = off[repeated] * np.sqrt(count[repeated] / (count[repeated] - 1))
+    return scaled, free
 
 
 def vertex_variance(budget: Budget, noise: Noise) -> float:

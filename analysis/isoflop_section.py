@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from analysis.budgets import TOLERANCE, Budget
 from analysis.forecast import Form
@@ -16,6 +17,7 @@ from analysis.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power
 Array = NDArray[np.float64]
 
 QUANTITIES = ("params", "tokens", "loss", "tokens_per_param")
+LEAST_AGREEMENT = 0.01  # of the surface with the runs' own minima: a probability
 CURVE_POINTS = 61  # of a curve through one budget's runs
 
 
@@ -27,7 +29,7 @@ def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array, level: float
     names = [*CURVES, *(["surface"] if lead is not None else [])]
     laws = {name: laws_of(name, study, budgets, lead, grid, level) for name in names}
     biases = [b["parabola_bias"] for b in budgets if b["parabola_bias"] is not None and not b["edge"]]
-    used, why = _used(budgets, biases, laws)
+    used, why = _used(budgets, biases, laws, 1.0 if lead is None else surface_agreement(study, lead))
     return {
         "budgets": budgets,
         "runs_in_no_budget": study.outside,
@@ -45,12 +47,20 @@ def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array, level: float
     }
 
 
-def _used(budgets: Sequence[Mapping[str, Any]], biases: Sequence[float], laws: Mapping[str, Any]) -> tuple[str, str]:
-    """Which estimator's numbers to quote, and why: the parabola unless its known bias outweighs its
-    interval.
+def _used(
+    budgets: Sequence[Mapping[str, Any]], biases: Sequence[float], laws: Mapping[str, Any], agreement: float
+) -> tuple[str, str]:
+    """Which estimator's numbers to quote, and why: the parabola unless its known bias outweighs its interval.
+
+    A surface tells that bias only where it agrees with the runs' own minima.
     """
     if not biases or laws["surface"]["params"]["exponent"] is None:
         return "parabola", "the parabola is used: no fitted surface tells its bias"
+    if agreement < LEAST_AGREEMENT:
+        return "parabola", (
+            "the parabola is used: the fitted surface does not tell its bias, since parabolas through the surface have "
+            f"minima that those through the runs rule out (p = {agreement:.1g})"
+        )
     widths = [
         np.log(one["high"] / one["low"]) / 2
         for budget in budgets
@@ -213,13 +223,32 @@ def parabola_bias(budget: Budget, lead: Form) -> float | None:
     """Relative error in params of a noise-free parabola on this budget's grid, against the surface along
     the same grid.
     """
-    exact = lead.point(N=np.exp(budget.log_params), D=np.exp(budget.log_tokens))
-    vertex = parabola(budget.log_params, exact[:, None], budget.weights).log_params[0]
+    vertex = _vertex_on_surface(budget, lead)
     at = np.linspace(budget.log_params[0], budget.log_params[-1], 4001)
     lowest = int(np.argmin(lead.point(N=np.exp(at), D=budget.tokens_at(at))))
     if not np.isfinite(vertex) or lowest in (0, len(at) - 1):
         return None
     return float(np.exp(vertex - at[lowest]) - 1)
+
+
+def surface_agreement(study: IsoFlop, lead: Form) -> float:
+    """How probable it is that parabolas through runs with the surface's losses lie as far from those through the
+    runs: of the squared distances in log params over their variances, chi-squared over budgets; 1 without any.
+    """
+    measured = {optimum.flops: optimum for optimum in optima_of(study)}
+    squares = [
+        ((measured[budget.flops].log_params - _vertex_on_surface(budget, lead)) / sd) ** 2
+        for budget in study.budgets
+        if budget.flops in measured and (sd := measured[budget.flops].sd) > 0
+    ]
+    told = [square for square in squares if np.isfinite(square)]
+    return float(chi2.sf(sum(told), len(told))) if told else 1.0
+
+
+def _vertex_on_surface(budget: Budget, lead: Form) -> float:
+    """Log params of the minimum of a parabola through the surface's losses at this budget's runs."""
+    exact = lead.point(N=np.exp(budget.log_params), D=np.exp(budget.log_tokens))
+    return float(parabola(budget.log_params, exact[:, None], budget.weights).log_params[0])
 
 
 def optima_of(study: IsoFlop) -> list[MeasuredOptimum]:
