@@ -2,14 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
 from scaling.config import CONF_DIR, compose, to_run
-from scaling.grid import cell_runs, cells, grid_of, load_like, split_axes
+from scaling.grid import load_like, split_axes
+from scaling.launch.sweep import expand
 from scaling.ledger import parameter_counts
 from scaling.plan import OverBudgetError, make_plan
 
@@ -27,12 +26,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def plan_of(*overrides: str):  # type: ignore[no-untyped-def]
     fixed, axes = split_axes(overrides)
     cfg = compose(fixed)
-
-    def composed(row: Sequence[str]) -> DictConfig:
-        return load_like(cfg, [*fixed, *row])
-
-    rows = cells(grid_of(cfg), cfg, axes, composed)
-    return make_plan(cell_runs(cfg, rows, composed), cfg.budget.total_flops)
+    return make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -206,6 +200,11 @@ def test_axes_cross_with_the_grid_and_nothing_is_dropped() -> None:
     assert len(plan.runs) == 2 * 2 * 2 * 3
     seen = {(run.requested_flops, run.d_model, *run.overrides[-2:]) for run in plan.runs}
     assert len(seen) == 24
+
+
+def test_what_the_command_line_fixes_is_no_axis_of_the_sweep() -> None:
+    asked = [*SYNTHETIC, "budget.flops=1e9", "+hydra.sweeper.axes={seed: [0, 1], recipe.beta1: [0.8, 0.9]}"]
+    assert [len(plan_of(*asked, *more).runs) for more in ([], ["seed=0"], ["seed=0", "recipe.beta1=0.7"])] == [4, 2, 1]
 
 
 def test_plain_multirun_axes_and_group_axes_work_without_a_grid() -> None:

@@ -1,6 +1,7 @@
 """One sweep, from its grid to its last line: plan, launch what is missing, say honestly what became of it."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,17 @@ from scaling.render import print_plan
 def expand(
     cfg: DictConfig, fixed: Sequence[str], axes: Mapping[str, Sequence[str]], load: Callable[[Any, Any], DictConfig]
 ) -> list[Run]:
-    """Every run of a configuration, as `split_axes` took its command line apart."""
+    """Every run of a configuration, as `split_axes` took its command line apart.
+
+    What the command line fixes to one value is no axis of the sweep any more: `seed=0` of a sweep over seeds.
+    """
+    grid, held = grid_of(cfg), {override.partition("=")[0] for override in fixed}
+    grid = replace(grid, axes={name: values for name, values in grid.axes.items() if name not in held})
 
     def composed(row: Sequence[str]) -> DictConfig:
         return load(cfg, [*fixed, *row])
 
-    return cell_runs(cfg, cells(grid_of(cfg), cfg, axes, composed), composed)
+    return cell_runs(cfg, cells(grid, cfg, axes, composed), composed)
 
 
 def sweep(
