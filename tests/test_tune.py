@@ -5,20 +5,20 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
 from rich.console import Console
 
 from analysis.tuning import judge
 from scaling.budget import Scale
 from scaling.cli import main
 from scaling.config import compose, recipe_values, to_run
-from scaling.grid import cell_runs, cells, grid_of, load_like, split_axes
+from scaling.grid import load_like, split_axes
+from scaling.launch.sweep import expand
 from scaling.plan import Plan, PlannedRun, make_plan, untuned
 from scaling.recipe import Tuned
 from scaling.record import publish_record, read_records
@@ -71,9 +71,9 @@ def search(flops: float = 1e13) -> dict[str, Any]:
 
 
 def bowl(run: PlannedRun, factor: float) -> float:
-    """A loss with its minimum at this many times the quickstart recipe's learning rate and at its batch."""
-    tokens = run.train_tokens
-    best = factor * 8.7e-3 * run.n_params["non_embedding"] ** -0.45 * tokens**0.264
+    """A loss with its minimum at this many times the searched recipe's learning rate and at its batch."""
+    tokens, law = run.train_tokens, recipe_values(compose(["recipe=quickstart-calm"]))["learning_rate"]
+    best = factor * law["value"] * run.n_params["non_embedding"] ** law["params"] * tokens ** law["tokens"]
     batch = max(64, 64 * round(tokens * 2.44140625e-4 / 64))
     moved = math.log(run.learning_rate / best / math.sqrt(run.batch_tokens / batch))
     return 2.0 + 0.05 * moved**2 + 0.02 * math.log(run.batch_tokens / batch) ** 2
@@ -115,22 +115,17 @@ def test_widening_stops_at_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_diverged_runs_are_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    simulated(monkeypatch, lambda run: None if run.learning_rate > 6e-3 else bowl(run, 0.5))
+    simulated(monkeypatch, lambda run: None if run.learning_rate > 4.5e-3 else bowl(run, 0.5))
     document = search()
     assert document["diverged"] > 2
-    assert all(cell["learning_rate"]["limit"] > 6e-3 for cell in document["cells"] if cell["learning_rate"]["limit"])
+    assert all(cell["learning_rate"]["limit"] > 4.5e-3 for cell in document["cells"] if cell["learning_rate"]["limit"])
     small = next(cell for cell in document["cells"] if not cell["learning_rate"]["why"])
     assert small["learning_rate"]["value"] == pytest.approx(0.5 * small["learning_rate"]["recipe"], rel=0.05)
 
 
 def runs_of(*overrides: str):  # type: ignore[no-untyped-def]
     fixed, axes = split_axes(overrides)
-    cfg = compose(fixed)
-
-    def composed(row: Sequence[str]) -> DictConfig:
-        return load_like(cfg, [*fixed, *row])
-
-    return cell_runs(cfg, cells(grid_of(cfg), cfg, axes, composed), composed)
+    return expand(compose(fixed), fixed, axes, load_like)
 
 
 def test_tune_end_to_end_and_again(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
