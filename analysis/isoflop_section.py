@@ -56,11 +56,6 @@ def _used(
     """
     if not biases or laws["surface"]["params"]["exponent"] is None:
         return "parabola", "the parabola is used: no fitted surface tells its bias"
-    if agreement < LEAST_AGREEMENT:
-        return "parabola", (
-            "the parabola is used: the fitted surface does not tell its bias, since parabolas through the surface have "
-            f"minima that those through the runs rule out (p = {agreement:.1g})"
-        )
     widths = [
         np.log(one["high"] / one["low"]) / 2
         for budget in budgets
@@ -69,6 +64,11 @@ def _used(
     bias, width = float(np.median(np.abs(biases))), float(np.median(widths)) if widths else np.inf
     miss = f"{np.median(biases):+.1%} in params"
     said = f"on these grids a noise-free parabola misses the fitted surface's optimum by {miss}"
+    if bias > width and agreement < LEAST_AGREEMENT:
+        return "parabola", (
+            f"the parabola is used: {said}, but parabolas through that surface have minima that those through the runs "
+            f"rule out (p = {agreement:.1g}), so that it does not tell"
+        )
     if bias > width:
         return "surface", f"the surface is used: {said}, more than its ±{width:.0%} interval"
     return "parabola", f"the parabola is used: {said}, " + (
