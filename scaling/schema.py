@@ -118,3 +118,9 @@ class Grid:
     sizes: Sizes | None
     branches: bool  # budgets that share a shape share a trunk: see scaling/branches.py
     axes: dict[str, list[Any]]
+
+    def sets(self, name: str) -> str:
+        """The setting of this grid that gives every cell its own value of `name`; empty where none does."""
+        if self.budgets and name == "budget.flops":
+            return "hydra.sweeper.budgets"
+        return "hydra.sweeper.shapes" if name in {f"model.{key}" for shape in self.shapes for key in shape} else ""

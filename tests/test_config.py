@@ -207,6 +207,13 @@ def test_what_the_command_line_fixes_is_no_axis_of_the_sweep() -> None:
     assert [len(plan_of(*asked, *more).runs) for more in ([], ["seed=0"], ["seed=0", "recipe.beta1=0.7"])] == [4, 2, 1]
 
 
+@pytest.mark.parametrize("name", ["budget.flops=1e10", "budget.flops=1e10,1e11", "model.d_model=8"])
+def test_what_every_cell_sets_is_not_quietly_dropped(name: str) -> None:
+    where = "budgets" if name.startswith("budget") else "shapes"
+    with pytest.raises(ValueError, match=rf"{name.partition('=')[0]} is what the sweep's hydra.sweeper.{where} sets"):
+        plan_of("+sweep=smoke", name)
+
+
 def test_plain_multirun_axes_and_group_axes_work_without_a_grid() -> None:
     plan = plan_of(*SYNTHETIC, "model.d_model=32,64", "recipe=default,step_law", "budget.flops=1e9,1e10")
     assert len(plan.runs) == 8

@@ -25,8 +25,12 @@ def expand(
     """Every run of a configuration, as `split_axes` took its command line apart.
 
     What the command line fixes to one value is no axis of the sweep any more: `seed=0` of a sweep over seeds.
+    ValueError for what it sets and every cell would set again.
     """
     grid, held = grid_of(cfg), {override.partition("=")[0] for override in fixed}
+    for name in sorted({*held, *axes}):
+        if where := grid.sets(name):
+            raise ValueError(f"{name} is what the sweep's {where} sets in every cell: override that instead")
     grid = replace(grid, axes={name: values for name, values in grid.axes.items() if name not in held})
 
     def composed(row: Sequence[str]) -> DictConfig:
