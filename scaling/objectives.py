@@ -38,6 +38,9 @@ class Example:
 
     def split(self, sequences: int) -> Iterator["Example"]:
         """The same, at most so many sequences at a time."""
+        if sequences >= len(self.targets_BP):
+            yield self  # untouched: counting what counts would wait for the device
+            return
         for first in range(0, len(self.targets_BP), sequences):
             part = slice(first, first + sequences)
             weights = None if self.weights_BP is None else self.weights_BP[part]
@@ -53,10 +56,10 @@ class Example:
     def to(self, device: torch.device) -> "Example":
         """The same, on this device."""
 
-        def move(tensor: Tensor | None) -> Any:
-            if tensor is None or device.type != "cuda":
+        def move(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None or tensor.device.type == device.type:
                 return tensor
-            return tensor.pin_memory().to(device, non_blocking=True)
+            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
         return self._each(move)
 

@@ -17,7 +17,7 @@ from scaling.spec import RunSpec
 from scaling.train.graph import WARM_STEPS, why_not
 from scaling.train.step import Stepper
 from scaling.train.stepped import Stepped
-from tests.examples import ENCODER_DECODER, TINY
+from tests.examples import ENCODER, ENCODER_DECODER, TINY
 from tests.test_train import spec_for
 
 CPU = torch.device("cpu")
@@ -31,6 +31,7 @@ class Tape(TorchDispatchMode):
         self.done: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a recording cannot wait for the device"
         out = func(*args, **(kwargs or {}))
         self.done.append((func, args, kwargs or {}, out))
         return out
@@ -66,16 +67,20 @@ class FakeGraph:
 
 
 def batches(spec: RunSpec, count: int, sequences: int = 4) -> list[Example]:
+    """Random ones; those of the families with two inputs leave out a target of the first sequence."""
     draw = torch.Generator().manual_seed(0)
 
-    def tokens(length: int) -> Tensor:
-        return torch.randint(spec.model.vocab_size, (sequences, length), generator=draw)
+    def tokens(length: int, below: int = spec.model.vocab_size) -> Tensor:
+        return torch.randint(below, (sequences, length), generator=draw)
 
-    lengths = [spec.model.context] if spec.model.kind == "decoder" else [spec.model.context, 4]
-    return [
-        Example(tuple(map(tokens, lengths)), tokens(lengths[-1]), None, None, sequences * lengths[-1])
-        for _ in range(count)
-    ]
+    def one() -> Example:
+        if spec.model.kind == "decoder":
+            return Example((tokens(16),), tokens(16), None, None, sequences * 16)
+        weights = torch.ones(sequences, 3)
+        weights[0, 0] = 0
+        return Example((tokens(16), tokens(3, below=3)), tokens(3), weights, None, sequences * 3 - 1)
+
+    return [one() for _ in range(count)]
 
 
 def steps(spec: RunSpec, graph: FakeGraph | None, given: list[Example]) -> list[Stepped]:
@@ -91,7 +96,7 @@ def steps(spec: RunSpec, graph: FakeGraph | None, given: list[Example]) -> list[
     return found
 
 
-@pytest.mark.parametrize("shape", [TINY, ENCODER_DECODER], ids=lambda shape: shape.kind)
+@pytest.mark.parametrize("shape", [TINY, ENCODER, ENCODER_DECODER], ids=lambda shape: shape.kind)
 def test_replayed_steps_are_the_steps_taken_one_by_one(shape: Any) -> None:
     spec = spec_for(model=shape)
     given, graph = batches(spec, 14), FakeGraph()
@@ -129,3 +134,10 @@ def test_what_cannot_be_recorded_is_said(changed: dict[str, Any], micro_batch: i
     spec = replace(spec, recipe=recipe, model=replace(spec.model, dropout=changed.get("dropout", 0.0)))
     found = why_not(spec, micro_batch, torch.device(device))
     assert (why in found) if why else found == ""
+
+
+def test_what_is_already_there_is_not_moved() -> None:
+    """A recorded step reads its batch where it lies; pinning what is on a GPU would fail."""
+    there = batches(spec_for(), 1)[0].to(torch.device("meta"))
+    assert there.targets_BP.is_meta
+    assert there.to(torch.device("meta")).targets_BP is there.targets_BP
