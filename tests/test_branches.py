@@ -337,7 +337,8 @@ def test_trunks_are_launched_first_and_branches_off_their_checkpoints(
 
     def launch(jobs: list[list[str]], initial_job_idx: int) -> list[None]:
         assert initial_job_idx == sum(map(len, waves))
-        lines = [by_cell[tuple(job[len(fixed) :])] for job in jobs]
+        lines = [by_cell[tuple(job[len(fixed) : -1])] for job in jobs]
+        assert [job[-1] for job in jobs] == [f"planned='{line.run_id}'" for line in lines]
         waves.append([f"{line.d_model} {line.requested_flops:.3g}" for line in lines])
         for line in lines:
             ends = becomes if line.d_model == 24 and costs(line, FOUR[-1]) else DONE

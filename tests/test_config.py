@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.errors import CompactHydraException
 
 from scaling.config import CONF_DIR, compose, to_run
 from scaling.grid import load_like, split_axes
 from scaling.launch.sweep import expand
+from scaling.launch.task import train_task
 from scaling.ledger import parameter_counts
 from scaling.plan import OverBudgetError, make_plan
 
@@ -205,6 +207,11 @@ def test_axes_cross_with_the_grid_and_nothing_is_dropped() -> None:
 def test_what_the_command_line_fixes_is_no_axis_of_the_sweep() -> None:
     asked = [*SYNTHETIC, "budget.flops=1e9", "+hydra.sweeper.axes={seed: [0, 1], recipe.beta1: [0.8, 0.9]}"]
     assert [len(plan_of(*asked, *more).runs) for more in ([], ["seed=0"], ["seed=0", "recipe.beta1=0.7"])] == [4, 2, 1]
+
+
+def test_a_run_that_comes_out_as_another_than_was_planned_is_refused() -> None:
+    with pytest.raises(CompactHydraException, match="planned as run 123456789012, but this is run [0-9a-f]{12}:"):
+        train_task(compose([*SYNTHETIC, "budget.flops=1e9", "planned='123456789012'"]))
 
 
 @pytest.mark.parametrize("name", ["budget.flops=1e10", "budget.flops=1e10,1e11", "model.d_model=8"])

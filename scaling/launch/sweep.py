@@ -67,7 +67,8 @@ def launch_plan(
     returns: list[Any] = []
     launched: set[str] = set()
     while wave := next_wave(plan, launched):
-        returns += launch([[*fixed, *run.overrides] for run in wave], initial_job_idx=len(launched))
+        jobs = [[*fixed, *run.overrides, f"planned='{run.run_id}'"] for run in wave]
+        returns += launch(jobs, initial_job_idx=len(launched))
         launched |= {run.run_id for run in wave}
         if any(run_state(plan.study_dir / run.run_id).status in (INTERRUPTED, PENDING) for run in wave):
             break  # somebody asked for an end

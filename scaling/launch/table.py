@@ -87,7 +87,7 @@ class LiveTable:
 
 def _name(job: Job) -> str:
     """The cell's own settings: what the sweep holds fixed says nothing here."""
-    own = [part for part in job.label.split(" ") if "=" in part and not part.startswith(("+", "hydra"))]
+    own = [part for part in job.label.split(" ") if "=" in part and not part.startswith(("+", "hydra", "planned"))]
     return " ".join(part.removeprefix("model.").removeprefix("budget.") for part in own[-4:])
 
 

@@ -23,6 +23,11 @@ def train_task(cfg: DictConfig) -> str:
         run = to_run(cfg)
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
+    if cfg.planned not in (None, run.spec.run_id):
+        raise CompactHydraException(
+            f"planned as run {cfg.planned}, but this is run {run.spec.run_id}: the configuration or the data have "
+            f"changed since the sweep began; the same command again plans anew, and trains what is then missing"
+        )
     from scaling.train.loop import train  # imports torch
 
     to = reporter(run.runtime.progress)
