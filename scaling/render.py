@@ -8,10 +8,21 @@ from rich.console import Console
 from rich.table import Table
 
 from scaling.attempt import RunState
-from scaling.plan import Plan, arithmetic
+from scaling.plan import Plan, PlannedRun, arithmetic
 from scaling.quantities import duration, short
 
 WIDE = 160  # a log file has no width; tables then take what they need
+# Overrides that begin so have their effect in a column of the plan's table.
+SHOWN = (
+    "budget.",
+    "objective",
+    "model.n_layers",
+    "model.d_model",
+    "model.n_heads",
+    "recipe.reference_flops",
+    "recipe.learning_rate",
+    "recipe.batch_tokens",
+)
 
 
 def print_plan(plan: Plan, console: Console, question: str | None) -> None:
@@ -21,7 +32,8 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     branched = any(run.trunk is not None for run in plan.runs)
     mixed = len({(run.family, run.objective) for run in plan.runs}) > 1
-    for name in ("run", "status", *(("asked",) if mixed else ())):
+    axes = {key: name for key, name in _axes(plan).items() if not (mixed and key == "model")}  # "asked" tells it
+    for name in ("run", "status", *(("asked",) if mixed else ()), *axes.values()):
         table.add_column(name, no_wrap=True)
     for name in (
         "shape",
@@ -44,6 +56,7 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
             run.run_id,
             run.status,
             *((f"{run.family} {run.objective}",) if mixed else ()),
+            *(_override(run, key) for key in axes),
             f"{run.n_layers}x{run.d_model}/{run.n_heads}",
             short(run.n_params["non_embedding"]),
             short(run.train_tokens),
@@ -79,6 +92,18 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
     for run_id, warning, hits in plan.worst_warnings():
         others = f" ({hits} of {len(plan.runs)} runs do so; this one most)" if hits > 1 else ""
         console.print(f"[yellow]warning[/yellow] {run_id} {warning.text}{others}", highlight=False, soft_wrap=True)
+
+
+def _axes(plan: Plan) -> dict[str, str]:
+    """The settings in which the plan's cells differ and that no column shows otherwise, each with its column's name."""
+    keys = dict.fromkeys(part.partition("=")[0] for run in plan.runs for part in run.overrides)
+    apart = [key for key in keys if not key.startswith(SHOWN) and len({_override(run, key) for run in plan.runs}) > 1]
+    return {key: key.removeprefix("recipe.").removeprefix("model.") for key in apart}
+
+
+def _override(run: PlannedRun, key: str) -> str:
+    """The value that a cell gives a setting; empty where it gives none."""
+    return next((value for name, _, value in (part.partition("=") for part in run.overrides) if name == key), "")
 
 
 def sharing(plan: Plan) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import CompactHydraException
+from rich.console import Console
 
 from scaling.config import CONF_DIR, compose, to_run
 from scaling.grid import load_like, split_axes
@@ -13,6 +14,7 @@ from scaling.launch.sweep import expand
 from scaling.launch.task import train_task
 from scaling.ledger import parameter_counts
 from scaling.plan import OverBudgetError, make_plan
+from scaling.render import print_plan
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))
@@ -207,6 +209,16 @@ def test_axes_cross_with_the_grid_and_nothing_is_dropped() -> None:
 def test_what_the_command_line_fixes_is_no_axis_of_the_sweep() -> None:
     asked = [*SYNTHETIC, "budget.flops=1e9", "+hydra.sweeper.axes={seed: [0, 1], recipe.beta1: [0.8, 0.9]}"]
     assert [len(plan_of(*asked, *more).runs) for more in ([], ["seed=0"], ["seed=0", "recipe.beta1=0.7"])] == [4, 2, 1]
+
+
+def test_cells_that_differ_in_their_axes_alone_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(*SYNTHETIC, "budget.flops=1e9", "seed=3,4", "recipe.optimizer=adamw,muon", "model.d_model=32,64")
+    print_plan(plan, Console(width=200), None)
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip() and "─" not in line][
+        :9
+    ]
+    assert head[:5] == ["run", "status", "seed", "optimizer", "shape"]
+    assert sorted(row[2:4] for row in rows) == sorted([[s, o] for s in "34" for o in ("adamw", "muon")] * 2)
 
 
 def test_a_run_that_comes_out_as_another_than_was_planned_is_refused() -> None:
