@@ -27,7 +27,7 @@ def expand(
     What the command line fixes to one value is no axis of the sweep any more: `seed=0` of a sweep over seeds.
     ValueError for what it sets and every cell would set again.
     """
-    grid, held = grid_of(cfg), {override.partition("=")[0] for override in fixed}
+    grid, held = grid_of(cfg), {override.partition("=")[0].lstrip("+") for override in fixed}
     for name in sorted({*held, *axes}):
         if where := grid.sets(name):
             raise ValueError(f"{name} is what the sweep's {where} sets in every cell: override that instead")
