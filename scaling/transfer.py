@@ -19,10 +19,10 @@ from scaling.data.token_text import TokenText
 from scaling.grid import cell_runs
 from scaling.model import build, is_hidden
 from scaling.model.layers import Attention, split_heads
-from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss, training_example
+from scaling.objectives import Example, logits_of, training_example
 from scaling.parametrization import TRANSFERS
 from scaling.spec import RunSpec
-from scaling.train.optim import build_optimizer, set_learning_rate
+from scaling.train.step import Stepper
 
 SEQUENCES = 8  # of a batch, whatever the recipe's
 STANDARD = "standard"
@@ -92,21 +92,11 @@ def measure(cell: Cell, spec: RunSpec, tokens: TokenData, steps: int, seed: int)
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
     batches = Batches(tokens.train, spec.lengths.text, SEQUENCES, seed)
     model = build(spec.model, seed, recipe.multipliers)
-    optimizer = build_optimizer(model, recipe)
-    set_learning_rate(optimizer, 1.0)
+    stepper = Stepper(model, replace(recipe, precision="fp32", compile=False), SEQUENCES, torch.device("cpu"))
     probe = training_example(spec, batches.batch(0), 1, text)
     before = probed(model, probe)
     for step in range(1, steps + 1):
-        example = training_example(spec, batches.batch(step), step, text)
-        output = model(*example.inputs)
-        loss = mean_loss(logits_of(output), example.targets_BP, example.weights_BP)
-        optimizer.zero_grad(set_to_none=True)
-        if example.follows_B is not None:
-            loss = loss + next_sentence_loss(output, example.follows_B)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if recipe.optimizer.clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
-        optimizer.step()
+        stepper.take(training_example(spec, batches.batch(step), step, text), 1.0)
     after = probed(model, probe)
     size = {name: _rms(tensors) for name, tensors in before.items()}
     change = {name: _rms([b - a for a, b in zip(before[name], after[name], strict=True)]) for name in before}
