@@ -76,8 +76,7 @@ def gradient(model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
 def test_halves_of_batches_agree_with_the_gradients_of_single_sequences() -> None:
     pool = torch.randint(TINY.vocab_size, (64, TINY.context + 1), generator=torch.Generator().manual_seed(1))
-    one = stepper()
-    model = one.model
+    one, model = stepper(), build(TINY, 0, SPEC.recipe.multipliers)
     each = torch.stack([gradient(model, pool[k : k + 1]) for k in range(64)])
     trace = float(each.var(dim=0, correction=0).sum()) * TINY.context * 64 / 63  # of a pool without replacement
     square = float(each.mean(dim=0).square().sum()) - trace / TINY.context / 64
@@ -102,7 +101,7 @@ def test_a_measured_step_is_the_step_up_to_rounding_and_weighs_halves_by_what_th
     assert one.noise is None
     torch.testing.assert_close(other.loss, one.loss)
     torch.testing.assert_close(other.grad_norm, one.grad_norm)
-    for p, q in zip(plain.model.parameters(), measured.model.parameters(), strict=True):
+    for p, q in zip(plain.parameters, measured.parameters, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-5)
     half = stepper().take(batch_of(tokens[:4], weights[:4]), 1.0)
     expected = noise.estimate(half.grad_norm * 12 / 76, one.grad_norm, 12, 76)

@@ -28,7 +28,7 @@ class Stepper:
         device: torch.device,
         graph: Graph | None = None,
     ) -> None:
-        self.model, self.recipe, self.micro_batch, self.device = model, recipe, micro_batch, device
+        self.recipe, self.micro_batch, self.device = recipe, micro_batch, device
         self.parameters = list(model.parameters())  # a walk through the modules, which is not taken again every step
         self.optimizer = build_optimizer(model, recipe)
         if recipe.compile:
