@@ -29,7 +29,7 @@ def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array, level: float
     names = [*CURVES, *(["surface"] if lead is not None else [])]
     laws = {name: laws_of(name, study, budgets, lead, grid, level) for name in names}
     biases = [b["parabola_bias"] for b in budgets if b["parabola_bias"] is not None and not b["edge"]]
-    used, why = _used(budgets, biases, laws, 1.0 if lead is None else surface_agreement(study, lead))
+    used, why = _used(study, lead, budgets, biases, laws)
     return {
         "budgets": budgets,
         "runs_in_no_budget": study.outside,
@@ -48,13 +48,17 @@ def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array, level: float
 
 
 def _used(
-    budgets: Sequence[Mapping[str, Any]], biases: Sequence[float], laws: Mapping[str, Any], agreement: float
+    study: IsoFlop,
+    lead: Form | None,
+    budgets: Sequence[Mapping[str, Any]],
+    biases: Sequence[float],
+    laws: Mapping[str, Any],
 ) -> tuple[str, str]:
     """Which estimator's numbers to quote, and why: the parabola unless its known bias outweighs its interval.
 
     A surface tells that bias only where it agrees with the runs' own minima.
     """
-    if not biases or laws["surface"]["params"]["exponent"] is None:
+    if lead is None or not biases or laws["surface"]["params"]["exponent"] is None:
         return "parabola", "the parabola is used: no fitted surface tells its bias"
     widths = [
         np.log(one["high"] / one["low"]) / 2
@@ -64,7 +68,7 @@ def _used(
     bias, width = float(np.median(np.abs(biases))), float(np.median(widths)) if widths else np.inf
     miss = f"{np.median(biases):+.1%} in params"
     said = f"on these grids a noise-free parabola misses the fitted surface's optimum by {miss}"
-    if bias > width and agreement < LEAST_AGREEMENT:
+    if bias > width and (agreement := surface_agreement(study, lead)) < LEAST_AGREEMENT:
         return "parabola", (
             f"the parabola is used: {said}, but parabolas through that surface have minima that those through the runs "
             f"rule out (p = {agreement:.1g}), so that it does not tell"

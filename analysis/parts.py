@@ -26,7 +26,8 @@ def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str
     and leaves the others be; ValueError where none can.
     """
     groups = parts_of(observations)
-    said = why_apart(groups)
+    apart = why_apart(groups)
+    said = [*apart]
     analysed: dict[str, Json] = {}
     errors: list[ValueError] = []
     for group in groups:
@@ -39,7 +40,7 @@ def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str
         comparison = compare(group, analysed)
         for name in group.keys() & analysed.keys():
             analysed[name]["comparison"] = comparison
-            analysed[name]["notes"] += why_apart(groups)
+            analysed[name]["notes"] += apart
     if not analysed:
         raise errors[0]
     return analysed, said
