@@ -40,20 +40,19 @@ class Activations:
 def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool) -> int:
     """Peak bytes of a training step beyond what a process that has imported torch takes.
 
-    Either when the backward pass begins, with all activations and of gradients only the head's, whose last logits may
-    still be there, or when it ends, with all gradients and, for a tied embedding, its two parts.
+    Weights, gradients and the optimizer's state are there all the time. Beside them, either when the backward pass
+    begins, all activations and the head's gradient, whose last logits may still be there, or when it ends, the
+    embedding's gradient, for a tied one in two parts, before it is added to what is kept.
     """
     shape = spec.model
     params = FP32 * parameter_counts(shape)["total"]
-    accumulated = params if micro_batch_sequences < spec.recipe.batch_sequences else 0
     cast = params // 2 if spec.recipe.precision == "bf16" else 0  # a copy of the weights for the matmuls
     embedding = FP32 * shape.vocab_size * shape.d_model
     one = activations(spec)
     loose = max(_logits(spec, micro_batch_sequences), micro_batch_sequences * one.passing)
     kept = micro_batch_sequences * one.kept(recomputed) + embedding
-    begins = params * (1 + MOMENTS) + accumulated + cast + kept + loose
-    ends = params * (2 + MOMENTS) + (2 * embedding if shape.tied_embeddings else embedding)
-    return max(begins, ends)
+    ends = 2 * embedding if shape.tied_embeddings else embedding
+    return params * (2 + MOMENTS) + max(cast + kept + loose, ends)
 
 
 def largest_micro_batch(spec: RunSpec, available_bytes: float, recomputed: bool) -> int:

@@ -87,9 +87,9 @@ PROCESS = """
 import json, sys
 import torch
 from scaling.model import build
-from scaling.objectives import mean_loss
+from scaling.objectives import Example
 from scaling.spec import from_dict
-from scaling.train.optim import build_optimizer
+from scaling.train.step import Stepper
 torch.set_num_threads(1)
 spec = from_dict(json.loads(sys.argv[1]))
 sequences, shape = spec.recipe.batch_sequences, spec.model
@@ -100,15 +100,10 @@ def memory(field):
             return 1024 * int(line.split()[1])
 
 def steps(shape, count):
-    model = build(shape, 0)
-    optimizer = build_optimizer(model, spec.recipe)
+    stepper = Stepper(build(shape, 0), spec.recipe, sequences, torch.device("cpu"))
     for _ in range(count):
-        optimizer.zero_grad(set_to_none=True)
         tokens = torch.randint(shape.vocab_size, (sequences, shape.context))
-        output = model.read(tokens)
-        mean_loss(output, tokens).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        stepper.take(Example((tokens,), tokens, None, None, tokens.numel()), 1.0)
 
 from dataclasses import replace
 steps(replace(shape, n_layers=1, d_model=16, d_ff=16, vocab_size=16, context=8), 1)

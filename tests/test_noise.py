@@ -101,7 +101,7 @@ def test_a_measured_step_is_the_step_up_to_rounding_and_weighs_halves_by_what_th
     assert one.noise is None
     torch.testing.assert_close(other.loss, one.loss)
     torch.testing.assert_close(other.grad_norm, one.grad_norm)
-    for p, q in zip(plain.parameters, measured.parameters, strict=True):
+    for p, q in zip(plain.model.parameters(), measured.model.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-5)
     half = stepper().take(batch_of(tokens[:4], weights[:4]), 1.0)
     expected = noise.estimate(half.grad_norm * 12 / 76, one.grad_norm, 12, 76)

@@ -5,11 +5,10 @@ McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1: the squared norm of a m
 and may be negative; means of many, taken apart, give the noise scale tr(Sigma) / |G|^2 (`analysis.noise_scale`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 EVERY = 64  # steps
 
@@ -25,11 +24,6 @@ class Noise:
 def is_measured(step: int) -> bool:
     """Whether a step is: a rule of its number alone, so that a branch takes the steps of the run trained alone."""
     return step % EVERY == 0
-
-
-def gradient_norm(parameters: Sequence[Tensor]) -> Tensor:
-    """The norm of what has been accumulated so far."""
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: int) -> Noise | None:

@@ -12,6 +12,7 @@ from scaling.registry import choose
 from scaling.spec import OptimizerSpec, RecipeSpec
 
 PEAK = "peak_learning_rate"  # a group's, which the schedule takes a share of
+BY_NUMBER = "by_number"  # a group's whose numbers are updated each by itself, however they are arranged
 MUON_MOMENTUM = 0.95  # with Nesterov's look-ahead (Jordan et al. 2024)
 
 Named = list[tuple[str, Tensor]]
@@ -33,6 +34,7 @@ def adamw(named: Named, recipe: RecipeSpec) -> torch.optim.AdamW:
     if scaled is not None:
         own = {"weight_decay": scaled.hidden_weight_decay, PEAK: scaled.hidden_learning_rate}
         groups.append({"params": hidden, **own})
+    groups = [{**group, BY_NUMBER: True} for group in groups]
     return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True)
 
 

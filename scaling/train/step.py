@@ -1,7 +1,5 @@
 """One training step: forward, backward, clipping and update, on the parts that a batch is split into."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -9,8 +7,9 @@ from scaling.model.tower import compile_blocks
 from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
 from scaling.spec import RecipeSpec
 from scaling.train.graph import Graph, RecordedStep
-from scaling.train.noise import estimate, gradient_norm
+from scaling.train.noise import estimate
 from scaling.train.optim import build_optimizer, keep_rates_on, set_learning_rate
+from scaling.train.rows import Rows, clip_, norms
 from scaling.train.stepped import Stepped
 
 
@@ -29,8 +28,8 @@ class Stepper:
         graph: Graph | None = None,
     ) -> None:
         self.recipe, self.micro_batch, self.device = recipe, micro_batch, device
-        self.parameters = list(model.parameters())  # a walk through the modules, which is not taken again every step
-        self.optimizer = build_optimizer(model, recipe)
+        self.model, self.optimizer = model, build_optimizer(model, recipe)
+        self.rows = Rows(self.optimizer)
         if recipe.compile:
             compile_blocks(model)
         self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
@@ -50,14 +49,16 @@ class Stepper:
         return self.recorded(batch)
 
     def _take(self, batch: Example, measure_noise: bool = False) -> Stepped:
-        self.optimizer.zero_grad(set_to_none=True)
+        gradients_1N = [gradient.unsqueeze(0) for gradient in self.rows.gradients_N]
+        for gradient in gradients_1N:
+            gradient.zero_()
         halved = measure_noise and not self.recipe.compile
         size = min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
         first, *rest = batch.split(size)
         parts = [self._backward(first.to(self.device), batch)]
-        part_norm = gradient_norm(self.parameters) if measure_noise and rest else None
+        part_norm = norms(gradients_1N)[0] if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.recipe.optimizer.clip_norm or math.inf)
+        norm = clip_(gradients_1N, self.recipe.optimizer.clip_norm)[0]
         self.optimizer.step()
         loss, *beside = (
             shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
