@@ -3,7 +3,8 @@
 B batch, T tokens, P predictions, V vocabulary; S = T + 1 tokens of a chunk
 """
 
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,18 @@ class Example:
     def _each(self, change: Callable[[Tensor | None], Any]) -> "Example":
         *inputs, targets_BP, weights_BP, follows_B = (change(tensor) for tensor in self._tensors())
         return Example(tuple(inputs), targets_BP, weights_BP, follows_B, self.predicted)
+
+
+def join(examples: Sequence[Example]) -> Example:
+    """Those of the same shapes as one, one after another."""
+    columns = zip(*(one._tensors() for one in examples), strict=True)
+    joined = examples[0]._each(lambda tensor: _cat(next(columns)))
+    return dataclasses.replace(joined, predicted=sum(one.predicted for one in examples))
+
+
+def _cat(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(there) if there else None
 
 
 def _size(tensor: Tensor | None) -> torch.Size | None:

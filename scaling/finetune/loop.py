@@ -33,7 +33,7 @@ from scaling.registry import choose
 from scaling.spec import FinetunedSpec, to_dict
 from scaling.train import checkpoint, hardware
 from scaling.train.evaluate import VAL_BATCH_TOKENS
-from scaling.train.loop import Reporter
+from scaling.train.run import Reporter
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.step import Stepper
 from scaling.train.stop import StopRequest

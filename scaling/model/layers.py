@@ -65,6 +65,17 @@ def sinusoids(context: int, d_model: int) -> Tensor:
     return code_TD.float()
 
 
+class Positions(nn.Embedding):
+    """Adds a learned vector to the embedding of each position (Radford et al. 2018)."""
+
+    def __init__(self, context: int, d_model: int) -> None:
+        super().__init__(context, d_model)
+        nn.init.normal_(self.weight, std=INIT_STD)
+
+    def forward(self, x_BTD: Tensor, start: int = 0) -> Tensor:
+        return x_BTD + self.weight[start : start + x_BTD.shape[1]]
+
+
 class Rotary(nn.Module):
     """Rotates channel k of a head with channel k + R/2 by an angle that grows with position (Su et al. 2021).
 

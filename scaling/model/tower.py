@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scaling.model.layers import INIT_STD, Block, Past, RelativeBias, Rotary, linear, norm, sinusoids
+from scaling.model.layers import INIT_STD, Block, Past, Positions, RelativeBias, Rotary, linear, norm, sinusoids
 from scaling.shape import Tower, TransformerShape, kind_and_number
 from scaling.spec import Multipliers
 
@@ -28,14 +28,13 @@ class TowerModule(nn.Module):
         self.causal = tower.causal
         self.recompute = False
         self.embedding_scale = embedding_scale(shape)
-        self.positions: nn.Embedding | None = None
+        self.positions: Positions | None = None
         self.rotary: Rotary | None = None
         self.relative: RelativeBias | None = None
         positions, base = kind_and_number(shape.positions)
         self.sinusoidal = positions == "sinusoidal"
         if positions == "learned":
-            self.positions = nn.Embedding(tower.tokens, shape.d_model)
-            nn.init.normal_(self.positions.weight, std=INIT_STD)
+            self.positions = Positions(tower.tokens, shape.d_model)
         elif positions == "sinusoidal":
             self.register_buffer("code_TD", sinusoids(tower.tokens, shape.d_model), persistent=False)
         elif positions == "rotary":
@@ -72,11 +71,11 @@ class TowerModule(nn.Module):
 
     def place(self, x_BTD: Tensor, start: int = 0) -> Tensor:
         """The embeddings with what their positions add to them."""
-        here = slice(start, start + x_BTD.shape[1])
         if self.positions is not None:
-            return x_BTD + self.positions.weight[here]
+            placed: Tensor = self.positions(x_BTD, start)
+            return placed
         if self.sinusoidal:
-            return x_BTD * self.embedding_scale + self.code_TD[here]
+            return x_BTD * self.embedding_scale + self.code_TD[start : start + x_BTD.shape[1]]
         return x_BTD
 
     def mask(self, tokens: int, seen_B: Tensor | None, start: int = 0) -> Tensor | None:

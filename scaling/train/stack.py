@@ -1,0 +1,84 @@
+"""Training steps of several models of one shape, taken as one.
+
+R models, N numbers of a row
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from scaling.model.stacked import stack, unstack
+from scaling.model.tower import compile_blocks
+from scaling.objectives import Example, join, logits_of, mean_loss
+from scaling.train.optim import set_learning_rate
+from scaling.train.rows import clip_
+from scaling.train.step import Stepper
+from scaling.train.stepped import Stepped
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A step that a run wants taken."""
+
+    stepper: Stepper
+    batch: Example
+    factor: float  # of the peak learning rate
+    measure_noise: bool
+    logged: bool  # whether the run will read at once what the step finds
+
+    def take(self) -> Stepped:
+        """Take it, alone."""
+        return self.stepper.take(self.batch, self.factor, measure_noise=self.measure_noise)
+
+
+class Stack:
+    """Takes the steps of several steppers, which go on in memory that lies together."""
+
+    def __init__(self, steppers: Sequence[Stepper]) -> None:
+        first = steppers[0]
+        self.steppers, self.models, self.device = list(steppers), len(steppers), first.device
+        weights_RN, self.gradients_RN = (
+            [row.new_zeros(self.models, len(row)) for row in first.rows.weights_N] for _ in range(2)
+        )
+        for r, stepper in enumerate(steppers):
+            stepper.rows.move_to([w[r] for w in weights_RN], [g[r] for g in self.gradients_RN])
+        names = {id(parameter): name for name, parameter in first.model.named_parameters()}
+        parameters, self.gradients = {}, []
+        for parameter, (row, place) in first.rows.places():
+            here, shape = slice(place, place + parameter.numel()), (self.models, *parameter.shape)
+            parameters[names[id(parameter)]] = nn.Parameter(weights_RN[row][:, here].view(shape))
+            self.gradients.append(self.gradients_RN[row][:, here].view(shape))
+        self.parameters, self.model = list(parameters.values()), stack(first.model, parameters)
+        if first.recipe.compile:
+            compile_blocks(self.model)
+
+    def take(self, asks: Sequence[Ask]) -> list[Stepped]:
+        """What every stepper, in their order, asks for: as one step where all ask for one of the same kind."""
+        first = asks[0]
+        alike = all(ask.batch.is_like(first.batch) and not _by_itself(ask) for ask in asks)
+        if not alike:
+            return [ask.take() for ask in asks]
+        for stepper, ask in zip(self.steppers, asks, strict=True):
+            set_learning_rate(stepper.optimizer, ask.factor)
+        batch = join([ask.batch for ask in asks]).to(self.device)
+        with first.stepper.autocast:
+            output = self.model.read(*batch.inputs)
+        targets = batch.targets_BP.chunk(self.models)
+        weights = (None,) * self.models if batch.weights_BP is None else batch.weights_BP.chunk(self.models)
+        losses_R = torch.stack(
+            [mean_loss(*one) for one in zip(unstack(logits_of(output), self.models), targets, weights, strict=True)]
+        )
+        found = torch.autograd.grad(losses_R.sum(), self.parameters, materialize_grads=True)
+        torch._foreach_copy_(self.gradients, found)
+        norm_R = clip_(self.gradients_RN, first.stepper.recipe.optimizer.clip_norm)
+        for stepper in self.steppers:
+            stepper.optimizer.step()
+        return [Stepped(loss, None, norm, None) for loss, norm in zip(losses_R.detach(), norm_R, strict=True)]
+
+
+def _by_itself(ask: Ask) -> bool:
+    """Whether the step has to be taken alone: it measures its noise, or its batch is taken in parts."""
+    noise = ask.measure_noise and not ask.stepper.recipe.compile
+    return noise or ask.stepper.micro_batch < len(ask.batch.targets_BP)
