@@ -1,4 +1,4 @@
-"""Times whole training steps on this machine: one run on all cores, and runs side by side as a sweep has them.
+"""Times whole training steps on this machine: one run on all cores, runs side by side as a sweep has them, and stacks.
 
 What is timed is `train` itself on random tokens, as its own metric rows report it; validation and start-up are apart.
 """
@@ -21,10 +21,13 @@ from scaling.quantities import short
 from scaling.record import read_metrics
 from scaling.render import wide
 from scaling.speed import Speed, layers
+from scaling.stacks import CPU_BATCH_TOKENS
 
 WARM_SHARE = 0.3  # of a run's metric rows: memory is taken and caches fill in the first of them
 ROWS = 10
 VOCABULARY = 64
+STACKS = (2, 4)  # runs a slot, of cases that may gain by it
+STACKED_WIDTH = 256  # on a GPU: at most so wide a model leaves most of it idle
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Case:
 
 CASES = {
     "cpu": (
+        Case(2, 32, 2, 64, 2),
         Case(2, 16, 2, 64, 16),
         Case(2, 32, 2, 64, 16),
         Case(8, 32, 2, 64, 16),
@@ -70,7 +74,8 @@ class Timing:
     """How fast a case ran."""
 
     case: Case
-    runs: int  # side by side
+    runs: int  # at once
+    stacked: int  # of them a slot
     threads: int  # of each
     tokens_per_s: float  # of all runs together
     flops_per_s: float  # exact training FLOPs, of all runs together
@@ -78,30 +83,41 @@ class Timing:
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step of one of the runs."""
-        return self.runs * self.case.batch_tokens / self.tokens_per_s
+        """Seconds of a slot that a step of one of the runs takes."""
+        return self.runs / self.stacked * self.case.batch_tokens / self.tokens_per_s
 
     @property
     def sample(self) -> tuple[int, float, float]:
         """What `fit_speed` takes."""
-        return self.layers, self.flops_per_s * self.step_s / self.runs, self.step_s
+        slots = self.runs / self.stacked
+        return self.layers, self.flops_per_s * self.step_s / slots, self.step_s
 
 
-def time_case(case: Case, precision: str, places: Sequence[Slot], seconds: float, guess: Speed) -> Timing:
-    """Train one run of the case on every place at once, for about so many seconds; RuntimeError if one fails."""
+def time_case(
+    case: Case, precision: str, places: Sequence[Slot], seconds: float, guess: Speed, stacked: int = 1
+) -> Timing:
+    """Train runs of the case on every place at once, for about so many seconds; RuntimeError if one fails."""
     with tempfile.TemporaryDirectory() as folder:
-        runs = [_run(case, precision, Path(folder), place, seed, seconds, guess) for seed, place in enumerate(places)]
-        jobs = [Job(case.name, run) for run in runs]
+        stacks = [
+            [
+                _run(case, precision, Path(folder), place, number * stacked + seed, seconds / stacked, guess)
+                for seed in range(stacked)
+            ]
+            for number, place in enumerate(places)
+        ]
+        jobs = [Job(case.name, stack) for stack in stacks]
         Pool(places, _train, Path(folder), preload=["scaling.launch.preload"]).run(jobs)
         for job in jobs:
             if job.status != DONE:
                 raise RuntimeError(f"{case.name}: {job.status}, {job.why}")
-        rates = [_tokens_per_s(run) for run in runs]
-    spec = runs[0].spec
+        # A run of a stack tells of its share of the slot's time.
+        rates = [statistics.mean(map(_tokens_per_s, stack)) for stack in stacks]
+    spec = stacks[0][0].spec
     flops_per_token = train_flops_per_sequence(spec.model) / spec.model.sequence_tokens
     return Timing(
         case=case,
-        runs=len(places),
+        runs=stacked * len(places),
+        stacked=stacked,
         threads=places[0].threads,
         tokens_per_s=sum(rates),
         flops_per_s=sum(rates) * flops_per_token,
@@ -124,13 +140,15 @@ def time_matmul(device: str, precision: str) -> float:
 def time_cases(
     device: str, precision: str, cases: Sequence[Case], seconds: float, guess: Speed, show: Callable[[Timing], None]
 ) -> list[Timing]:
-    """Every case: one run on the whole machine, then a run on every slot that a sweep would have."""
+    """Every case: one run on the whole machine, one on every slot that a sweep would have, and stacks of small ones."""
     sweep = slots(None, None, use_gpus=device == "cuda")
     alone = slots(1, None, use_gpus=device == "cuda")
     timings = []
     for case in cases:
-        for places in (alone, sweep) if len(sweep) > 1 else (alone,):
-            timings.append(time_case(case, precision, places, seconds, guess))
+        small = case.d_model <= STACKED_WIDTH if device == "cuda" else case.batch_tokens <= CPU_BATCH_TOKENS
+        ways = [(alone, 1), *([(sweep, 1)] if len(sweep) > 1 else []), *((sweep, many) for many in STACKS if small)]
+        for places, stacked in ways:
+            timings.append(time_case(case, precision, places, seconds, guess, stacked))
             show(timings[-1])
     return timings
 
@@ -139,13 +157,23 @@ def print_timings(timings: Sequence[Timing], ceiling_flops_per_s: float, precisi
     """How fast training steps ran, one line a measurement."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layers x width / heads, batch")
-    for name in ("runs at once", "threads each", "tokens/s", "step", "FLOP/s", "of the ceiling", "against alone"):
+    for name in (
+        "runs at once",
+        "of a slot",
+        "threads",
+        "tokens/s",
+        "step",
+        "FLOP/s",
+        "of the ceiling",
+        "against alone",
+    ):
         table.add_column(name, justify="right")
     alone = {timing.case: timing.tokens_per_s for timing in timings if timing.runs == 1}
     for timing in timings:
         table.add_row(
             timing.case.name,
             str(timing.runs),
+            str(timing.stacked),
             str(timing.threads),
             short(timing.tokens_per_s),
             f"{timing.step_s * 1e3:.3g} ms",
@@ -198,11 +226,14 @@ def _run(case: Case, precision: str, folder: Path, place: Slot, seed: int, secon
     return with_steps(max(2 * ROWS, round(seconds / expected)))
 
 
-def _train(run: Run, channel: Channel) -> None:
+def _train(runs: Sequence[Run], channel: Channel) -> None:
     from scaling.launch.reporting import SilentReporter
-    from scaling.train.loop import train
+    from scaling.train.loop import Order, train_together
 
-    train(run.spec, run.data, run.runtime, run.budget_flops, SilentReporter())
+    silent = SilentReporter()
+    for outcome in train_together([Order(run.spec, run.data, run.runtime, run.budget_flops, silent) for run in runs]):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def _matmul(asked: tuple[str, str, int], channel: Channel) -> float:

@@ -20,6 +20,7 @@ from scaling.quantities import duration
 from scaling.record import read_records
 from scaling.spec import ParametrizationSpec, RunSpec
 from scaling.speed import speed
+from scaling.stacks import stack_id
 
 BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
 
@@ -48,6 +49,7 @@ class PlannedRun:
     learning_rate: float
     trunk: str | None  # the id of the steps that it shares with other runs of the plan; None for a run by itself
     trunk_steps: int  # how many these are
+    stack: str | None  # the id of what it has in common with the runs that it can be stacked with; None: with none
     law_learning_rate: float  # what the recipe gives at the run's own length; a branch has its family's
     law_batch_tokens: int
     parametrization: ParametrizationSpec | None  # None: standard
@@ -234,6 +236,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         learning_rate=spec.recipe.optimizer.learning_rate,
         trunk=None,
         trunk_steps=0,
+        stack=stack_id(spec),
         law_learning_rate=by_law.optimizer.learning_rate,
         law_batch_tokens=by_law.batch_sequences * spec.model.sequence_tokens,
         parametrization=spec.recipe.parametrization,

@@ -58,7 +58,7 @@ class WandbTracker:
             group=study,
             resume="allow",
             config=dict(config),
-            settings=wandb.Settings(silent=True, console="off"),
+            settings=wandb.Settings(silent=True, console="off", reinit="create_new"),  # a stack's runs are beside it
             **settings,
         )
         self._run.define_metric("*", step_metric="train/tokens")

@@ -62,3 +62,12 @@ def test_runs_side_by_side_are_counted_together() -> None:
     assert layers == 1
     assert flops == pytest.approx(flops_per_token * case.batch_tokens)
     assert seconds == timing.step_s
+
+
+def test_a_stacks_steps_are_the_slots() -> None:
+    """Two slots of three runs each: a slot's second is divided between its runs, and counted once."""
+    timing = time_case(Case(1, 8, 1, 8, 2), "fp32", slots(2, 1, use_gpus=False), 0.02, ASSUMED["cpu"], stacked=3)
+    assert (timing.runs, timing.stacked) == (6, 3)
+    assert timing.step_s == pytest.approx(2 * timing.case.batch_tokens / timing.tokens_per_s)
+    _, flops, seconds = timing.sample
+    assert flops / seconds == pytest.approx(timing.flops_per_s / 2)

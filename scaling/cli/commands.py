@@ -100,8 +100,9 @@ def bench(options: Any) -> int:
         lambda t: said.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s", highlight=False),
     )
     print_timings(timings, ceiling, precision, Console())
-    side_by_side = max(timing.runs for timing in timings)
-    found = fit_speed([timing.sample for timing in timings if timing.runs == side_by_side])
+    by_itself = [timing for timing in timings if timing.stacked == 1]
+    side_by_side = max(timing.runs for timing in by_itself)
+    found = fit_speed([timing.sample for timing in by_itself if timing.runs == side_by_side])
     print(
         f"a step of one run: {found.step_s * 1e3:.2f} ms + {found.layer_s * 1e3:.2f} ms a layer "
         f"+ its FLOPs at {found.flops_per_s:.3g} FLOP/s; plans with this cache reckon so: "

@@ -38,6 +38,7 @@ class Job:
 
     label: str
     payload: Any
+    runs: int = 1  # that it trains
     status: str = "waiting"
     why: str = ""
     result: Any = None
@@ -54,6 +55,7 @@ class Channel:
     def __init__(self, connection: Connection, log: Path, threads: int) -> None:
         self._connection = connection
         self.log = log
+        self._moved = False
         self.threads = threads
 
     def tell(self, **news: Any) -> None:
@@ -66,9 +68,13 @@ class Channel:
             self._connection.send(message)
 
     def move_log(self, path: Path) -> None:
-        """Let what this process prints go on in `path`."""
+        """Let what this process prints go on in `path`, and where else it was moved before: a stack has one log."""
+        if self._moved:
+            with contextlib.suppress(OSError):  # a file system without links: the first run's log is all there is
+                os.link(self.log, path)
+            return
         os.rename(self.log, path)
-        self.log = path
+        self.log, self._moved = path, True
         self.tell(log=path)
 
 

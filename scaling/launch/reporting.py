@@ -1,5 +1,6 @@
 """Where a run's news goes: to the pool that started this process, or to a progress line on this terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def reporter(progress: bool) -> "SilentReporter":
     if _channel is not None:
         return ChannelReporter(_channel)
     return ProgressReporter() if progress else SilentReporter()
+
+
+def stacked_reporters(run_ids: Sequence[str]) -> "list[SilentReporter]":
+    """The reporters of the runs of a stack, which are one job of the pool."""
+    if _channel is None:
+        return [SilentReporter() for _ in run_ids]
+    latest: dict[str, dict[str, Any]] = {run_id: {} for run_id in run_ids}
+    return [StackedReporter(_channel, run_id, latest) for run_id in run_ids]
 
 
 class SilentReporter:
@@ -50,7 +59,26 @@ class ChannelReporter(SilentReporter):
 
     def row(self, row: dict[str, Any]) -> None:
         self._channel.tell(**row)
-        print("  ".join(f"{key} {value:.6g}" for key, value in row.items() if value is not None), flush=True)
+        print(in_words(row), flush=True)
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """A metric row as a line of a log."""
+    return "  ".join(f"{key} {value:.6g}" for key, value in row.items() if value is not None)
+
+
+class StackedReporter(ChannelReporter):
+    """Tells the pool of one run of a stack: what all have told so far, in the mean."""
+
+    def __init__(self, channel: Channel, run_id: str, latest: dict[str, dict[str, Any]]) -> None:
+        super().__init__(channel)
+        self._run_id, self._latest = run_id, latest
+
+    def row(self, row: dict[str, Any]) -> None:
+        self._latest[self._run_id].update(row)
+        told = {key: [said[key] for said in self._latest.values() if said.get(key) is not None] for key in row}
+        self._channel.tell(**{key: sum(values) / len(values) for key, values in told.items() if values})
+        print(f"{self._run_id}  {in_words(row)}", flush=True)
 
 
 class ProgressReporter(SilentReporter):

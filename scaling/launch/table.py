@@ -27,7 +27,9 @@ class LiveTable:
         self._next = 0.0
         self._start = time.monotonic()
         places = f"{len(slots)} slots" if len(slots) > 1 else "1 slot"
-        self._console.print(f"{len(jobs)} runs over {places} ({', '.join(slot.name for slot in slots)})")
+        stacks = f", in {len(jobs)} stacks," if len(jobs) < _runs(jobs) else ""
+        names = ", ".join(slot.name for slot in slots)
+        self._console.print(f"{_runs(jobs)} runs{stacks} over {places} ({names})")
 
     def __enter__(self) -> "LiveTable":
         if self._live:
@@ -51,18 +53,19 @@ class LiveTable:
         for index, job in enumerate(self._jobs):
             if job.ended is not None and index not in self._told:
                 self._told.add(index)
+                told = _runs([self._jobs[k] for k in self._told])
                 self._console.print(
-                    f"[{len(self._told)}/{len(self._jobs)}] {_name(job)} {job.status} {_loss(job)} "
+                    f"[{told}/{_runs(self._jobs)}] {_name(job)} {job.status} {_loss(job)} "
                     f"in {_elapsed(job)} {job.why}".rstrip(),
                     soft_wrap=True,
                     highlight=False,
                 )
 
     def _table(self) -> Table:
-        done = sum(job.ended is not None for job in self._jobs)
+        done = _runs([job for job in self._jobs if job.ended is not None])
         elapsed = time.monotonic() - self._start
         table = Table(
-            title=f"{done} of {len(self._jobs)} runs ended, {elapsed:.0f} s",
+            title=f"{done} of {_runs(self._jobs)} runs ended, {elapsed:.0f} s",
             title_justify="left",
             box=box.SIMPLE_HEAD,
             pad_edge=False,
@@ -83,6 +86,10 @@ class LiveTable:
                 _elapsed(job),
             )
         return table
+
+
+def _runs(jobs: Sequence[Job]) -> int:
+    return sum(job.runs for job in jobs)
 
 
 def _name(job: Job) -> str:

@@ -1,6 +1,7 @@
 """One configuration trained to its record: the task function that every Hydra launcher calls."""
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,12 +14,13 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from scaling.config import CONF_DIR, to_run, user_search_path
-from scaling.launch.reporting import reporter
+from scaling.config import CONF_DIR, Run, to_run, user_search_path
+from scaling.launch.reporting import reporter, stacked_reporters
+from scaling.record import RunRecord
 
 
-def train_task(cfg: DictConfig) -> str:
-    """Train the configured run unless it is finished; returns its run id."""
+def asked_run(cfg: DictConfig) -> Run:
+    """The configured run, which is the one that was planned, or an error before anything has started."""
     try:
         run = to_run(cfg)
     except ValueError as error:
@@ -28,6 +30,12 @@ def train_task(cfg: DictConfig) -> str:
             f"planned as run {cfg.planned}, but this is run {run.spec.run_id}: the configuration or the data have "
             f"changed since the sweep began; the same command again plans anew, and trains what is then missing"
         )
+    return run
+
+
+def train_task(cfg: DictConfig) -> str:
+    """Train the configured run unless it is finished; returns its run id."""
+    run = asked_run(cfg)
     from scaling.train.loop import train  # imports torch
 
     to = reporter(run.runtime.progress)
@@ -35,11 +43,40 @@ def train_task(cfg: DictConfig) -> str:
         record = train(run.spec, run.data, run.runtime, run.budget_flops, to)
     finally:
         to.close()
+    _say(run, record)
+    return record.run_id
+
+
+def train_stack(runs: Sequence[Run]) -> list[str]:
+    """Train these runs, their steps as one, those that are not finished; returns their ids.
+
+    What ends one leaves the others alone, and is raised when these have ended.
+    """
+    from scaling.train.loop import Order, train_together
+
+    reporters = stacked_reporters([run.spec.run_id for run in runs])
+    orders = [
+        Order(run.spec, run.data, run.runtime, run.budget_flops, to) for run, to in zip(runs, reporters, strict=True)
+    ]
+    failed: dict[str, BaseException] = {}
+    for run, outcome in zip(runs, train_together(orders), strict=True):
+        if isinstance(outcome, BaseException):
+            traceback.print_exception(outcome)
+            failed[run.spec.run_id] = outcome
+        else:
+            _say(run, outcome)
+    if failed:
+        stopped = all(isinstance(error, KeyboardInterrupt) for error in failed.values())
+        why = "; ".join(f"{run_id}: {error}" for run_id, error in failed.items())
+        raise KeyboardInterrupt(why) if stopped else RuntimeError(f"{len(failed)} of {len(runs)} runs: {why}")
+    return [run.spec.run_id for run in runs]
+
+
+def _say(run: Run, record: RunRecord) -> None:
     loss = "" if record.val_loss_nats is None else f", validation loss {record.val_loss_nats:.4f} nats"
     if record.val_next_loss_nats is not None:
         loss += f", of the next sentence {record.val_next_loss_nats:.4f}"
     print(f"{run.directory}: {record.status}{loss}{': ' + record.why if record.why else ''}")
-    return record.run_id
 
 
 def launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
