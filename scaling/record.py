@@ -60,7 +60,7 @@ class RunRecord:
     val_tokens: int  # predicted tokens behind the validation loss
     entropy_rate_nats: float | None  # of a synthetic source, where every token is predicted from those before it
     least_loss_nats: float | None  # of a synthetic source at this context: no model does better
-    wall_s: float  # in this run's training loop, over all attempts
+    wall_s: float  # in this run's training loop, over all attempts; of what a stack did together, its share
     train_s: float  # of it, in training steps
     attempts: int
     weights_sha256: str  # of the final weights

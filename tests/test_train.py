@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import Synthetic, Text
@@ -277,6 +277,18 @@ def test_an_unreadable_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -
     newest = max((tmp_path / "cut" / "s" / spec.run_id / "checkpoint").iterdir(), key=lambda path: path.name)
     (newest / "model.safetensors").write_bytes(b"cut short")
     assert run(spec, tmp_path / "cut").weights_sha256 == whole.weights_sha256
+
+
+def test_a_checkpoint_of_another_version_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """An optimizer that kept a state for every parameter, not for a row of them."""
+    spec = spec_for()
+    with pytest.raises(KeyboardInterrupt):
+        train(spec, DATA, runtime_in(tmp_path), 1e6, StopAt(20))
+    (folder,) = (tmp_path / "s" / spec.run_id / "checkpoint").iterdir()
+    state = {f"{k}.exp_avg": p.detach().clone() for k, p in enumerate(build(spec.model, 0).parameters())}
+    save_file(state, folder / "optimizer.safetensors")
+    with pytest.raises(ValueError, match="written by another version of this program.*delete .*/checkpoint to begin"):
+        run(spec, tmp_path)
 
 
 def test_an_accumulated_batch_equals_a_large_one(tmp_path: Path) -> None:

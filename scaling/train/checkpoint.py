@@ -81,9 +81,19 @@ def final_weights(run_dir: Path) -> dict[str, Tensor]:
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights and optimizer state, in place, onto the devices they live on."""
-    model.load_state_dict(load_file(checkpoint.path / "model.safetensors"))
+    """Load weights and optimizer state, in place, onto the devices they live on.
+
+    ValueError for the state of another version's optimizer, whose tensors are cut otherwise.
+    """
     tensors = load_file(checkpoint.path / "optimizer.safetensors")
+    updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    held = {int(name.partition(".")[0]): tensor.shape for name, tensor in tensors.items() if tensor.ndim}
+    if any(index >= len(updated) or updated[index].shape != shape for index, shape in held.items()):
+        raise ValueError(
+            f"{checkpoint.path} was written by another version of this program, whose optimizer keeps its state in "
+            f"another order; go on with that version, or delete {checkpoint.path.parent} to begin this run anew"
+        )
+    model.load_state_dict(load_file(checkpoint.path / "model.safetensors"))
     state = optimizer.state_dict()
     state["state"] = {}
     for name, tensor in tensors.items():
