@@ -3,20 +3,24 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scaling.launch.reporting import SilentReporter
 from scaling.record import read_metrics
 from scaling.trackers import DASHBOARD_NAMES, TRACKERS, start_tracker
 from scaling.train import noise
-from tests.test_train import run, spec_for
+from scaling.train.loop import Order, train_together
+from tests.examples import runtime_in
+from tests.test_train import DATA, run, spec_for
 
 
-def read_back(folder: Path) -> list[dict[str, Any]]:
+def read_back(folder: Path, run_id: str = "*") -> list[dict[str, Any]]:
     """The rows of the one offline run under a folder, as `wandb leet inspect` shows them."""
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    (file,) = folder.glob(f"wandb/offline-run-*-{run_id}/*.wandb")
     wandb = Path(sys.executable).parent / "wandb"
     shown = subprocess.run([wandb, "leet", "inspect", "--json", file], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in shown.stdout.splitlines() if line.startswith("{")]
@@ -47,6 +51,19 @@ def test_wandb_offline_mirrors_every_row(tmp_path: Path, monkeypatch: pytest.Mon
         "train/next_sentence_loss",
         "val/next_sentence_loss",
     }
+
+
+def test_every_run_of_a_stack_is_mirrored_as_its_own(tmp_path: Path) -> None:
+    settings: dict[str, str | None] = {"mode": "offline", "project": "p", "dir": str(tmp_path)}
+    runtime = runtime_in(tmp_path, tracker="wandb", tracker_settings=settings)
+    specs = [replace(spec_for(), seed=seed) for seed in (0, 1)]
+    train_together([Order(spec, DATA, runtime, 1e6, SilentReporter()) for spec in specs])
+    for spec in specs:
+        mirrored = [
+            entry["history"]["item"] for entry in read_back(tmp_path, spec.run_id) if entry["type"] == "history"
+        ]
+        losses = [row["train_loss"] for row in read_metrics(tmp_path / "s" / spec.run_id)]
+        assert [row["train/loss"] for row in mirrored] == pytest.approx(losses)
 
 
 def test_unknown_trackers_list_the_choices() -> None:
