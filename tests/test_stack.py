@@ -1,6 +1,7 @@
 """Runs whose steps are taken as one: each the run that it is alone, up to rounding, and alone in its misfortunes."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -108,10 +109,24 @@ def test_every_run_of_a_stack_is_the_run_trained_alone(name: str, tmp_path: Path
     assert len(losses) == 3
 
 
-@pytest.mark.parametrize("kind", ["muon", "mup", "completep", "bf16", "unclipped"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "muon",
+        "mup",
+        "completep",
+        "bf16",
+        "unclipped",
+        pytest.param("compiled", marks=pytest.mark.filterwarnings("ignore")),  # the compiler warns about itself
+    ],
+)
 def test_every_recipe_can_be_stacked(kind: str, tmp_path: Path) -> None:
     recipe = SPECS["decoder"].recipe
-    if kind == "muon":
+    if kind == "compiled":
+        if shutil.which("g++") is None:
+            pytest.skip("there is no compiler")
+        recipe = replace(recipe, compile=True)
+    elif kind == "muon":
         recipe = replace(recipe, optimizer=replace(recipe.optimizer, kind="muon"))
     elif kind == "bf16":
         recipe = replace(recipe, precision="bf16")
