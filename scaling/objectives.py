@@ -242,15 +242,28 @@ def mean_loss(logits_BPV: Output, targets_BP: Tensor, weights_BP: Tensor | None 
     Of what logits are made of, these are made a few rows at a time, and never exist whole.
     """
     if isinstance(logits_BPV, Unread):
-        read = logits_BPV
-        weights_N = None if weights_BP is None else weights_BP.flatten()
-        loss = chunked_cross_entropy(
-            read.x_BPD.flatten(0, 1), read.weight_VD, read.bias_V, targets_BP.flatten(), weights_N
-        )
-        return loss / (targets_BP.numel() if weights_BP is None else weights_BP.sum().clamp(min=1))
+        return mean_losses(logits_BPV, targets_BP, weights_BP, 1).squeeze(0)
     if weights_BP is None:
         return F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_BP.flatten())
     return (token_losses(logits_BPV, targets_BP) * weights_BP).sum() / weights_BP.sum().clamp(min=1)
+
+
+def mean_losses(read: Unread, targets_BP: Tensor, weights_BP: Tensor | None, models: int) -> Tensor:
+    """The mean loss of each of several models computed as one, whose batches lie one after another, (R)."""
+
+    def each(tensor: Tensor | None, *shape: int) -> Any:
+        return None if tensor is None else tensor.reshape(models, -1, *shape)
+
+    width, vocabulary = read.x_BPD.shape[-1], read.weight_VD.shape[-2]
+    weights_RN = each(weights_BP)
+    loss_R = chunked_cross_entropy(
+        each(read.x_BPD, width),
+        read.weight_VD.view(models, vocabulary, width),
+        each(read.bias_V),
+        each(targets_BP),
+        weights_RN,
+    )
+    return loss_R / (targets_BP.numel() // models if weights_RN is None else weights_RN.sum(dim=1).clamp(min=1))
 
 
 def next_sentence_loss(output: Output | tuple[Output, Tensor], follows_B: Tensor) -> Tensor:

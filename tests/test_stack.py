@@ -18,8 +18,9 @@ from scaling.objective_spec import Prefix
 from scaling.parametrization import Base, parametrize
 from scaling.record import RunRecord
 from scaling.spec import RunSpec
-from scaling.train import noise
+from scaling.train import noise, stack
 from scaling.train.loop import Order, train_together
+from scaling.train.optim import joined
 from scaling.train.run import Reporter
 from scaling.train.stack import Stack
 from scaling.train.together import Clock
@@ -143,6 +144,22 @@ def test_every_recipe_can_be_stacked(kind: str, tmp_path: Path) -> None:
             assert ours.val_loss_nats == pytest.approx(alone.val_loss_nats, rel=1e-2)
         else:
             assert_alike(ours, alone, tmp_path, spec)
+
+
+def test_seeds_are_updated_by_one_optimizer_in_each_ones_own_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noise, "EVERY", 5)
+    found: list[Any] = []
+    monkeypatch.setattr(stack, "joined", lambda optimizers: found.append(joined(optimizers)) or found[-1])
+    specs = [replace(SPECS["decoder"], seed=seed) for seed in range(3)]
+    together(specs, tmp_path / "stack", [SilentReporter(), StopAt(20), SilentReporter()])
+    for spec, ours in zip(specs, together(specs, tmp_path / "stack"), strict=True):
+        assert_alike(ours, run(spec, tmp_path / "alone"), tmp_path, spec)
+    assert found
+    assert None not in found
+    together(varied(SPECS["decoder"], 2), tmp_path / "varied")
+    assert found[-1] is None
 
 
 def test_a_step_that_measures_its_noise_measures_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,24 +88,28 @@ def test_every_way_of_taking_a_step_keeps_the_loss(
 @pytest.mark.parametrize("weighted", [False, True], ids=["all count", "some count"])
 @pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("rows", [1, 7, 100])
+@pytest.mark.parametrize("models", [1, 3])
 def test_a_loss_in_chunks_has_the_gradients_of_the_whole(
-    rows: int, biased: bool, weighted: bool, monkeypatch: pytest.MonkeyPatch
+    models: int, rows: int, biased: bool, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "CHUNK_LOGITS", rows * 11)
     draw = torch.Generator().manual_seed(0)
     x, weight, bias = (
-        torch.randn(size, generator=draw, dtype=torch.float32).requires_grad_() for size in ((23, 5), (11, 5), (11,))
+        torch.randn(size, generator=draw).requires_grad_() for size in ((models, 23, 5), (models, 11, 5), (models, 11))
     )
-    targets = torch.randint(11, (23,), generator=draw)
-    counts = torch.rand(23, generator=draw).round() if weighted else None
+    targets = torch.randint(11, (models, 23), generator=draw)
+    counts = torch.rand(models, 23, generator=draw).round() if weighted else None
     asked = (x, weight, bias) if biased else (x, weight)
-    whole = F.cross_entropy(F.linear(x, weight, bias if biased else None), targets, reduction="none")
-    whole = whole.sum() if counts is None else (whole * counts).sum()
+    whole = torch.zeros(models)
+    for r in range(models):
+        logits = F.linear(x[r], weight[r], bias[r] if biased else None)
+        each = F.cross_entropy(logits, targets[r], reduction="none")
+        whole[r] = each.sum() if counts is None else (each * counts[r]).sum()
     chunked = chunked_cross_entropy(x, weight, bias if biased else None, targets, counts)
-    assert chunked.item() == pytest.approx(whole.item(), rel=1e-6)
-    for ours, theirs in zip(
-        torch.autograd.grad(3 * chunked, asked), torch.autograd.grad(3 * whole, asked), strict=True
-    ):
+    torch.testing.assert_close(chunked, whole, rtol=1e-6, atol=0)
+    factor = torch.arange(3.0, 3 + models)
+    found, expected = (torch.autograd.grad((factor * losses).sum(), asked) for losses in (chunked, whole))
+    for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -115,7 +119,7 @@ def test_in_bfloat16_the_loss_still_adds_up_in_float32() -> None:
     x, weight = torch.randn((4096, 8), generator=draw).bfloat16(), torch.randn((64, 8), generator=draw)
     targets = torch.randint(64, (4096,), generator=draw)
     exact = F.cross_entropy(x.double() @ weight.bfloat16().double().T, targets, reduction="sum")
-    found = chunked_cross_entropy(x, weight, None, targets, None)
+    (found,) = chunked_cross_entropy(x[None], weight[None], None, targets[None], None)
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(exact.item(), rel=1e-3)
 

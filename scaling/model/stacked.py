@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.model.layers import Positions
-from scaling.model.tower import Unread
 
 
 class _Layer(nn.Module):
@@ -108,10 +107,3 @@ def stack(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Any:
         owner, _, own = name.rpartition(".")
         setattr(stacked.get_submodule(owner), own, parameter)
     return stacked
-
-
-def unstack(read: Unread, models: int) -> list[Unread]:
-    """What the head of each model reads."""
-    x, weight = read.x_BPD.view(models, -1, *read.x_BPD.shape[1:]).unbind(), read.weight_VD.unbind()
-    bias = (None,) * models if read.bias_V is None else read.bias_V.unbind()
-    return [Unread(*one) for one in zip(x, weight, bias, strict=True)]

@@ -137,7 +137,10 @@ def token_head(shape: TransformerShape, multipliers: Multipliers) -> nn.Linear |
 
 @dataclass(frozen=True)
 class Unread:
-    """What a head is about to read, and the matrix that it reads with: the logits before they are made."""
+    """What a head is about to read, and the matrix that it reads with: the logits before they are made.
+
+    Of R models computed as one, matrix and bias are (R, V, D) and (R, V).
+    """
 
     x_BPD: Tensor
     weight_VD: Tensor

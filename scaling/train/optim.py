@@ -1,6 +1,6 @@
 """The optimizer a recipe asks for, with weight decay on matrices only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -69,6 +69,22 @@ class Muon(torch.optim.Optimizer):
             part.state, part.param_groups = self.state, self.param_groups[first:last]
             part.step()
             first = last
+
+
+def joined(optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer | None:
+    """One optimizer of all that these update, in their own state, where they do it alike number by number, or None."""
+    groups = []
+    for same in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
+        first, *others = [{name: value for name, value in group.items() if name != "params"} for group in same]
+        if not first.get(BY_NUMBER) or any(other != first for other in others):
+            return None
+        groups.append({**first, "params": [p for group in same for p in group["params"]]})
+    together = torch.optim.AdamW(groups, fused=True)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                together.state[parameter] = optimizer.state[parameter]  # what is not there yet, it makes in both
+    return together
 
 
 OPTIMIZERS: dict[str, Callable[[Named, RecipeSpec], torch.optim.Optimizer]] = {"adamw": adamw, "muon": Muon}

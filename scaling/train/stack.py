@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from scaling.model.stacked import stack, unstack
+from scaling.model.stacked import stack
 from scaling.model.tower import compile_blocks
-from scaling.objectives import Example, join, logits_of, mean_loss
-from scaling.train.optim import set_learning_rate
+from scaling.objectives import Example, join, logits_of, mean_losses
+from scaling.train.optim import joined, set_learning_rate
 from scaling.train.rows import clip_
 from scaling.train.step import Stepper
 from scaling.train.stepped import Stepped
@@ -51,6 +51,8 @@ class Stack:
             parameters[names[id(parameter)]] = nn.Parameter(weights_RN[row][:, here].view(shape))
             self.gradients.append(self.gradients_RN[row][:, here].view(shape))
         self.parameters, self.model = list(parameters.values()), stack(first.model, parameters)
+        self.optimizers = [stepper.optimizer for stepper in steppers]
+        self.joined = joined(self.optimizers)
         if first.recipe.compile:
             compile_blocks(self.model)
 
@@ -60,21 +62,20 @@ class Stack:
         alike = all(ask.batch.is_like(first.batch) and not _by_itself(ask) for ask in asks)
         if not alike:
             return [ask.take() for ask in asks]
-        for stepper, ask in zip(self.steppers, asks, strict=True):
-            set_learning_rate(stepper.optimizer, ask.factor)
+        factors = {optimizer: ask.factor for optimizer, ask in zip(self.optimizers, asks, strict=True)}
+        if self.joined is not None and len(set(factors.values())) == 1:
+            factors = {self.joined: first.factor}
+        for optimizer, factor in factors.items():
+            set_learning_rate(optimizer, factor)
         batch = join([ask.batch for ask in asks]).to(self.device)
         with first.stepper.autocast:
             output = self.model.read(*batch.inputs)
-        targets = batch.targets_BP.chunk(self.models)
-        weights = (None,) * self.models if batch.weights_BP is None else batch.weights_BP.chunk(self.models)
-        losses_R = torch.stack(
-            [mean_loss(*one) for one in zip(unstack(logits_of(output), self.models), targets, weights, strict=True)]
-        )
+        losses_R = mean_losses(logits_of(output), batch.targets_BP, batch.weights_BP, self.models)
         found = torch.autograd.grad(losses_R.sum(), self.parameters, materialize_grads=True)
         torch._foreach_copy_(self.gradients, found)
         norm_R = clip_(self.gradients_RN, first.stepper.recipe.optimizer.clip_norm)
-        for stepper in self.steppers:
-            stepper.optimizer.step()
+        for optimizer in factors:
+            optimizer.step()
         return [Stepped(loss, None, norm, None) for loss, norm in zip(losses_R.detach(), norm_R, strict=True)]
 
 
