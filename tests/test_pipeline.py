@@ -108,7 +108,7 @@ def slow_sweep() -> list[str]:
 def training_processes(study: Path) -> list[int]:
     """The processes that hold a run of the study right now."""
     held = []
-    for meta in study.glob("*/attempts/*/meta.json"):
+    for meta in study.glob("*/attempts/[0-9]*/meta.json"):  # not those of a claim that is being prepared
         if not (meta.parent / "end.json").exists():
             held.append(json.loads(meta.read_text())["pid"])
     return held
