@@ -71,7 +71,7 @@ def test_a_stacked_sweep_gives_the_records_of_one_that_is_not(tmp_path: Path) ->
 
 
 def test_ctrl_c_stops_every_run_of_a_stack_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = ["train", "-m", *SEEDS, "budget.flops=6e9", "hydra.launcher.stack=3", "hydra.launcher.slots=1"]
+    command = ["train", "-m", *SEEDS, "budget.flops=3e9", "hydra.launcher.stack=3", "hydra.launcher.slots=1"]
     sweep = subprocess.Popen(
         [SCALING, *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
