@@ -157,16 +157,8 @@ def print_timings(timings: Sequence[Timing], ceiling_flops_per_s: float, precisi
     """How fast training steps ran, one line a measurement."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layers x width / heads, batch")
-    for name in (
-        "runs at once",
-        "of a slot",
-        "threads",
-        "tokens/s",
-        "step",
-        "FLOP/s",
-        "of the ceiling",
-        "against alone",
-    ):
+    names = ("runs at once", "a slot", "threads", "tokens/s", "step", "FLOP/s", "of the ceiling", "against alone")
+    for name in names:
         table.add_column(name, justify="right")
     alone = {timing.case: timing.tokens_per_s for timing in timings if timing.runs == 1}
     for timing in timings:

@@ -39,6 +39,9 @@ def label(jobs: Sequence[Sequence[str]]) -> str:
     """The overrides of a stack's jobs as one line, what differs between them side by side: `seed=0|1`."""
     if len({tuple(part.partition("=")[0] for part in overrides) for overrides in jobs}) > 1:
         return " ".join(jobs[0])  # jobs of several kinds of grid: nothing stands side by side
-    sides = ([part.partition("=")[2] for part in parts] for parts in zip(*jobs, strict=True))
-    names = (part.partition("=")[0] for part in jobs[0])
-    return " ".join(f"{name}={'|'.join(dict.fromkeys(side))}" for name, side in zip(names, sides, strict=True))
+    return " ".join(_side_by_side(parts) for parts in zip(*jobs, strict=True))
+
+
+def _side_by_side(overrides: Sequence[str]) -> str:
+    first, *others = dict.fromkeys(overrides)
+    return "|".join([first, *(other.partition("=")[2] for other in others)])

@@ -73,9 +73,9 @@ def norms(gradients_RN: Sequence[Tensor]) -> Tensor:
 
 
 def clip_(gradients_RN: Sequence[Tensor], limit: float | None) -> Tensor:
-    """Shrink each model's gradient to a norm of at most `limit`, as torch's clip_grad_norm_ does; the norms before."""
+    """Shrink each model's gradient to a norm of at most `limit`, unless it is 0 or None; the norms before."""
     norm_R = norms(gradients_RN)
-    if limit is not None:
+    if limit:
         factor_R1 = (limit / (norm_R + 1e-6)).clamp(max=1.0).unsqueeze(1)
         for gradient in gradients_RN:
             gradient.mul_(factor_R1)
