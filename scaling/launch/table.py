@@ -27,7 +27,8 @@ class LiveTable:
         self._next = 0.0
         self._start = time.monotonic()
         places = f"{len(slots)} slots" if len(slots) > 1 else "1 slot"
-        stacks = f", in {len(jobs)} stacks," if len(jobs) < _runs(jobs) else ""
+        number = "1 stack" if len(jobs) == 1 else f"{len(jobs)} stacks"
+        stacks = f", in {number}," if len(jobs) < _runs(jobs) else ""
         names = ", ".join(slot.name for slot in slots)
         self._console.print(f"{_runs(jobs)} runs{stacks} over {places} ({names})")
 
