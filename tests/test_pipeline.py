@@ -36,7 +36,7 @@ def test_sweep_to_report(tmp_path: Path) -> None:
         assert record.budget_flops is not None
         assert record.train_flops == pytest.approx(record.budget_flops, rel=0.01)
     assert {line["run_id"] for line in read_plan(study)} == {record.run_id for record in records}
-    again = scaling("train", "+sweep=smoke", "-m", cwd=tmp_path)
+    again = scaling("train", "+sweep=smoke", "-m", "tracker=none", cwd=tmp_path)  # on both sides of a flag
     assert "0 to train" in again.stderr
     status = scaling("status", "runs/smoke", cwd=tmp_path)
     assert status.stdout.strip().endswith("15 done")

@@ -94,9 +94,10 @@ def run_app(arguments: Sequence[str]) -> int:
     """Run the Hydra application on these command-line arguments."""
     app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_task)
     before = sys.argv
-    # Among the overrides: Hydra's parser takes them in one stretch, before its flags or after.
-    first = next((i for i, one in enumerate(arguments) if "=" in one and not one.startswith("-")), len(arguments))
-    sys.argv = ["scaling train", *arguments[:first], *user_search_path(), *arguments[first:]]
+    # In one stretch, as Hydra's parser takes them: not some before its flags and some after.
+    overrides = [one for one in arguments if one.startswith("~") or ("=" in one and not one.startswith("-"))]
+    flags = [one for one in arguments if one not in overrides]
+    sys.argv = ["scaling train", *overrides, *user_search_path(), *flags]
     try:
         app()
     except SystemExit as leaving:
