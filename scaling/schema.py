@@ -86,6 +86,7 @@ class Config:
     cache_dir: str
     seed: int
     val_tokens: int
+    stack: int
     planned: str | None
     model: ModelSection
     objective: dict[str, Any]  # "kind" and the fields of that objective's class in scaling/objective_spec.py

@@ -30,7 +30,7 @@ def test_runs_of_one_kind_are_stacked_in_their_order(tmp_path: Path) -> None:
     assert stacks(jobs, 1, tmp_path, gpu=False) == [[0], [1], [2], [3], [4], [5]]
     assert stacks(jobs, 2, tmp_path, gpu=False) == [[0, 3], [1, 5], [2], [4]]
     assert stacks(jobs, 8, tmp_path, gpu=False) == [[0, 3, 4], [1, 5], [2]]
-    with pytest.raises(ValueError, match="hydra.launcher.stack=0: must be at least 1, each run by itself"):
+    with pytest.raises(ValueError, match="stack=0: must be at least 1, each run by itself"):
         stacks(jobs, 0, tmp_path, gpu=False)
 
 
@@ -56,7 +56,7 @@ def test_a_stacked_sweep_gives_the_records_of_one_that_is_not(tmp_path: Path) ->
     (tmp_path / "b").mkdir()
     plain = scaling("train", "-m", *SEEDS, cwd=tmp_path / "a")
     assert plain.returncode == 0, plain.stderr
-    stacked = scaling("train", "-m", *SEEDS, "hydra.launcher.stack=2", cwd=tmp_path / "b")
+    stacked = scaling("train", "-m", *SEEDS, "stack=2", cwd=tmp_path / "b")
     assert stacked.returncode == 0, stacked.stderr
     assert "6 runs, in 4 stacks, over" in stacked.stderr
     assert "[6/6]" in stacked.stderr
@@ -70,8 +70,23 @@ def test_a_stacked_sweep_gives_the_records_of_one_that_is_not(tmp_path: Path) ->
         assert len(read_metrics(study / run_id)) > 1
 
 
+@pytest.mark.parametrize("command", [["train", "-m"], ["tune"]])
+def test_an_impossible_stack_is_refused_in_a_line(command: list[str], tmp_path: Path) -> None:
+    asked = scaling(*command, "+sweep=smoke", "stack=0", cwd=tmp_path)
+    assert asked.returncode != 0
+    assert "stack=0: must be at least 1, each run by itself" in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+def test_a_sweep_that_stacks_can_be_launched_by_another_launcher(tmp_path: Path) -> None:
+    small = ["hydra.sweeper.budgets=[1e8]", "hydra.sweeper.sizes.count=1", "seed=0", *TINY[:1]]
+    asked = scaling("train", "+sweep=quickstart", "-m", "hydra/launcher=basic", *small, cwd=tmp_path)
+    assert asked.returncode == 0, asked.stderr
+    assert "1 runs: 1 done" in asked.stderr
+
+
 def test_ctrl_c_stops_every_run_of_a_stack_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = ["train", "-m", *SEEDS, "budget.flops=3e9", "hydra.launcher.stack=3", "hydra.launcher.slots=1"]
+    command = ["train", "-m", *SEEDS, "budget.flops=3e9", "stack=3", "hydra.launcher.slots=1"]
     sweep = subprocess.Popen(
         [SCALING, *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

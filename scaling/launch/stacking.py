@@ -16,7 +16,7 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
     nothing would be won. ValueError for fewer than 1.
     """
     if largest < 1:
-        raise ValueError(f"hydra.launcher.stack={largest}: must be at least 1, each run by itself")
+        raise ValueError(f"stack={largest}: must be at least 1, each run by itself")
     plan = {line["run_id"]: line for line in read_plan(study_dir)} if largest > 1 else {}
     found: list[list[int]] = []
     filling: dict[str, list[int]] = {}

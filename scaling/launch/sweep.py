@@ -54,9 +54,9 @@ def sweep(
         print_plan(plan, console, cfg.question)
         if plan.missing:
             prepare_data(runs)
+        return launch_plan(plan, fixed, launch, console)  # a launcher, too, may find its settings impossible
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
-    return launch_plan(plan, fixed, launch, console)
 
 
 def launch_plan(

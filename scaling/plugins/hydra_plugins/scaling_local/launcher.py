@@ -13,10 +13,9 @@ from omegaconf import DictConfig, open_dict
 class LocalLauncher(Launcher):
     """Runs each job in a process of its own, one a slot, or a stack of jobs in one."""
 
-    def __init__(self, slots: int | None, threads_per_slot: int | None, stack: int) -> None:
+    def __init__(self, slots: int | None, threads_per_slot: int | None) -> None:
         self._slots = slots
         self._threads_per_slot = threads_per_slot
-        self._stack = stack
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._context = hydra_context
@@ -33,7 +32,7 @@ class LocalLauncher(Launcher):
         study_dir = Path(self._config.hydra.sweep.dir)
         shared = (self._context, self._task, self._config)
         places = slots(self._slots, self._threads_per_slot, use_gpus)
-        together = stacks(job_overrides, self._stack, study_dir, use_gpus)
+        together = stacks(job_overrides, self._config.stack, study_dir, use_gpus)
         jobs = [
             Job(
                 label([job_overrides[index] for index in stack]),
