@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -242,8 +243,6 @@ def test_a_finished_run_is_not_trained_again_and_a_rest_of_one_alone(tmp_path: P
 
 def test_seconds_are_those_of_the_slot(tmp_path: Path) -> None:
     """The steps of a stack are shared out: all runs' seconds together are no more than have passed."""
-    import time
-
     specs = varied(SPECS["decoder"], 3)
     started = time.perf_counter()
     records = [one for one in together(specs, tmp_path) if isinstance(one, RunRecord)]

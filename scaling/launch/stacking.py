@@ -6,7 +6,7 @@ from pathlib import Path
 from scaling.plan import read_plan
 from scaling.stacks import CPU_BATCH_TOKENS
 
-PLANNED = "planned="
+PLANNED = "planned="  # the override that says which run of the plan a job is
 
 
 def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bool) -> list[list[int]]:

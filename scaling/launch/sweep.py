@@ -14,6 +14,7 @@ from scaling.branches import is_begun
 from scaling.config import Run
 from scaling.data.prepare import prepare
 from scaling.grid import cell_runs, cells, grid_of, split_axes
+from scaling.launch.stacking import PLANNED
 from scaling.plan import Plan, PlannedRun, make_plan, spending
 from scaling.record import read_record
 from scaling.render import print_plan
@@ -67,7 +68,7 @@ def launch_plan(
     returns: list[Any] = []
     launched: set[str] = set()
     while wave := next_wave(plan, launched):
-        jobs = [[*fixed, *run.overrides, f"planned='{run.run_id}'"] for run in wave]
+        jobs = [[*fixed, *run.overrides, f"{PLANNED}'{run.run_id}'"] for run in wave]
         returns += launch(jobs, initial_job_idx=len(launched))
         launched |= {run.run_id for run in wave}
         if any(run_state(plan.study_dir / run.run_id).status in (INTERRUPTED, PENDING) for run in wave):

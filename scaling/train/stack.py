@@ -28,6 +28,11 @@ class Ask:
     measure_noise: bool
     logged: bool  # whether the run will read at once what the step finds
 
+    @property
+    def whole(self) -> bool:
+        """Whether its batch is not taken in parts, as it is to measure its noise."""
+        return self.stepper.at_once(self.batch, self.measure_noise) >= len(self.batch.targets_BP)
+
     def take(self) -> Stepped:
         """Take it, alone."""
         return self.stepper.take(self.batch, self.factor, measure_noise=self.measure_noise)
@@ -57,10 +62,9 @@ class Stack:
             compile_blocks(self.model)
 
     def take(self, asks: Sequence[Ask]) -> list[Stepped]:
-        """What every stepper, in their order, asks for: as one step where all ask for one of the same kind."""
+        """What every stepper, in their order, asks for: as one step where all ask for a whole one of the same size."""
         first = asks[0]
-        alike = all(ask.batch.is_like(first.batch) and not _by_itself(ask) for ask in asks)
-        if not alike:
+        if not all(ask.whole and ask.batch.is_like(first.batch) for ask in asks):
             return [ask.take() for ask in asks]
         factors = {optimizer: ask.factor for optimizer, ask in zip(self.optimizers, asks, strict=True)}
         if self.joined is not None and len(set(factors.values())) == 1:
@@ -77,9 +81,3 @@ class Stack:
         for optimizer in factors:
             optimizer.step()
         return [Stepped(loss, None, norm, None) for loss, norm in zip(losses_R.detach(), norm_R, strict=True)]
-
-
-def _by_itself(ask: Ask) -> bool:
-    """Whether the step has to be taken alone: it measures its noise, or its batch is taken in parts."""
-    noise = ask.measure_noise and not ask.stepper.recipe.compile
-    return noise or ask.stepper.micro_batch < len(ask.batch.targets_BP)

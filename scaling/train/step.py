@@ -48,13 +48,16 @@ class Stepper:
         keep_rates_on(self.optimizer, self.device)  # here, since a checkpoint may have brought them back
         return self.recorded(batch)
 
+    def at_once(self, batch: Example, measure_noise: bool) -> int:
+        """Sequences of a batch that are taken at once."""
+        halved = measure_noise and not self.recipe.compile
+        return min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
+
     def _take(self, batch: Example, measure_noise: bool = False) -> Stepped:
         gradients_1N = [gradient.unsqueeze(0) for gradient in self.rows.gradients_N]
         for gradient in gradients_1N:
             gradient.zero_()
-        halved = measure_noise and not self.recipe.compile
-        size = min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
-        first, *rest = batch.split(size)
+        first, *rest = batch.split(self.at_once(batch, measure_noise))
         parts = [self._backward(first.to(self.device), batch)]
         part_norm = norms(gradients_1N)[0] if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]
