@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analysis.observations import load
+from analysis.runs.observations import load
 from scaling.attempt import run_state
 from scaling.cli import main
 from scaling.flops import train_flops_per_sequence

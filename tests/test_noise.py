@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.noise_scale import scale_with_interval
+from analysis.health.noise_scale import scale_with_interval
 from scaling.model import build
 from scaling.objectives import Example, logits_of, mean_loss
 from scaling.train import noise

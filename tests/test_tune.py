@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.tuning import judge
+from analysis.studies.tuning import judge
 from scaling.budget import Scale
 from scaling.cli import main
 from scaling.config import compose, recipe_values, to_run

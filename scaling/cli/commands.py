@@ -35,9 +35,9 @@ def tune(options: Any) -> int:
     """Search a sweep's learning rate and batch."""
     from rich.console import Console
 
-    from analysis.plots import paper, tuning
-    from analysis.plots.chart import Chart
-    from analysis.tuning import judge
+    from analysis.figures import paper, tuning
+    from analysis.figures.chart import Chart
+    from analysis.studies.tuning import judge
     from scaling.config import recipe_values
     from scaling.grid import split_axes
     from scaling.record import write_json
@@ -113,10 +113,10 @@ def bench(options: Any) -> int:
 
 def _analyse(options: Any) -> dict[str, dict[str, Any]]:
     """Every part's results by its name, "" for a single one; what is fitted apart, and why, is said."""
-    from analysis.comparable import parts_of
-    from analysis.fit import Loss
-    from analysis.observations import load
-    from analysis.parts import analyse_parts
+    from analysis.fitting.fit import Loss
+    from analysis.results.parts import analyse_parts
+    from analysis.runs.comparable import parts_of
+    from analysis.runs.observations import load
     from scaling.plan import untuned
 
     observations = load(
@@ -151,7 +151,7 @@ def fit(options: Any) -> int:
     """Fit laws."""
     import json
 
-    from analysis.parts import write_parts
+    from analysis.results.parts import write_parts
 
     study = _study_of(options.data)
     folder = options.out or study
@@ -173,10 +173,10 @@ def predict(options: Any) -> int:
     """Answer from results."""
     import json
 
-    from analysis.forecast import describe, predict
-    from analysis.parts import results_files
-    from analysis.results import read
-    from analysis.serving import describe_served, predict_served
+    from analysis.judgement.forecast import describe, predict
+    from analysis.judgement.serving import describe_served, predict_served
+    from analysis.results.document import read
+    from analysis.results.parts import results_files
 
     backwards = options.loss is not None or options.serve is not None
     if backwards and (options.params is not None or options.tokens is not None):
@@ -198,11 +198,11 @@ def predict(options: Any) -> int:
 
 def report(options: Any) -> int:
     """Draw and write a report."""
-    from analysis.finetuning import holds_finetuned
-    from analysis.parts import write_parts
-    from analysis.report import write_report
-    from analysis.report_families import write_families
-    from analysis.results import read
+    from analysis.report.families import write_families
+    from analysis.report.page import write_report
+    from analysis.results.document import read
+    from analysis.results.parts import write_parts
+    from analysis.studies.finetuning import holds_finetuned
 
     study = _study_of(options.data)
     given = Path(options.data[0])
@@ -249,7 +249,7 @@ def finetune(options: Any) -> int:
 
 def _show_transfer(study: Path) -> None:
     """What fine-tuned runs tell: finetune.json and figures in their study, a table here."""
-    from analysis.finetuning import summary, write_results
+    from analysis.report.finetuning import summary, write_results
 
     results, written = write_results(study)
     print(summary(results))
@@ -282,9 +282,9 @@ def check_transfer(options: Any) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from analysis.plots import paper
-    from analysis.plots.transfer import coordinate_check
-    from analysis.transfer import Sample, slopes, table
+    from analysis.figures import paper
+    from analysis.figures.coordinate_check import coordinate_check
+    from analysis.studies.coordinate_check import Sample, slopes, table
     from scaling.render import print_rows
     from scaling.transfer import measurements
 
@@ -307,7 +307,7 @@ def check_transfer(options: Any) -> int:
 
 
 def _summarise(results: dict[str, Any], name: str) -> None:
-    from analysis.results import summary
+    from analysis.results.document import summary
 
     if name:
         print(f"== {name} ==")
@@ -315,7 +315,7 @@ def _summarise(results: dict[str, Any], name: str) -> None:
 
 
 def _say_comparisons(analysed: dict[str, dict[str, Any]]) -> None:
-    from analysis.parts import compared
+    from analysis.results.parts import compared
 
     for results in compared(analysed):
         for pair in results["comparison"]["pairs"]:

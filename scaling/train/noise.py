@@ -2,7 +2,7 @@
 
 McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1: the squared norm of a mean gradient over n tokens is on average
 |G|^2 + tr(Sigma) / n, so that of a part of a batch and that of the whole tell both. One step's estimates scatter widely
-and may be negative; means of many, taken apart, give the noise scale tr(Sigma) / |G|^2 (`analysis.noise_scale`).
+and may be negative; means of many, taken apart, give the noise scale tr(Sigma) / |G|^2 (`analysis.health.noise_scale`).
 """
 
 from dataclasses import dataclass

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.cost import Cost
-from analysis.law import SIX_N_D
-from analysis.laws import Chinchilla
-from analysis.observations import Observations, load
+from analysis.laws.cost import Cost
+from analysis.laws.law import SIX_N_D
+from analysis.laws.size_and_data import Chinchilla
+from analysis.runs.observations import Observations, load
 from scaling.record import RunRecord, publish_record
 from tests.examples import RECORD
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.choices import answer, influence, multiverse, spread
-from analysis.cost import Cost
-from analysis.fit import Fit, Loss, fit
-from analysis.laws import LAWS, Chinchilla
-from analysis.observations import Observations, load
+from analysis.fitting.fit import Fit, Loss, fit
+from analysis.judgement.choices import answer, influence, multiverse, spread
+from analysis.laws import LAWS
+from analysis.laws.cost import Cost
+from analysis.laws.size_and_data import Chinchilla
+from analysis.runs.observations import Observations, load
 from tests.analysis.simulated import TRUTH, observe, table, write_study
 
 TARGET = 1e17

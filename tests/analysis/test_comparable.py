@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparable import TREATMENTS, comparable_parts, parts_of, refuse_mixture, treated_parts, why_apart
-from analysis.observations import Observations
-from analysis.results import analyse
+from analysis.results.document import analyse
+from analysis.runs.comparable import TREATMENTS, comparable_parts, parts_of, refuse_mixture, treated_parts, why_apart
+from analysis.runs.observations import Observations
 from scaling.families import SHAPES
 from scaling.spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.cost import Cost, fit_cost
-from analysis.forecast import predict
-from analysis.law import build
-from analysis.laws import LAWS, Law
-from analysis.results import analyse, summary
+from analysis.judgement.forecast import predict
+from analysis.laws import LAWS
+from analysis.laws.cost import Cost, fit_cost
+from analysis.laws.law import Law, build
+from analysis.results.document import analyse, summary
 from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
 
 EXACT = Cost(120.0, 0.85)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.data_transfer import TransferLaw, effective_data, fit_transfer
-from analysis.finetuning import analyse, holds_finetuned, paired_gain, summary, write_results
-from analysis.observations import load
-from analysis.plots import finetuning as plots
-from analysis.plots.chart import Absent, Chart
+from analysis.figures import finetuning as plots
+from analysis.figures.chart import Absent, Chart
+from analysis.report.finetuning import summary, write_results
+from analysis.runs.observations import load
+from analysis.studies.data_transfer import TransferLaw, effective_data, fit_transfer
+from analysis.studies.finetuning import analyse, holds_finetuned, paired_gain
 from scaling.cli import main
 from scaling.record import RunRecord, publish_record
 from tests.examples import RECORD

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import report_families
-from analysis.plots import families
-from analysis.plots.chart import Absent, Chart, Line, Points, limits
-from analysis.report import write_report
-from analysis.results import analyse
+from analysis.figures import families
+from analysis.figures.chart import Absent, Chart, Line, Points, limits
+from analysis.report import families as report_families
+from analysis.report.page import write_report
+from analysis.results.document import analyse
 from tests.analysis import simulated
 from tests.analysis.test_report import HOSTILE, Page
 

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from analysis import fit
-from analysis.fit import Loss, Status
-from analysis.law import build
-from analysis.laws import LAWS, Chinchilla
-from analysis.newton import minimise
-from analysis.objective import pose
-from analysis.starts import grid_starts
+from analysis.fitting import fit
+from analysis.fitting.fit import Loss, Status
+from analysis.fitting.misfit import pose
+from analysis.fitting.newton import minimise
+from analysis.fitting.starts import grid_starts
+from analysis.laws import LAWS
+from analysis.laws.law import build
+from analysis.laws.size_and_data import Chinchilla
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 TRUTH = Chinchilla(**Chinchilla.example)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fit import Loss
-from analysis.forecast import Form, describe, predict, spread
-from analysis.law import from_columns
-from analysis.laws import Chinchilla
-from analysis.results import analyse
+from analysis.fitting.fit import Loss
+from analysis.judgement.forecast import Form, describe, predict, spread
+from analysis.laws.law import from_columns
+from analysis.laws.size_and_data import Chinchilla
+from analysis.results.document import analyse
 from tests.analysis.simulated import TRUTH, observe, table
 
 BUDGETS = np.geomspace(1e14, 1e16, 5).tolist()

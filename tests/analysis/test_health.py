@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import noise_scale, seed_noise
-from analysis.collapse import collapse_section
-from analysis.fit import Loss, fit
-from analysis.observations import Observations
-from analysis.results import analyse
+from analysis.fitting.fit import Loss, fit
+from analysis.health import noise_scale, seed_noise
+from analysis.health.collapse import collapse_section
+from analysis.results.document import analyse
+from analysis.runs.observations import Observations
 from tests.analysis import simulated
 from tests.analysis.simulated import TRUTH
 
@@ -270,14 +270,14 @@ def test_weighing_by_seed_noise_draws_the_fit_nearer_to_the_truth(tmp_path: Path
 
 
 def test_a_report_says_which_errors_its_fits_used(tmp_path: Path) -> None:
-    from analysis import report_tables, report_words
+    from analysis.report import prose, tables
 
     observed = simulated.observe(uneven(-1.0), tmp_path)
     for errors, said in (("given", "weighed equally"), ("seeds", "by 1 / sd^2 of the measured seed noise")):
         results = analyse(observed, bootstrap=0, holdout=None, errors=errors)
-        health_words = next(one for one in report_words.sections(results) if one["id"] == "health")["words"]
+        health_words = next(one for one in prose.sections(results) if one["id"] == "health")["words"]
         assert said in health_words[0]
-        assert (said in report_tables.parameters(results)[0]["note"]) == (errors == "seeds")
+        assert (said in tables.parameters(results)[0]["note"]) == (errors == "seeds")
         assert (said in " ".join(results["notes"])) == (errors == "seeds")
     with pytest.raises(ValueError, match="unknown errors 'noise': choose from given, seeds"):
         analyse(observed, errors="noise")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.fit import Loss, fit
-from analysis.holdout import Z_LEVEL, Score, aicc, calibrate, compare, noise_sd, roll_out, rungs
+from analysis.fitting.fit import Loss, fit
+from analysis.judgement.holdout import Z_LEVEL, Score, aicc, calibrate, compare, noise_sd, roll_out, rungs
 from analysis.laws import LAWS
-from analysis.observations import Observations
+from analysis.runs.observations import Observations
 from tests.analysis.simulated import observe, table
 
 BOTH = {name: (LAWS[name], ("N", "D")) for name in ("kaplan", "chinchilla")}

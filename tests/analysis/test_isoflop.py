@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import Akima1DInterpolator
 
-from analysis.budgets import group_budgets
-from analysis.forecast import Form
-from analysis.isoflop import edge, measure
-from analysis.isoflop_curves import CURVES, akima_spline, cubic, parabola
-from analysis.isoflop_section import isoflop_section, laws_of
-from analysis.laws import Chinchilla
-from analysis.observations import Observations
-from analysis.power_law import floored_power_law, power_law
+from analysis.isoflop.curve_models import CURVES, akima_spline, cubic, parabola
+from analysis.isoflop.minima import edge, measure
+from analysis.isoflop.power_law import floored_power_law, power_law
+from analysis.judgement.forecast import Form
+from analysis.laws.size_and_data import Chinchilla
+from analysis.results.isoflop import isoflop_section, laws_of
+from analysis.runs.budgets import group_budgets
+from analysis.runs.observations import Observations
 from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
 
 HOFFMANN = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)  # Hoffmann et al. 2022, approach 3

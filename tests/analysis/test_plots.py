@@ -13,13 +13,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import plots
-from analysis.observations import load
-from analysis.plots import paper, web
-from analysis.plots.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
-from analysis.plots.ticks import CHARACTER, ticks
-from analysis.plots.words import count, number, scientific
-from analysis.results import analyse
+from analysis import figures
+from analysis.figures import paper, web
+from analysis.figures.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
+from analysis.figures.ticks import CHARACTER, ticks
+from analysis.results.document import analyse
+from analysis.runs.observations import load
+from analysis.words import count, number, scientific
 from tests.analysis import simulated
 
 Results = dict[str, Any]
@@ -43,7 +43,7 @@ def study_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 def draw(name: str, results: Results) -> Figure:
     figure = Figure(figsize=(6.5, 4))
-    plots.FIGURES[name](results, figure)
+    figures.FIGURES[name](results, figure)
     figure.draw_without_rendering()
     return figure
 
@@ -56,9 +56,9 @@ def every_label(chart: Chart) -> list[Axis]:
     return [axis for panel in chart.panels if panel for axis in (panel.x, panel.y)]
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("name", figures.FIGURES)
 def test_a_table_fills_every_figure_but_those_of_training_curves(name: str, table_results: Results) -> None:
-    found = plots.CHARTS[name](table_results)
+    found = figures.CHARTS[name](table_results)
     assert isinstance(found, Absent) == (name in ("envelope", "training_curves", "prices", "collapse", "noise_scale"))
     if isinstance(found, Absent) and name != "prices":
         assert "no training curves" in texts(draw(name, table_results)).replace("\n", " ")
@@ -67,8 +67,10 @@ def test_a_table_fills_every_figure_but_those_of_training_curves(name: str, tabl
 def test_figures_are_written_in_three_formats_and_twice_alike(
     table_results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plots, "CHARTS", {name: plots.CHARTS[name] for name in ("isoflop", "exponents", "envelope")})
-    charts = {name: make(table_results) for name, make in plots.CHARTS.items()}
+    monkeypatch.setattr(
+        figures, "CHARTS", {name: figures.CHARTS[name] for name in ("isoflop", "exponents", "envelope")}
+    )
+    charts = {name: make(table_results) for name, make in figures.CHARTS.items()}
     saved = [paper.save_all(charts, tmp_path / folder) for folder in ("a", "b")]
     written = [[path for paths in files.values() for path in paths] for files in saved]
     assert [path.name for path in written[0]] == [
@@ -84,13 +86,13 @@ def test_drawing_leaves_no_global_state(study_results: Results) -> None:
     draw("isoflop", study_results)
     assert dict(mpl.rcParams) == before
     heavy = {"matplotlib", "plotly", "jinja2"}
-    code = f"import sys, analysis.report, analysis.plots; print({heavy} & set(sys.modules))"
+    code = f"import sys, analysis.report.page, analysis.figures; print({heavy} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"
 
 
 def test_isoflop_draws_the_runs_and_minima_of_the_results(study_results: Results) -> None:
-    chart = plots.CHARTS["isoflop"](study_results)
+    chart = figures.CHARTS["isoflop"](study_results)
     assert isinstance(chart, Chart)
     assert chart.panels[0] is not None
     points = [mark for mark in chart.panels[0].marks if isinstance(mark, Points)]
@@ -109,7 +111,7 @@ def test_a_minimum_on_the_edge_is_drawn_open_and_without_interval(study_results:
     results = copy.deepcopy(study_results)
     study = results["isoflop"]
     study["budgets"][0]["estimates"][study["used"]]["edge"] = "at the edge"
-    chart = plots.CHARTS["isoflop"](results)
+    chart = figures.CHARTS["isoflop"](results)
     assert isinstance(chart, Chart)
     assert chart.panels[0] is not None
     stars = [mark for mark in chart.panels[0].marks if isinstance(mark, Points) and mark.marker == "star"]
@@ -118,7 +120,7 @@ def test_a_minimum_on_the_edge_is_drawn_open_and_without_interval(study_results:
 
 
 def test_budgets_differ_in_colour_and_marker(study_results: Results) -> None:
-    chart = plots.CHARTS["isoflop"](study_results)
+    chart = figures.CHARTS["isoflop"](study_results)
     assert isinstance(chart, Chart)
     assert chart.panels[0] is not None
     runs = [mark for mark in chart.panels[0].marks if isinstance(mark, Points) and mark.label]
@@ -134,7 +136,7 @@ def test_budgets_differ_in_colour_and_marker(study_results: Results) -> None:
     "name", ["isoflop", "allocation", "surface", "loss_laws", "training_curves", "envelope", "choices"]
 )
 def test_axes_name_the_counting_convention(name: str, study_results: Results) -> None:
-    chart = plots.CHARTS[name](study_results)
+    chart = figures.CHARTS[name](study_results)
     assert isinstance(chart, Chart)
     labels = " ".join(axis.label for axis in every_label(chart))
     words = study_results["conventions"]
@@ -145,12 +147,12 @@ def test_axes_name_the_counting_convention(name: str, study_results: Results) ->
         assert " ".join(axis.label.split()) in shown
 
 
-@pytest.mark.parametrize("name", plots.FIGURES)
+@pytest.mark.parametrize("name", figures.FIGURES)
 def test_a_study_fills_every_figure_and_no_label_leaves_it_or_covers_another(name: str, study_results: Results) -> None:
-    chart = plots.CHARTS[name](study_results)
+    chart = figures.CHARTS[name](study_results)
     assert isinstance(chart, Chart)
     figure = Figure(figsize=(paper.WIDTH, chart.height))
-    plots.FIGURES[name](study_results, figure)
+    figures.FIGURES[name](study_results, figure)
     width, height = figure.get_size_inches() * figure.dpi
     assert len(figure.axes) >= len([panel for panel in chart.panels if panel])
     for axes in figure.axes:
@@ -177,7 +179,7 @@ def test_text_in_print_is_at_least_nine_points(study_results: Results) -> None:
 
 def test_without_resamples_no_band_is_drawn_and_absent_figures_say_why(tmp_path: Path) -> None:
     results = analyse(simulated.observe(simulated.table(noise_nats=0.01), tmp_path), bootstrap=0)
-    found = {name: chart(results) for name, chart in plots.CHARTS.items()}
+    found = {name: chart(results) for name, chart in figures.CHARTS.items()}
     drawn = [one for one in found.values() if isinstance(one, Chart)]
     assert not any(isinstance(mark, Band) for chart in drawn for panel in chart.panels if panel for mark in panel.marks)
     for name in ("parameters", "rollout", "choices", "influence"):
@@ -232,9 +234,9 @@ def test_a_document_without_anything_but_refused_fits_draws_nothing_and_says_so(
     results["health"] = {name: {"why": "nothing was fitted"} for name in results["health"]}
     results["forecast"] |= {"forms": [], "at_target": None}
     results["observations"]["budget"] = [None] * len(results["observations"]["budget"])
-    absent = {name for name in plots.FIGURES if isinstance(plots.CHARTS[name](results), Absent)}
-    assert absent == set(plots.FIGURES) - {"loss_laws"}
-    for name in plots.FIGURES:
+    absent = {name for name in figures.FIGURES if isinstance(figures.CHARTS[name](results), Absent)}
+    assert absent == set(figures.FIGURES) - {"loss_laws"}
+    for name in figures.FIGURES:
         draw(name, results)
 
 
@@ -245,14 +247,14 @@ def test_any_run_name_draws(name: str, study_results: Results, tmp_path: Path) -
     results = copy.deepcopy(study_results)
     for run in results["influence"]["runs"]:
         run["run"] = name
-    chart = plots.CHARTS["influence"](results)
+    chart = figures.CHARTS["influence"](results)
     assert isinstance(chart, Chart)
     assert len(paper.save(chart, tmp_path / "influence")) == 3
 
 
 def test_unknown_figures_are_named() -> None:
     with pytest.raises(ValueError, match="unknown figure 'isoflops'.*isoflop"):
-        plots.draw("isoflops", {}, Figure())
+        figures.draw("isoflops", {}, Figure())
 
 
 @pytest.mark.parametrize(
@@ -312,7 +314,7 @@ def test_plotly_gets_no_markup_from_data(study_results: Results) -> None:
         curve["run_id"] = bad
     for name in ("collapse", "noise_scale"):
         results["health"][name]["runs"]["run_id"] = [bad for _ in results["health"][name]["runs"]["run_id"]]
-    for name, chart in plots.CHARTS.items():
+    for name, chart in figures.CHARTS.items():
         found = chart(results)
         assert isinstance(found, Chart), name
         tags = set(re.findall(r"<[^>]*>?", str(web.figure(found))))

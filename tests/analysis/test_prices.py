@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import plots
-from analysis.observations import load
-from analysis.plots.chart import Absent, Chart
-from analysis.prices import front, prices_section
-from analysis.sections import plain
+from analysis import figures
+from analysis.figures.chart import Absent, Chart
+from analysis.judgement.prices import front, prices_section
+from analysis.results.sections import plain
+from analysis.runs.observations import load
 from tests.analysis import simulated
 
 
@@ -71,7 +71,7 @@ def test_seconds_of_other_machines_and_stale_profiles_are_left_out(study: Path, 
 def test_without_profiles_there_is_no_section_and_the_figure_says_how_to_get_one(tmp_path: Path) -> None:
     observations = simulated.observe(simulated.table(), tmp_path)
     assert prices_section(observations) is None
-    found = plots.CHARTS["prices"]({"prices": None})
+    found = figures.CHARTS["prices"]({"prices": None})
     assert isinstance(found, Absent)
     assert "scaling profile" in found.why
 
@@ -79,6 +79,6 @@ def test_without_profiles_there_is_no_section_and_the_figure_says_how_to_get_one
 def test_the_figure_has_a_panel_a_price(study: Path) -> None:
     observations = load(study)
     results = {"prices": plain(prices_section(observations)), "conventions": dict(observations.conventions)}
-    chart = plots.CHARTS["prices"](results)
+    chart = figures.CHARTS["prices"](results)
     assert isinstance(chart, Chart)
     assert sum(panel is not None for panel in chart.panels) == 5

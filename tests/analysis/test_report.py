@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from analysis import forecast, plots, report, report_words
-from analysis.law import build
+from analysis import figures, words
+from analysis.figures.chart import Absent
+from analysis.judgement import forecast
 from analysis.laws import LAWS
-from analysis.observations import load
-from analysis.plots import words
-from analysis.plots.chart import Absent
-from analysis.results import analyse
+from analysis.laws.law import build
+from analysis.report import page as report
+from analysis.report import prose
+from analysis.results.document import analyse
+from analysis.runs.observations import load
 from tests.analysis import simulated
 
 Results = dict[str, Any]
@@ -91,7 +93,7 @@ class Page(html.parser.HTMLParser):
 
 def render(results: Results) -> str:
     """The page without writing figures to disk."""
-    return report.render(results, {name: make(results) for name, make in plots.CHARTS.items()}, {})
+    return report.render(results, {name: make(results) for name, make in figures.CHARTS.items()}, {})
 
 
 def plotless(page: str) -> str:
@@ -102,7 +104,7 @@ def plotless(page: str) -> str:
 def test_every_figure_lies_beside_the_page_in_three_formats_and_is_linked(written: Path) -> None:
     page = Page(written.read_text())
     links = {one["href"] for tag, one in page.elements if tag == "a" and not (one["href"] or "").startswith("#")}
-    assert links == {f"figures/{name}.{kind}" for name in plots.FIGURES for kind in ("png", "svg", "pdf")}
+    assert links == {f"figures/{name}.{kind}" for name in figures.FIGURES for kind in ("png", "svg", "pdf")}
     assert all((written.parent / str(link)).stat().st_size > 1000 for link in links)
     assert list(written.parent.glob(".report*")) == []
 
@@ -158,12 +160,12 @@ def test_warnings_come_first_then_the_answer_then_the_sections_in_order(results:
 
 def test_the_answer_holds_the_target_with_intervals(results: Results) -> None:
     target = results["forecast"]["at_target"]
-    (sentence,) = report_words.answer(results)["lead"]
+    (sentence,) = prose.answer(results)["lead"]
     for name in ("params", "tokens"):
         for end in ("value", "low", "high"):
             assert words.count(target[name][end]) in sentence
     assert f"{target['loss']['value']:.3f}" in sentence
-    assert report_words.answer(results)["calibrated"] == target["calibrated"]
+    assert prose.answer(results)["calibrated"] == target["calibrated"]
 
 
 def test_what_is_not_identified_has_no_number(results: Results) -> None:
@@ -183,7 +185,7 @@ def test_a_bare_analysis_says_what_is_missing(tmp_path: Path) -> None:
     observed = simulated.observe(simulated.table(noise_nats=0.01), tmp_path)
     results = analyse(observed, bootstrap=0, holdout=None)
     text = Page(render(results)).text
-    assert text.count("Not drawn:") == sum(isinstance(make(results), Absent) for make in plots.CHARTS.values()) >= 5
+    assert text.count("Not drawn:") == sum(isinstance(make(results), Absent) for make in figures.CHARTS.values()) >= 5
     assert "(no interval)" in text
     assert "no resamples were drawn" in text
 
@@ -198,10 +200,10 @@ def test_one_budget_and_no_law_of_both_is_reported(tmp_path: Path) -> None:
 
 
 def test_long_tables_are_cut_and_say_so(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis import report_tables
+    from analysis.report import tables
 
-    monkeypatch.setattr(report_tables, "MOST_ROWS", 5)
-    table = report_tables.observations(results)
+    monkeypatch.setattr(tables, "MOST_ROWS", 5)
+    table = tables.observations(results)
     assert len(table["rows"]) == 5
     assert f"5 of {len(results['observations']['row'])}" in table["note"]
 
@@ -327,7 +329,7 @@ def test_a_real_browser_draws_every_panel_without_errors_or_requests(
     assert "<title>Scaling report: " in done.stdout
     assert "owned</title>" not in done.stdout
     panels = re.findall(r'<div class="panel[ "][^>]*>', done.stdout)
-    assert len(panels) == sum(panel is not None for make in plots.CHARTS.values() for panel in make(hostile).panels)  # type: ignore[union-attr]
+    assert len(panels) == sum(panel is not None for make in figures.CHARTS.values() for panel in make(hostile).panels)  # type: ignore[union-attr]
     assert all("js-plotly-plot" in panel for panel in panels)
     shown = dict(re.findall(r'data-out="(\w+)"[^>]*>([^<]*)<', done.stdout))
     far = forecast.predict(hostile, flops=1e24)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fit import Loss
-from analysis.observations import load
-from analysis.results import SCHEMA, analyse, parse_laws, read, summary, write
+from analysis.fitting.fit import Loss
+from analysis.results.document import SCHEMA, analyse, parse_laws, read, summary, write
+from analysis.runs.observations import load
 from tests.analysis.simulated import TRUTH, observe, table, write_study
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -317,7 +317,7 @@ def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
 
 def test_the_analysis_imports_neither_torch_nor_plotting() -> None:
     code = (
-        "import sys, analysis.results, analysis.forecast; "
+        "import sys, analysis.results.document, analysis.judgement.forecast; "
         "print([m for m in ('torch', 'matplotlib', 'plotly', 'wandb', 'hydra', 'omegaconf') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

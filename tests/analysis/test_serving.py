@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.cost import Cost
-from analysis.law import from_columns
-from analysis.laws import LAWS, Chinchilla
-from analysis.results import analyse
-from analysis.serving import cheapest, describe_served, predict_served, serving_section
+from analysis.judgement.serving import cheapest, describe_served, predict_served, serving_section
+from analysis.laws import LAWS
+from analysis.laws.cost import Cost
+from analysis.laws.law import from_columns
+from analysis.laws.size_and_data import Chinchilla
+from analysis.results.document import analyse
 from tests.analysis.simulated import TRUTH, observe, table
 
 # Hoffmann et al. 2022, appendix D.3, as printed; Sardana et al. 2024 use the same.

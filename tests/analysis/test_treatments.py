@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparable import treated_parts
-from analysis.laws import Chinchilla
-from analysis.parts import analyse_parts, results_files, write_parts
-from analysis.plots import families, treatments
-from analysis.plots.chart import Absent, Chart, Line, Points, limits
-from analysis.report_families import differences, write_families
-from analysis.results import analyse, read
-from analysis.treatments import compare, mean_difference, paired_cells
+from analysis.figures import families, treatments
+from analysis.figures.chart import Absent, Chart, Line, Points, limits
+from analysis.judgement.treatments import compare, mean_difference, paired_cells
+from analysis.laws.size_and_data import Chinchilla
+from analysis.report.families import differences, write_families
+from analysis.results.document import analyse, read
+from analysis.results.parts import analyse_parts, results_files, write_parts
+from analysis.runs.comparable import treated_parts
 from scaling.cli import main
 from tests.analysis import simulated
 from tests.analysis.test_report import Page

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from analysis import fit
-from analysis.fit import Loss
-from analysis.law import build
-from analysis.laws import LAWS, Chinchilla
-from analysis.uncertainty import Identification, Profile, bootstrap, identify, profile
+from analysis.fitting import fit
+from analysis.fitting.bootstrap import Identification, Profile, bootstrap, identify, profile
+from analysis.fitting.fit import Loss
+from analysis.laws import LAWS
+from analysis.laws.law import build
+from analysis.laws.size_and_data import Chinchilla
 
 TRUTH = Chinchilla(**Chinchilla.example)
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis import fit
-from analysis.laws import Chinchilla
-from analysis.objective import Loss
-from analysis.uncertainty import bootstrap
+from analysis.fitting import fit
+from analysis.fitting.bootstrap import bootstrap
+from analysis.fitting.misfit import Loss
+from analysis.laws.size_and_data import Chinchilla
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "epoch_chinchilla.csv"
 TRUTH = Chinchilla(**Chinchilla.example)

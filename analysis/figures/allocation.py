@@ -1,0 +1,182 @@
+"""Figures of the compute-optimal allocation: params, tokens and their ratio against compute, and its exponent."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.figures.chart import (
+    BLACK,
+    BLUE,
+    GREY,
+    PALE,
+    RED,
+    Absent,
+    Array,
+    Axis,
+    Band,
+    Chart,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Results,
+    Rule,
+    Span,
+    array,
+    extent,
+)
+from analysis.figures.elements import NO_STUDY, axis_of, banded, ends, leading_fit, words_of
+from analysis.figures.isoflop import ESTIMATORS
+from analysis.words import count, flops_text, interval_text, number
+
+# Parameters on which the growth of the optimal size rests.
+EXPONENTS = ("alpha", "beta", "alpha_N", "alpha_D", "eta")
+
+
+def allocation(results: Results) -> Chart | Absent:
+    """Optimal params, tokens, and tokens per parameter against compute, with bands."""
+    title = "Compute-optimal size and tokens"
+    lead, study = leading_fit(results), results["isoflop"]
+    optimum = lead["optimum"] if lead else None
+    if study is None and optimum is None:
+        return Absent(title, f"neither a fitted law with an optimum nor an isoFLOP study: {NO_STUDY}")
+    least, most = results["range"]["flops"]
+    far = max(2 * results["settings"]["target_flops"], 1.5 * most)
+    panels = []
+    for name in ("params", "tokens", "tokens_per_param"):
+        marks = _against_compute(results, name, optimum)
+        if not marks:
+            continue
+        label = "tokens per parameter" if name == "tokens_per_param" else words_of(results, name)
+        panels.append(
+            Panel(
+                axis_of(results, "flops", (least / 1.5, far)),
+                Axis(
+                    label,
+                    log=True,
+                    limits=extent(_shown(marks, far, most), log=True, margin=0.08),
+                    counts=name != "tokens_per_param",
+                ),
+                (Span(most, far, label="beyond the data"), *marks),
+            )
+        )
+    caption = (
+        f"What to train at each compute. Bands: {results['settings']['level']:.0%} intervals; the bands of a law "
+        "hold its parameters' uncertainty alone, not whether the law holds beyond the data. Stars: minima of the "
+        "isoFLOP curves; open: on the grid's edge, not used."
+    )
+    return Chart(title, caption, tuple(panels), len(panels), height=3.3)
+
+
+def _shown(marks: list[Mark], far: float, most: float) -> Array:
+    """What the y axis must hold: lines as far as they are drawn, bands and points within the data."""
+    parts = [array([])]
+    for mark in marks:
+        if isinstance(mark, Line | Points):
+            parts.append(mark.y[mark.x <= far])
+        if isinstance(mark, Band):
+            parts += [mark.low[mark.x <= most], mark.high[mark.x <= most]]
+    found = np.concatenate(parts)
+    return found if np.isfinite(found).any() else array([1.0, 2.0])
+
+
+def _against_compute(results: Results, name: str, optimum: Mapping[str, Any] | None) -> list[Mark]:
+    marks: list[Mark] = []
+    study = results["isoflop"]
+    if optimum is not None:
+        x, band = array(optimum["flops"]), optimum[name]
+        entry = leading_fit(results)
+        assert entry is not None
+        marks += banded(x, band, RED, "dash", f"{entry['name']} law, optimum")
+    used = study["used"] if study is not None else ""
+    law = (study["laws"].get(used) or {}).get(name) if study is not None else None
+    if law is not None and law["exponent"] is not None:
+        marks += banded(
+            array(law["band"]["flops"]),
+            law["band"],
+            BLUE,
+            "solid",
+            f"power law through the {ESTIMATORS[used][0]} minima",
+        )
+    for inside in (True, False) if study is not None else ():
+        marks += _minima_of(study["budgets"], used, name, inside=inside)
+    return marks
+
+
+def _minima_of(budgets: list[Mapping[str, Any]], used: str, name: str, *, inside: bool) -> list[Mark]:
+    found = [
+        (budget["budget_flops"], budget["estimates"][used][name])
+        for budget in budgets
+        if used in budget["estimates"]
+        and name in budget["estimates"][used]
+        and budget["estimates"][used][name]["value"] is not None
+        and bool(budget["estimates"][used]["edge"]) != inside
+    ]
+    if not found:
+        return []
+    say = number if name == "tokens_per_param" else count
+    low = array([one["low"] for _, one in found])
+    high = array([one["high"] for _, one in found])
+    return [
+        Points(
+            array([flops for flops, _ in found]),
+            array([one["value"] for _, one in found]),
+            BLACK if inside else GREY,
+            "star",
+            size=6.0,
+            filled=inside,
+            front=True,
+            y_range=(low, high) if inside else None,
+            label="isoFLOP minimum" if inside else "minimum on the grid's edge",
+            hover=tuple(f"{flops_text(flops)}\n{say(one['value'])} {interval_text(one, say)}" for flops, one in found),
+        )
+    ]
+
+
+def exponents(results: Results) -> Chart | Absent:
+    """The exponent of N* in compute by every way of finding it."""
+    title = "Exponent of the optimal size, by method"
+    found: list[tuple[str, float, Mapping[str, Any] | None, str]] = []
+    study, envelope = results["isoflop"], results["envelope"]
+    for name, (words, color, _) in ESTIMATORS.items():
+        law = (study["laws"].get(name) or {}).get("params") if study is not None else None
+        if law is not None and law["exponent"] is not None:
+            found.append((f"isoFLOP, {words}", law["exponent"], law["interval"], color))
+    for entry in results["fits"]:
+        own = entry["optimum"]["exponents"]["params"] if entry["optimum"] else None
+        if own is not None and own["value"] is not None:
+            flags = [flag["kind"] for name, flag in entry["identification"].items() if name in EXPONENTS]
+            doubt = "" if set(flags) <= {"identified"} else " (not identified)"
+            found.append((f"{entry['name']} law{doubt}", own["value"], own, BLACK))
+    for name, law in (envelope["laws"] if envelope is not None else {}).items():
+        found.append((f"envelope, {name}", law["exponent"], law["interval"], GREY))
+    if not found:
+        return Absent(title, "no method found how the optimal size grows with compute")
+    marks: list[Mark] = [Rule(0.5, upright=True, color=PALE, dash="dash", label="N* and D* grow alike (0.5)")]
+    for row, (words, value, interval, color) in enumerate(found):
+        own = {"value": value, "low": (interval or {}).get("low"), "high": (interval or {}).get("high")}
+        text = f"{words}: {value:.3f} {interval_text(own, lambda v: f'{v:.3f}')}"
+        marks.append(
+            Points(
+                array([value]),
+                array([row]),
+                color,
+                "circle",
+                size=5.5,
+                x_range=ends(own),
+                filled=not words.endswith("(not identified)"),
+                hover=(text,),
+                front=True,
+            )
+        )
+    panel = Panel(
+        Axis("exponent a of N* ∝ C^a"),
+        Axis("", limits=(len(found) - 0.5, -0.5), names=tuple(words for words, *_ in found)),
+        tuple(marks),
+    )
+    caption = (
+        f"How fast the optimal size, in {words_of(results, 'params')}, grows with {words_of(results, 'flops')}, with "
+        f"{results['settings']['level']:.0%} intervals where one is stated."
+    )
+    return Chart(title, caption, (panel,), height=0.9 + 0.27 * len(found))

@@ -1,0 +1,257 @@
+"""Figures that judge an answer: roll-outs, the multiverse of defensible choices, influence of single runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from analysis.figures.chart import (
+    BLACK,
+    BLUE,
+    CATEGORY_COLORS,
+    DASHES,
+    GREY,
+    RED,
+    Absent,
+    Axis,
+    Chart,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Results,
+    Rule,
+    array,
+    extent,
+    marker,
+)
+from analysis.figures.elements import words_of
+from analysis.words import count, flops_text, number, percent
+
+MOST_INFLUENTIAL = 15
+CHOICES = ("counting", "loss", "outliers", "budgets")
+
+
+def rollout(results: Results) -> Chart | Absent:
+    """What every law, fitted to the smaller budgets, predicted for the larger: error, bias, coverage, and N*."""
+    title = "Roll-out: small budgets predict large ones"
+    holdout = results["holdout"]
+    if holdout is None or not holdout["predictions"]:
+        why = (
+            "no hold-out was asked for"
+            if results["settings"]["holdout"] is None
+            else "no budgets could be held out and scored"
+        )
+        if results["settings"]["bootstrap"] == 0:
+            why = "no resamples were drawn, so no prediction has an interval to score"
+        return Absent(title, why)
+    predictions = holdout["predictions"]
+    laws = list(dict.fromkeys(one["law"] for one in predictions))
+    level = 100 * results["settings"]["level"]
+    farthest = 1.1 * max(one["horizon_decades"] for one in predictions)
+    panels = []
+    for quantity, field, label in (
+        ("loss", "rmse", "rms error, %"),
+        ("loss", "bias", "bias, %"),
+        ("loss", "coverage", "inside the interval, %"),
+        ("params", "bias", "error of N*, %"),
+    ):
+        marks: list[Mark] = (
+            [] if field == "rmse" else [Rule(level if field == "coverage" else 0.0, color=BLACK, dash="dash")]
+        )
+        for k, law in enumerate(laws):
+            marks += _scores(predictions, law, quantity, field, k)
+        limits = (-4.0, 104.0) if field == "coverage" else None
+        if field == "rmse":
+            limits = (0.0, 115 * max(one["rmse"] for one in predictions if one["quantity"] == "loss"))
+        panels.append(
+            Panel(
+                Axis("decades of compute beyond the training budgets", limits=(0.0, farthest)),
+                Axis(label, limits=limits),
+                tuple(marks),
+            )
+        )
+    caption = (
+        "Each law fitted to all budgets up to one, tested on each larger budget; points of one fit are joined. "
+        "The rms error and bias are of the log loss, the error of N* of its log at the isoFLOP minima. Dashed: no "
+        f"bias, and the {level:g}% that an honest interval covers."
+    )
+    return Chart(title, caption, tuple(panels), 2, height=5.0)
+
+
+def _scores(predictions: list[Mapping[str, Any]], law: str, quantity: str, field: str, k: int) -> list[Mark]:
+    marks: list[Mark] = []
+    mine = [one for one in predictions if one["law"] == law and one["quantity"] == quantity and one[field] is not None]
+    color = CATEGORY_COLORS[k % len(CATEGORY_COLORS)]
+    for trained_to in dict.fromkeys(one["trained_to_flops"] for one in mine):
+        group = sorted(
+            (one for one in mine if one["trained_to_flops"] == trained_to),
+            key=lambda one: float(one["horizon_decades"]),
+        )
+        x, y = array([one["horizon_decades"] for one in group]), array([100 * one[field] for one in group])
+        texts = tuple(
+            f"{law}\nfitted to {one['n_trained']} runs up to {flops_text(one['trained_to_flops'])}\n"
+            f"tested on {one['n_tested']} at {flops_text(one['tested_at_flops'])}\n{percent(one[field])}"
+            for one in group
+        )
+        marks.append(Line(x, y, color, tuple(DASHES)[k % 4], width=0.7, opacity=0.5))
+        marks.append(Points(x, y, color, marker(k), 4.5, label=law, hover=texts, opacity=0.85))
+    return marks
+
+
+def choices(results: Results) -> Chart | Absent:
+    """The multiverse: N* at the target under every combination of defensible choices, sorted, choices below."""
+    title = "How much of the answer is choice"
+    found = results["choices"]
+    if found is None:
+        return Absent(title, _undecided(results))
+    own = found["rows"][0]
+    rows = sorted((row for row in found["rows"] if row["params"] is not None), key=lambda row: float(row["params"]))
+    if not rows:
+        return Absent(title, "no refit gave an answer")
+    place = next((k for k, row in enumerate(rows) if row is own), None)
+    options = [(choice, option) for choice in CHOICES for option in dict.fromkeys(row[choice] for row in found["rows"])]
+    y = array([row["params"] for row in rows])
+    x = np.arange(len(rows), dtype=float)
+    converged = np.array([row["status"] == "converged" for row in rows])
+    texts = tuple(_choice_text(row) for row in rows)
+    above: list[Mark] = [*_own_interval(results, found)]
+    for kept, filled, label in (
+        (converged, True, "a refit"),
+        (~converged, False, "a refit that did not converge"),
+    ):
+        if kept.any():
+            above.append(
+                Points(
+                    x[kept],
+                    y[kept],
+                    BLUE,
+                    filled=filled,
+                    size=4.5,
+                    label=label,
+                    hover=tuple(np.array(texts)[kept].tolist()),
+                )
+            )
+    if place is not None:
+        above.append(
+            Points(
+                x[[place]],
+                y[[place]],
+                RED,
+                "star",
+                9.0,
+                label="the analysis of this report",
+                hover=(texts[place],),
+                front=True,
+            )
+        )
+    below: list[Mark] = []
+    for row, (choice, option) in enumerate(options):
+        at = x[[one[choice] == option for one in rows]]
+        shade = BLACK if CHOICES.index(choice) % 2 == 0 else GREY
+        below.append(Points(at, np.full(len(at), float(row)), shade, "square", 2.6))
+    across = (-1.0, float(len(rows)))
+    shown = np.concatenate([y, [mark.at for mark in above if isinstance(mark, Rule)]])
+    panels = (
+        Panel(
+            Axis("", limits=across, ticks=False),
+            Axis(
+                f"N* at the target: {words_of(results, 'params')}",
+                log=True,
+                limits=extent(shown, log=True, margin=0.12),
+                counts=True,
+            ),
+            tuple(above),
+        ),
+        Panel(
+            Axis("refits, from the smallest N* to the largest", limits=across, ticks=False),
+            Axis(
+                "",
+                limits=(len(options) - 0.4, -0.6),
+                names=tuple(
+                    option if choice in ("counting", "loss") else f"{choice}: {option}" for choice, option in options
+                ),
+            ),
+            tuple(below),
+        ),
+    )
+    return Chart(
+        title,
+        _choices_caption(found),
+        panels,
+        1,
+        2.6 + 0.2 * len(options),
+        (2.2, 0.2 * len(options) + 0.3),
+        matrix=True,
+    )
+
+
+def _own_interval(results: Results, found: Mapping[str, Any]) -> list[Mark]:
+    target = results["forecast"]["at_target"]
+    if not target or target["params"]["low"] is None or target["flops"] != found["target_flops"]:
+        return []
+    params = target["params"]
+    label = f"its {target['level']:.0%} interval"
+    return [Rule(params[end], color=RED, dash="dash", label=label) for end in ("low", "high")]
+
+
+def _choice_text(row: Mapping[str, Any]) -> str:
+    picked = "\n".join(f"{choice}: {row[choice]}" for choice in CHOICES)
+    status = row["status"].replace("_", " ")
+    return f"{picked}\n{row['n']} runs, {status}\nN* {count(row['params'])}, exponent {number(row['exponent'])}"
+
+
+def _choices_caption(found: Mapping[str, Any]) -> str:
+    spread = found["spread"]
+    decided = sorted(spread["by_choice"].items(), key=lambda item: -float(item[1]["ratio"]))
+    parts = [f"{name} ×{one['ratio']:.2f}" for name, one in decided if one["options"] > 1]
+    least, most = spread["params"]
+    return (
+        f"The {found['law']} law's N* at {flops_text(found['target_flops'])}, refitted under every combination of "
+        f"defensible choices ({spread['answered']} of {spread['analyses']} answered): from {count(least)} to "
+        f"{count(most)} parameters. "
+        + (f"Between the options of one choice the median answer moves by: {', '.join(parts)}." if parts else "")
+    )
+
+
+def influence(results: Results) -> Chart | Absent:
+    """The runs whose removal moves N* at the target most."""
+    title = "Influence of single runs"
+    found = results["influence"]
+    if found is None:
+        return Absent(title, _undecided(results))
+    runs = [run for run in found["runs"] if run["change"] is not None][:MOST_INFLUENTIAL]
+    if not runs:
+        return Absent(title, "no run could be left out and the law refitted")
+    marks: list[Mark] = [Rule(0.0, upright=True, color=BLACK)]
+    for row, run in enumerate(runs):
+        change = 100 * run["change"]
+        text = f"without {run['run']}: N* {count(run['params'])} ({percent(run['change'], 2)})"
+        marks.append(Line(array([0.0, change]), array([row, row]), BLUE if change > 0 else RED, width=3.0, opacity=0.5))
+        marks.append(
+            Points(
+                array([change]),
+                array([row]),
+                BLUE if change > 0 else RED,
+                "up" if change > 0 else "down",
+                5.0,
+                hover=(text,),
+                front=True,
+            )
+        )
+    panel = Panel(
+        Axis("change of N* at the target when the run is left out, %"),
+        Axis("run left out", limits=(len(runs) - 0.5, -0.5), names=tuple(run["run"] for run in runs)),
+        tuple(marks),
+    )
+    caption = (
+        f"The {found['law']} law refitted without one run at a time; the {len(runs)} runs that move N* at "
+        f"{flops_text(found['target_flops'])} ({count(found['params'])} with all runs) most."
+    )
+    return Chart(title, caption, (panel,), height=0.9 + 0.2 * len(runs))
+
+
+def _undecided(results: Results) -> str:
+    if results["settings"]["bootstrap"] == 0:
+        return "a point fit alone was asked for (no resamples)"
+    return "no fitted law of parameters and tokens has a compute optimum"

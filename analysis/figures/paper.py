@@ -1,0 +1,322 @@
+"""Charts on paper: any chart drawn with matplotlib on a given figure, and saved as png, svg and pdf, reproducibly.
+
+Uses figures and canvases alone, never pyplot's state; the style holds inside a context and leaves no trace.
+"""
+
+import functools
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
+
+from analysis.figures import chart as charts
+from analysis.figures.chart import Absent, Axis, Band, Bars, Chart, Legend, Line, Mark, Panel, Points, Rule, Span, Words
+from analysis.figures.ticks import ticks
+from analysis.words import shorten
+
+WIDTH = 6.5  # inches: the text width of a printed page
+FONT = "DejaVu Sans"  # comes with matplotlib, so the same everywhere
+FONT_SIZE = 9.0
+PAD = 0.07  # inches around every axes
+CHARACTER = 0.075  # inches that a character of an axis label takes, on average
+STYLE: Any = {
+    "font.family": FONT,
+    "font.size": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "axes.labelsize": FONT_SIZE,
+    "xtick.labelsize": FONT_SIZE,
+    "ytick.labelsize": FONT_SIZE,
+    "legend.fontsize": FONT_SIZE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.5,
+    "axes.titlelocation": "left",
+    "axes.unicode_minus": True,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.4,
+    "legend.labelspacing": 0.35,
+    "text.parse_math": False,
+    "text.usetex": False,
+    "svg.hashsalt": "scaling",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "up": "^",
+    "down": "v",
+    "pentagon": "p",
+    "left": "<",
+    "right": ">",
+    "star": "*",
+    "cross": "x",
+}
+DASHES: dict[str, Any] = {
+    "solid": "-",
+    "dash": (0, (5, 2)),
+    "dot": (0, (1.2, 1.6)),
+    "dashdot": (0, (5, 1.6, 1.2, 1.6)),
+}
+CANVASES: Any = {  # format -> canvas, and what it would write of the time and the program
+    "png": (FigureCanvasAgg, ("Software",)),
+    "svg": (FigureCanvasSVG, ("Date", "Creator")),
+    "pdf": (FigureCanvasPdf, ("CreationDate", "Creator", "Producer")),
+}
+DOTS_PER_INCH = 200  # of a png
+
+
+def draw(chart: Chart, figure: FigureBase) -> None:
+    """Draw a chart on an empty figure or subfigure."""
+    with mpl.rc_context(STYLE):
+        if isinstance(figure, Figure) and figure.get_layout_engine() is None:
+            figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD, wspace=0.03, hspace=0.03))
+        rows = -(-len(chart.panels) // chart.columns)
+        grid = figure.add_gridspec(rows, chart.columns, height_ratios=chart.row_heights or None)
+        around = 0.25 if chart.matrix and chart.columns > 1 else 0.6  # inches that labels take beside a panel
+        width, height = WIDTH / chart.columns - around, (chart.height - 0.5) / rows - around
+        drawn = []
+        for k, panel in enumerate(chart.panels):
+            if panel is None:
+                continue
+            axes = figure.add_subplot(grid[k // chart.columns, k % chart.columns])
+            share = chart.row_heights[k // chart.columns] / sum(chart.row_heights) * rows if chart.row_heights else 1.0
+            _draw_panel(panel, axes, width, height * share)
+            drawn.append(axes)
+        if chart.below:
+            figure.supxlabel(plain(chart.below, int(WIDTH / CHARACTER)), fontsize=FONT_SIZE)
+        if chart.scale is not None:
+            _draw_scale(chart.scale, figure, drawn)
+        _draw_legend(chart, figure)
+        if isinstance(figure, Figure):
+            _lay_out(figure, drawn)
+
+
+def save(chart: Chart, stem: Path) -> list[Path]:
+    """Write stem.png, stem.svg and stem.pdf."""
+    figure = Figure(figsize=(WIDTH, chart.height), dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    draw(chart, figure)
+    paths = {kind: stem.with_suffix(f".{kind}") for kind in CANVASES}
+    with mpl.rc_context(STYLE):
+        figure.set_layout_engine("none")  # laid out once, the same in every format
+        # Canvases write directly: savefig would draw everything a second time to find its size.
+        for kind, (canvas, unwanted) in CANVASES.items():
+            write = getattr(canvas(figure), f"print_{kind}")
+            write(paths[kind], metadata=dict.fromkeys(unwanted))
+    return list(paths.values())
+
+
+def save_all(found: Mapping[str, Chart | Absent], folder: Path) -> dict[str, list[Path]]:
+    """Write every chart that is not absent to folder/NAME.png, .svg and .pdf; returns the files by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {name: save(chart, folder / name) for name, chart in found.items() if isinstance(chart, Chart)}
+
+
+def save_png(chart: Chart, path: Path) -> None:
+    """Write one png, whatever the path is called."""
+    figure = Figure(figsize=(WIDTH, chart.height), dpi=DOTS_PER_INCH)
+    canvas: Any = FigureCanvasAgg(figure)
+    draw(chart, figure)
+    with mpl.rc_context(STYLE):
+        canvas.print_png(path, metadata={"Software": None})
+
+
+def _lay_out(figure: Figure, drawn: list[Axes]) -> None:
+    """Place everything, and once more where an axis label came out too long and had to be broken."""
+    figure.draw_without_rendering()
+    broken = False
+    for axes in drawn:
+        for own, side in ((axes.xaxis, "width"), (axes.yaxis, "height")):
+            label = own.label.get_window_extent()
+            taken, room = (getattr(box, side) for box in (label, axes.get_window_extent()))
+            text = own.label.get_text()
+            leaves = label.y1 > figure.bbox.height or label.x1 > figure.bbox.width or min(label.x0, label.y0) < 0
+            if text and (taken > room * 1.15 or leaves):
+                longest = max(len(line) for line in text.splitlines())
+                width = max(int(longest * room / taken * 1.1), 10)
+                own.set_label_text("\n".join(textwrap.wrap(" ".join(text.split()), width)))
+                broken = True
+    if broken:
+        figure.draw_without_rendering()
+
+
+def _draw_panel(panel: Panel, axes: Axes, width: float, height: float) -> None:
+    axes.set_xscale("log" if panel.x.log else "linear")
+    axes.set_yscale("log" if panel.y.log else "linear")
+    for mark in panel.marks:
+        _draw_mark(mark, axes)
+    if panel.title:
+        axes.set_title(plain(panel.title, int(width / CHARACTER)))
+    _draw_axis(panel.x, charts.limits(panel, "x"), axes, "x", width)
+    _draw_axis(panel.y, charts.limits(panel, "y"), axes, "y", height)
+
+
+def _draw_mark(mark: Mark, axes: Axes) -> None:
+    if isinstance(mark, Points):
+        _draw_points(mark, axes)
+    elif isinstance(mark, Line):
+        axes.plot(
+            mark.x,
+            mark.y,
+            color=mark.color,
+            linestyle=DASHES[mark.dash],
+            linewidth=mark.width,
+            alpha=mark.opacity,
+            solid_capstyle="round",
+        )
+    elif isinstance(mark, Band):
+        known = np.isfinite(mark.low) & np.isfinite(mark.high)
+        axes.fill_between(mark.x, mark.low, mark.high, where=known, color=mark.color, alpha=0.18, linewidth=0)
+    elif isinstance(mark, Bars):
+        axes.stairs(mark.heights, mark.edges, fill=True, color=mark.color, alpha=0.55)
+    elif isinstance(mark, Rule):
+        line = axes.axvline if mark.upright else axes.axhline
+        line(mark.at, color=mark.color, linestyle=DASHES[mark.dash], linewidth=0.9, zorder=1.5)
+    elif isinstance(mark, Span):
+        axes.axvspan(mark.low, mark.high, color=mark.color, linewidth=0, zorder=0)
+    else:
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
+        axes.annotate(
+            plain(mark.text),
+            (mark.x, mark.y),
+            color=mark.color,
+            ha="center",
+            va="center",
+            fontsize=8,
+            bbox=box,
+            annotation_clip=True,
+            zorder=2.5,
+        )
+
+
+def _draw_points(mark: Points, axes: Axes) -> None:
+    for along, ends in (("x", mark.x_range), ("y", mark.y_range)):
+        if ends is None:
+            continue
+        known = np.isfinite(ends[0]) & np.isfinite(ends[1]) & np.isfinite(mark.x) & np.isfinite(mark.y)
+        place = {
+            "x": (mark.y[known], ends[0][known], ends[1][known]),
+            "y": (mark.x[known], ends[0][known], ends[1][known]),
+        }
+        lines = axes.hlines if along == "x" else axes.vlines
+        lines(*place[along], color=mark.color, linewidth=1.1, alpha=mark.opacity, zorder=3 if mark.front else 2)
+    edge: Any = {"edgecolors": "white" if mark.filled and mark.front else mark.color}
+    if mark.marker == "cross":
+        edge = {}
+    axes.scatter(
+        mark.x,
+        mark.y,
+        s=mark.size**2 * (2.2 if mark.marker == "star" else 1.0),
+        marker=MARKERS[mark.marker],
+        c=mark.color if mark.filled or mark.marker == "cross" else "white",
+        alpha=mark.opacity,
+        linewidths=1.6 if mark.marker == "cross" else 0.7 if mark.filled else 1.1,
+        zorder=3.2 if mark.front else 2.2,
+        rasterized=len(mark.x) > 400,
+        **edge,
+    )
+
+
+def _draw_axis(axis: Axis, limits: tuple[float, float], axes: Axes, along: str, inches: float) -> None:
+    own = axes.xaxis if along == "x" else axes.yaxis
+    (axes.set_xlim if along == "x" else axes.set_ylim)(*limits)
+    own.set_label_text(plain(axis.label, max(int(inches / CHARACTER), 12)))
+    major, labels, minor = ticks(axis, limits, inches, across=along == "x")
+    own.set_major_locator(FixedLocator(major))
+    own.set_major_formatter(FixedFormatter([plain(shorten(label, 36)) if axis.ticks else "" for label in labels]))
+    own.set_minor_locator(FixedLocator(minor))
+    own.set_minor_formatter(NullFormatter())
+    own.grid(False, which="minor")
+    if not axis.ticks:
+        own.set_tick_params(which="both", length=0)
+
+
+def _draw_scale(scale: charts.Scale, figure: FigureBase, axes: list[Axes]) -> None:
+    high = scale.high if scale.high > scale.low else scale.low * 1.01
+    colors = ListedColormap([charts.viridis(k / 255) for k in range(256)])
+    bar = figure.colorbar(
+        ScalarMappable(LogNorm(scale.low, high), colors), ax=axes, aspect=30, pad=0.015, fraction=0.05
+    )
+    bar.outline.set_visible(False)
+    bar.ax.grid(False)
+    axis = Axis(scale.label, log=True, counts=True)
+    _draw_axis(axis, (scale.low, high), bar.ax, "y", 2.4)
+
+
+def _draw_legend(chart: Chart, figure: FigureBase) -> None:
+    entries = Legend.of(chart).entries
+    if not entries:
+        return
+    handles = [_handle(mark) for mark in entries.values()]
+    labels = [plain(label, 76 if chart.legend == "below" else 28) for label in entries]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    if chart.legend == "right":
+        figure.legend(handles, labels, loc="outside right upper")
+    else:
+        columns = max(1, min(len(entries), int(WIDTH / (0.45 + CHARACTER * longest))))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _handle(mark: Mark) -> Any:
+    if isinstance(mark, Points):
+        return Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker=MARKERS[mark.marker],
+            color=mark.color,
+            alpha=max(mark.opacity, 0.6),
+            markersize=max(mark.size, 4),
+            markerfacecolor=mark.color if mark.filled else "white",
+        )
+    if isinstance(mark, Band | Span | Bars):
+        return Patch(color=mark.color, alpha=0.18 if isinstance(mark, Band) else 1.0, linewidth=0)
+    assert not isinstance(mark, Words)
+    width = mark.width if isinstance(mark, Line) else 0.9
+    return Line2D([], [], color=mark.color, linestyle=DASHES[mark.dash], linewidth=width)
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(get_font(findfont(FONT)).get_charmap())
+
+
+def plain(text: str, width: int = 0) -> str:
+    """Text that the font can draw (? for what it cannot), wrapped to `width` characters where given."""
+    shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else " " if c.isspace() else "?" for c in text)
+    if shown.startswith("_"):  # matplotlib takes a leading underscore for a private label
+        shown = " " + shown
+    return "\n".join(textwrap.wrap(shown, width)) if width else shown
+
+
+def empty(title: str, why: str, figure: FigureBase) -> None:
+    """Say on the figure itself why it is absent."""
+    with mpl.rc_context(STYLE):
+        words = "\n".join(textwrap.wrap(f"{title}: {why}", 70))
+        figure.text(0.5, 0.5, plain(words.replace("\n", " "), 70), ha="center", va="center", color="#404040")

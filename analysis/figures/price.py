@@ -1,0 +1,138 @@
+"""Figures of what models cost: loss against each price with its Pareto front, and the optimum with tokens served."""
+
+from typing import Any
+
+import numpy as np
+
+from analysis.figures.chart import (
+    BLACK,
+    BLUE,
+    CATEGORY_COLORS,
+    GREY,
+    PALE,
+    RED,
+    Absent,
+    Array,
+    Axis,
+    Chart,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Results,
+    Rule,
+    array,
+    extent,
+    marker,
+)
+from analysis.figures.elements import banded, words_of
+from analysis.words import count, flops_text, number
+
+# A panel a price, in the order in which a model meets them.
+PANELS = ("train_flops", "bytes", "memory", "prefill", "token")
+COLUMNS = 3
+
+
+def prices(results: Results) -> Chart | Absent:
+    """Loss against training FLOPs, stored bytes, memory and latency, a panel each, with Pareto fronts."""
+    title = "Loss against what it costs"
+    found = results.get("prices")
+    if found is None:
+        return Absent(title, "fewer than two of these runs have a profile; `scaling profile runs/STUDY` measures them")
+    shown = [name for name in PANELS if name in found["measures"]]
+    panels = tuple(
+        _panel(name, found["measures"][name], found["run_id"], "" if k % COLUMNS else words_of(results, "loss"))
+        for k, name in enumerate(shown)
+    )
+    words = found["words"]
+    elsewhere = found["elsewhere"]
+    caption = (
+        "Lines: Pareto fronts, the lowest loss that each price buys. bf16 and int8: the loss of the weights read back "
+        f"from that format. Seconds and memory: {found['machine']}. Prefill: {words['prefill']}. A token: "
+        f"{words['token']}."
+        + (f" {elsewhere} runs were profiled on another machine; theirs are left out." if elsewhere else "")
+    )
+    rows = -(-len(panels) // COLUMNS)
+    empty = (None,) * (rows * COLUMNS - len(panels)) if len(panels) > COLUMNS else ()
+    return Chart(title, caption, (*panels, *empty), min(COLUMNS, len(panels)), height=0.9 + 2.5 * rows)
+
+
+def _panel(name: str, measure: Results, runs: list[str], label: str) -> Panel:
+    marks: list[Mark] = [_staircase(measure["front"])]
+    for k, (series, own) in enumerate(measure["series"].items()):
+        price, loss = array(own["price"]), array(own["loss"])
+        say = flops_text if name == "train_flops" else number if name in ("prefill", "token") else count
+        marks.append(
+            Points(
+                price,
+                loss,
+                CATEGORY_COLORS[k],
+                marker(k),
+                4.2,
+                label=series if series else "",
+                hover=tuple(
+                    f"{run}\n{say(x)}\nloss {y:.4f}" if np.isfinite(x) and np.isfinite(y) else run
+                    for run, x, y in zip(runs, price, loss, strict=True)
+                ),
+                front=True,
+            )
+        )
+    counts = name in ("bytes", "memory")
+    return Panel(Axis(measure["label"], log=True, counts=counts), Axis(label), tuple(marks))
+
+
+def _staircase(front: Results) -> Line:
+    """The front as what it is: the lowest loss at a price holds until a dearer run has a lower one."""
+    price, loss = array(front["price"]), array(front["loss"])
+    x, y = np.repeat(price, 2)[1:], np.repeat(loss, 2)[:-1]
+    return Line(x, y, BLACK, width=1.2, label="Pareto front")
+
+
+def serving(results: Results) -> Chart | Absent:
+    """The cheapest N and D of one loss, and what they save, against tokens served."""
+    title = "Cheapest model when served tokens are paid for"
+    found = results.get("serving")
+    if found is None:
+        return Absent(title, "no fitted law of parameters and tokens has a compute optimum")
+    x = array(found["served"])
+    usual = found["usual"]
+    panels = []
+    for name, label, color in (("params", "N*", BLUE), ("tokens", "D*", RED)):
+        at = usual[name]
+        marks: list[Mark] = [
+            Rule(at, dash="dash", label="training-optimal"),
+            *banded(x, found[name], color, "solid", f"{label}, serving included"),
+        ]
+        limits = extent(_shown(found[name], at), log=True, margin=0.08)
+        panels.append(
+            Panel(_served_axis(), Axis(words_of(results, name), log=True, limits=limits, counts=True), tuple(marks))
+        )
+    percent = {
+        end: None if found["saving"][end] is None else 100 * array(found["saving"][end]) for end in ("low", "high")
+    }
+    share: dict[str, Any] = {"value": 100 * array(found["saving"]["value"]), **percent}
+    marks = [Rule(0.0, color=PALE), *banded(x, share, GREY, "solid", "saved of training and serving")]
+    panels.append(Panel(_served_axis(), Axis("saved of the total, %", limits=_within(share)), tuple(marks)))
+    caption = (
+        f"For a loss of {found['loss']:.4g} nats per token, that of the {found['law']} law's optimum at "
+        f"{flops_text(found['flops'])}: {found['words']}. Bands: {results['settings']['level']:.0%} intervals of the "
+        "law's parameters alone. Far right lie ratios of tokens to parameters that no run here has seen "
+        f"({number(results['range']['tokens_per_param'][0])} to {number(results['range']['tokens_per_param'][1])})."
+    )
+    return Chart(title, caption, tuple(panels), len(panels), height=3.2)
+
+
+def _within(share: Results) -> tuple[float, float]:
+    low, high = extent(_shown(share, 0.0), log=False)
+    return low, min(high, 102.0)
+
+
+def _served_axis() -> Axis:
+    return Axis("tokens served", log=True, counts=True)
+
+
+def _shown(band: Results, rule: float) -> Array:
+    value = array(band["value"])
+    found = np.concatenate([value, array(band["low"], value), array(band["high"], value), [rule]])
+    shown: Array = found[np.isfinite(found)]
+    return shown

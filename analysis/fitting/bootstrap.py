@@ -1,0 +1,158 @@
+"""How much of a fit the data decide: run-clustered bootstrap, and which parameters are identified.
+
+Legend: R resamples, n observations, p parameters, J clusters (runs).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.fitting.fit import Fit
+from analysis.fitting.profile_likelihood import Profile, profile
+from analysis.fitting.refits import Refits, number_clusters, refit
+from analysis.laws.jet import Array
+from analysis.laws.law import Law, Parameter
+
+__all__ = ["Identification", "Interval", "Profile", "Refits", "Resamples", "bootstrap", "identify", "profile", "refit"]
+
+MIN_DRAWS = 20  # converged resamples below which there is no interval
+WIDE_FACTOR = 1e3  # ratio of the ends of an interval beyond which a factor such as A is called weakly identified
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval, its confidence level and method; the ends keep the shape of the quantity."""
+
+    low: Any
+    high: Any
+    level: float
+    method: str
+
+
+@dataclass(frozen=True)
+class Resamples(Refits):
+    """The law refitted to R resamples of whole clusters, each to its own optimum."""
+
+    seed: int
+    clusters: int
+    estimate: Law
+
+    def interval(self, of: str | Callable[[Law], Any], level: float = 0.95) -> Interval:
+        """Return the interval of a parameter, a derived quantity, or a function of the law.
+
+        Percentiles of the converged resamples; nan where fewer than MIN_DRAWS converged, or more than 1 -
+        level of them leave the quantity undefined. The function is called once, with the law of all
+        resamples (see `law`), and may return shape (R', m) or (R', 1).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"an interval's level lies between 0 and 1, got {level}; 0.95 is usual")
+        draws = np.asarray(_quantity(self.law, of), dtype=float)
+        if draws.ndim > 1 and draws.shape[-1] == 1:
+            draws = draws[..., 0]
+        if len(draws) < MIN_DRAWS:
+            nothing = np.full(draws.shape[1:], np.nan)[()]
+            return Interval(nothing, nothing, level, "percentile")
+        hidden = np.isnan(draws).mean(axis=0) > 1 - level
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        low, high = np.nanquantile(np.where(hidden, 0.0, draws), tails, axis=0, method="nearest")
+        low, high = np.where(hidden, np.nan, low), np.where(hidden, np.nan, high)
+        return Interval(low[()], high[()], level, "percentile")
+
+
+def bootstrap(
+    fit: Fit,
+    x: Mapping[str, ArrayLike],
+    y: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    strata: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Resamples:
+    """Return n refits to resamples of whole clusters (runs), drawn with replacement within each stratum.
+
+    `clusters` (n,) labels the run of each observation (None: each is its own run); `strata` (n,) its
+    budget. A resample is a count per cluster, so that all refits share the data and run together.
+    """
+    member = number_clusters(clusters, len(np.asarray(y)))
+    groups = np.zeros(len(member), dtype=int) if strata is None else np.asarray(strata)
+    counts = _draw(member, np.unique(groups, return_inverse=True)[1], n, np.random.default_rng(seed))
+    found = refit(fit, x, y, counts, member, weights=weights)
+    return Resamples(found.law_type, found.variable, found.values, found.converged, seed, counts.shape[1], fit.law)
+
+
+def _draw(member: NDArray[np.intp], group: NDArray[np.intp], n: int, rng: np.random.Generator) -> Array:
+    """Return how often each cluster is drawn, shape (n, J)."""
+    size = int(member.max()) + 1
+    of = np.zeros(size, dtype=np.intp)
+    of[member] = group
+    if (of[member] != group).any():
+        raise ValueError("a cluster lies in two strata; strata must be constant within each cluster")
+    counts = np.zeros((n, size))
+    for stratum in np.unique(of):
+        inside = np.flatnonzero(of == stratum)
+        counts[:, inside] = rng.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=n)
+    return counts
+
+
+@dataclass(frozen=True)
+class Identification:
+    """A parameter is "identified", "weakly identified" or "at a bound"; one sentence says why."""
+
+    kind: str
+    sentence: str
+
+
+def identify(
+    fit: Fit, resamples: Resamples, profiles: Mapping[str, Profile] | None = None, *, level: float = 0.95
+) -> dict[str, Identification]:
+    """Return for each parameter whether it is identified, from its resamples and, where given, its profile.
+
+    Weakly identified: no observation responds to it; or its profile never crosses the threshold on one
+    side; or its interval reaches the edge of its range; or the interval is wider than the estimate itself
+    (a parameter that varies by factors, such as A: spans more than a factor of WIDE_FACTOR).
+    """
+    declared = type(fit.law).declared()
+    return {
+        name: _identify(name, fit, declared[name], resamples.interval(name, level), (profiles or {}).get(name))
+        for name in resamples.names
+    }
+
+
+def _identify(name: str, fit: Fit, declared: Parameter, interval: Interval, profile: Profile | None) -> Identification:
+    value = fit.law.params[name]
+    span = f"{interval.level:.0%} interval {interval.low:.4g} to {interval.high:.4g}"
+    if name in fit.evidence.at_bound:
+        return Identification("at a bound", f"{name} is at the edge of its range, {value:.4g}: the data push it there")
+    least, most = declared.limits
+    span_is_wide = (
+        interval.high > WIDE_FACTOR * interval.low
+        if declared.multiplicative
+        else interval.high - interval.low > abs(value)
+    )
+    if name in fit.evidence.unseen:
+        why = f"{name} is not determined: no observation responds to it alone"
+    elif profile is not None and not all(profile.closed):
+        why = f"{name} is weakly identified: its profile is flat from {profile.low:.4g} to {profile.high:.4g}"
+    elif np.isnan(interval.low) or np.isnan(interval.high):
+        why = f"{name} is weakly identified: too few resamples converged for an interval"
+    elif interval.low <= least or interval.high >= most:
+        why = f"{name} is weakly identified: its {span} reaches the edge of its range"
+    elif span_is_wide:
+        why = f"{name} is weakly identified: {span} around {value:.4g}"
+    else:
+        return Identification("identified", f"{name} is identified: {value:.5g}, {span}")
+    return Identification("weakly identified", why)
+
+
+def _quantity(law: Law, of: str | Callable[[Law], Any]) -> Any:
+    if callable(of):
+        return of(law)
+    known = {**law.params, **law.derived}
+    if of not in known:
+        raise ValueError(f"unknown quantity {of!r} of {law.name!r}; choose from {', '.join(known)}")
+    return known[of]

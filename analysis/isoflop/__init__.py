@@ -1,0 +1,1 @@
+"""The best size at each compute budget, and how it grows with compute."""

@@ -1,0 +1,188 @@
+"""How much of the answer is choice: which runs move it most, and what every other defensible analysis would
+say.
+
+The answer is the compute-optimal number of parameters at a target compute, and with it tokens, loss and the
+exponent.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.fitting.fit import Fit, Loss, fit
+from analysis.fitting.refits import refit
+from analysis.judgement.holdout import rungs
+from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost
+from analysis.laws.law import Law, from_columns
+from analysis.runs.columns import COUNTS_OF_PARAMS
+from analysis.runs.observations import Observations
+
+Array = NDArray[np.float64]
+
+MOST_WORK = 2_000_000  # observations times runs left out, all refitted at once in memory
+OUTLIER_SPREADS = 4.0  # residuals beyond so many robust standard deviations are outliers under the outlier rule
+MAD_TO_SD = 1.4826  # of the normal distribution
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a decision needs of a fit at the target compute."""
+
+    params: float
+    tokens: float
+    loss_nats: float
+    exponent: float  # local slope of log params against log compute
+
+
+def answer(law: Law, target_flops: float, cost: Cost) -> Answer:
+    """The optimum of a law at a compute, and its local exponent."""
+    at = law.optimum(np.array([target_flops, target_flops * 1.01]), cost)
+    params, tokens, loss = (np.asarray(value, dtype=float) for value in (at.N, at.D, at.loss))
+    exponent = np.log(params[1] / params[0]) / np.log(1.01)
+    return Answer(float(params[0]), float(tokens[0]), float(loss[0]), float(exponent))
+
+
+def influence(
+    observations: Observations, fitted: Fit, variables: tuple[str, ...], target_flops: float
+) -> list[dict[str, Any]]:
+    """How the optimal params at the target move when one run is left out, each refitted; the largest move
+    first.
+
+    Of more runs than MOST_WORK allows, those with the largest residuals.
+    """
+    cluster, names = observations.table["cluster"].factorize()
+    whole = answer(fitted.law, target_flops, observations.cost)
+    size = np.bincount(cluster, np.abs(fitted.residuals))
+    left_out = np.argsort(-size, kind="stable")[: max(MOST_WORK // len(cluster), 1)]
+    counts = np.ones((len(left_out), len(names)))
+    counts[np.arange(len(left_out)), left_out] = 0.0
+    again = refit(
+        fitted,
+        observations.variables(variables),
+        observations.column("loss"),
+        counts,
+        cluster,
+        weights=observations.column("weight"),
+    )
+    laws = from_columns(again.law_type, again.values, again.variable)
+    moved = np.asarray(laws.optimum(target_flops, observations.cost).N, dtype=float).ravel()
+    settled = again.converged & np.isfinite(moved)
+    rows = [
+        {
+            "run": str(names[k]),
+            "params": float(moved[row]) if settled[row] else None,
+            "change": float(moved[row] / whole.params - 1) if settled[row] else None,
+            "why": "" if settled[row] else "without it the fit has no optimum or did not converge",
+        }
+        for row, k in enumerate(left_out)
+    ]
+    return sorted(rows, key=lambda row: -np.inf if row["change"] is None else -abs(row["change"]))
+
+
+def _refit(observations: Observations, law: type[Law], variables: tuple[str, ...], loss: Loss) -> Fit:
+    return fit(
+        law,
+        observations.variables(variables),
+        observations.column("loss"),
+        loss=loss,
+        weights=observations.column("weight"),
+    )
+
+
+def multiverse(
+    observations: Observations, fitted: Fit, variables: tuple[str, ...], target_flops: float
+) -> list[dict[str, Any]]:
+    """The answer under every combination of defensible choices, the analysis's own first.
+
+    Choices: how parameters and FLOPs are counted (where the source has the counts), the loss and its knee,
+    the outlier rule, and whether the smallest budget counts. A combination that cannot be fitted stays, with
+    the reason.
+    """
+    spread = MAD_TO_SD * float(np.median(np.abs(fitted.residuals - np.median(fitted.residuals))))
+    usual = np.abs(fitted.residuals) <= OUTLIER_SPREADS * spread
+    lowest = rungs(observations) == 0
+    every = np.ones(len(usual), dtype=bool)
+    outliers: Mapping[str, NDArray[np.bool_]] = {"kept": every}
+    if not usual.all():
+        outliers = {"kept": every, f"beyond {OUTLIER_SPREADS:g} robust sd dropped": usual}
+    budgets: Mapping[str, NDArray[np.bool_]] = {"all": every}
+    if not lowest.all():
+        budgets = {"all": every, "smallest dropped": ~lowest}
+    rows = []
+    for (count, counted), (loss_name, loss), (rule, kept), (which, used) in itertools.product(
+        _counts(observations), _losses(fitted.loss), outliers.items(), budgets.items()
+    ):
+        row: dict[str, Any] = {"counting": count, "loss": loss_name, "outliers": rule, "budgets": which}
+        data = counted.select(kept & used)
+        row["n"] = len(data.table)
+        try:
+            again = _refit(data, type(fitted.law), variables, loss)
+            found = answer(again.law, target_flops, data.cost)
+            row |= {"status": again.status.name.lower(), "why": again.why} | found.__dict__
+        except ValueError as error:
+            row |= {"status": "refused", "why": str(error)} | dict.fromkeys(
+                ("params", "tokens", "loss_nats", "exponent")
+            )
+        rows.append(row)
+    return rows
+
+
+def _counts(observations: Observations) -> Iterator[tuple[str, Observations]]:
+    """The analysis's own way of counting, then every other one that the source has the counts for."""
+    table = observations.table
+    yield "counts as chosen", observations
+    for name, words in COUNTS_OF_PARAMS.items():
+        column = f"params_{name}"
+        if column not in table.columns or table[column].isna().any():
+            continue
+        if not np.allclose(table[column], table["params"]):
+            yield words, _recount(observations, params=observations.column(column))
+    six = FLOPS_PER_PARAM_TOKEN * observations.column("params") * observations.column("tokens")
+    if not np.allclose(six, table["flops"], rtol=1e-3):
+        yield "C = 6ND", _recount(observations, flops=six)
+
+
+def _recount(observations: Observations, **columns: Array) -> Observations:
+    return replace(observations, table=observations.table.assign(**columns))
+
+
+def _losses(own: Loss) -> Sequence[tuple[str, Loss]]:
+    # A knee of 1e-4 is the absolute loss to within any noise, and smooth: thousands of runs fit in no time.
+    others = [
+        Loss("huber", 1e-3, "log"),
+        Loss("huber", 1e-2, "log"),
+        Loss("huber", 1e-4, "log"),
+        Loss("mse", own.delta, "log"),
+        Loss("huber", 1e-3, "linear"),
+    ]
+    return [(_name(loss), loss) for loss in dict.fromkeys([own, *others])]
+
+
+def _name(loss: Loss) -> str:
+    knee = f" {loss.delta:g}" if loss.name == "huber" else ""
+    return f"{loss.name}{knee} on {loss.on} loss"
+
+
+def spread(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The range of the answers, and how much each choice decides: the ratio of the medians of its options."""
+    answered = [row for row in rows if row["params"] is not None and np.isfinite(row["params"])]
+    if not answered:
+        return {"analyses": len(rows), "answered": 0, "params": None, "tokens": None, "by_choice": {}}
+    by_choice: dict[str, dict[str, float]] = {}
+    for choice in ("counting", "loss", "outliers", "budgets"):
+        options = list(dict.fromkeys(row[choice] for row in answered))
+        by_choice[choice] = {"options": len(options)}
+        for quantity, name in (("params", "ratio"), ("tokens", "tokens_ratio")):
+            medians = [float(np.median([r[quantity] for r in answered if r[choice] == one])) for one in options]
+            by_choice[choice][name] = max(medians) / min(medians)
+    return {
+        "analyses": len(rows),
+        "answered": len(answered),
+        "params": [min(row["params"] for row in answered), max(row["params"] for row in answered)],
+        "tokens": [min(row["tokens"] for row in answered), max(row["tokens"] for row in answered)],
+        "by_choice": by_choice,
+    }

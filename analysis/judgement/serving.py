@@ -1,0 +1,249 @@
+"""The cheapest model of a given loss when the tokens it will serve are paid for as well.
+
+Sardana et al. 2024 (arXiv 2401.00448), eq. 2: minimise 6 N D + 2 N S over N and D subject to L(N, D) = loss, where S
+tokens are served. Here training costs what the runs say, C = k N^gamma D, and a served token a third of a training
+token's, its forward pass alone: 2 N where C = 6 N D. S = 0 is the compute optimum of Hoffmann et al. 2022.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.judgement import forecast
+from analysis.laws import jet
+from analysis.laws.cost import Cost
+from analysis.laws.law import LOG_TOKENS, SIX_N_D, Law, build
+
+Array = NDArray[np.float64]
+
+FORWARD_SHARE = 1 / 3  # of a token's training FLOPs: the backward pass costs twice the forward
+LOG_SIZES = np.linspace(0.0, 80.0, 97)  # natural logarithm of N: from one parameter to 1e34
+HALVINGS = 60  # of intervals this wide, to the last bit
+CURVE_POINTS = 25
+CURVE_TIMES = (1e-2, 1e4)  # of the training-optimal tokens, the range of served tokens that the curve spans
+MOST_CURVE_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Served:
+    """The cheapest N and D at a loss, what training and serving them cost, and that of the training-optimal model."""
+
+    N: Array
+    D: Array
+    train_flops: Array
+    serve_flops: Array
+    usual_flops: Array  # of the model that is cheapest to train, trained and serving as much
+
+    @property
+    def total_flops(self) -> Array:
+        return self.train_flops + self.serve_flops
+
+    @property
+    def saving(self) -> Array:
+        """Share of the training-optimal model's total that is saved."""
+        return 1 - self.total_flops / self.usual_flops
+
+
+def cheapest(law: Law, loss: ArrayLike, served: ArrayLike, cost: Cost = SIX_N_D) -> Served:
+    """N and D of least cost.flops(N, D) + served * cost.flops(N, 1) / 3 with law(N, D) = loss, broadcasting.
+
+    A scan of log N, then bisection on the first-order condition. nan where a resample cannot reach the loss; ValueError
+    when none can, and for a law that is not one of the loss in N and D alone.
+    """
+    if law.predicts != "loss" or set(law.variables) != {"N", "D"}:
+        raise ValueError(f"the law {law.name!r} predicts {law.predicts} from {', '.join(law.inputs)}, not from N and D")
+    target, tokens = np.broadcast_arrays(np.asarray(loss, dtype=float), np.asarray(served, dtype=float))
+    with np.errstate(all="ignore"):
+        log_N, log_D = _solve(law, target, tokens, cost)
+        usual_N, usual_D = _solve(law, target, np.zeros_like(tokens), cost)
+        if not np.isfinite(log_N).any():
+            raise ValueError(_unreachable(law, target))
+        N, D = np.exp(log_N), np.exp(log_D)
+        usual = cost.flops(np.exp(usual_N), np.exp(usual_D) + FORWARD_SHARE * tokens)
+        return Served(N, D, cost.flops(N, D), cost.flops(N, FORWARD_SHARE * tokens), usual)
+
+
+def _solve(law: Law, target: Array, served: Array, cost: Cost) -> tuple[Array, Array]:
+    """Logarithms of N and D; nan where there is no interior minimum."""
+
+    def total(log_N: Array) -> Array:
+        log_D = law.log_tokens(target, np.exp(log_N))
+        whole = cost.gamma * log_N + np.log(np.exp(log_D) + FORWARD_SHARE * served)
+        # Less than a token is no training: far outside their data, some forms need hardly any.
+        return np.where(np.isfinite(log_D) & (log_D >= 0), whole, np.inf)
+
+    def rises(log_N: Array) -> NDArray[np.bool_]:
+        """Whether the total grows with N here: gamma (D + S/3) > -dD / d log N, along the line of equal loss."""
+        log_D = law.log_tokens(target, np.exp(log_N))
+        at = law.formula(N=jet.exp(jet.variable(0, log_N)), D=jet.exp(jet.variable(1, log_D)))
+        fall = np.asarray(at.first[0]) / np.asarray(at.first[1])
+        rise: NDArray[np.bool_] = np.isfinite(log_D) & (
+            cost.gamma * (1 + FORWARD_SHARE * served * np.exp(-log_D)) > fall
+        )
+        return rise
+
+    scan = np.stack(np.broadcast_arrays(*(total(np.asarray(x)) for x in LOG_SIZES)))
+    dips = (scan[1:-1] < scan[:-2]) & (scan[1:-1] <= scan[2:])
+    best = 1 + np.argmax(dips, axis=0)  # the first: far beyond their data, some forms find a giant that hardly trains
+    inside = dips.any(axis=0)
+    low, high = LOG_SIZES[best - 1], LOG_SIZES[best + 1]
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        right = rises(middle)
+        low, high = np.where(right, low, middle), np.where(right, middle, high)
+    log_N = np.where(inside, high, np.nan)  # the end that reaches the loss
+    return log_N, law.log_tokens(target, np.exp(log_N))
+
+
+def _unreachable(law: Law, target: Array) -> str:
+    least = float(np.nanmin(np.asarray(law.formula(N=np.exp(LOG_SIZES[-1]), D=np.exp(LOG_TOKENS[1])))))
+    wanted = float(np.min(target))
+    if wanted <= least:
+        return f"a loss of {wanted:.4g} is out of reach: the {law.name} law ends at {least:.4g}; ask for more"
+    return f"a loss of {wanted:.4g} has no interior cheapest model under the {law.name} law; ask for a lower loss"
+
+
+def predict_served(
+    results: Mapping[str, Any], *, served: float, loss: float | None = None, flops: float | None = None
+) -> dict[str, Any]:
+    """The cheapest N and D for a loss, or for the loss of the compute optimum at `flops`, with `served` tokens served.
+
+    {"given", "params", "tokens", "loss", "train_flops", "serve_flops", "total_flops", "saving", "usual_params",
+    "usual_tokens", "calibrated", "words", "notes", …}; params, tokens, total_flops and saving as `forecast.predict`
+    gives quantities. ValueError unless exactly one of `loss` and `flops` is given, and for what is out of range.
+    """
+    if (loss is None) == (flops is None):
+        raise ValueError("--serve takes a quality to reach: give either --loss or --flops (of the compute optimum)")
+    given = {"loss": loss, "flops": flops, "serve": served}
+    for name, value in given.items():
+        if value is not None and not (np.isfinite(value) and (value > 0 or (name == "serve" and value == 0))):
+            raise ValueError(f"{name} must be positive and finite, got {value:g}")
+    cost, forms = forecast.cost_of(results), forecast.forms_of(results)
+    lead = forms[0].point
+
+    def wanted(law: Law) -> Any:
+        return loss if flops is None else law.optimum(flops, cost).loss
+
+    point, usual = cheapest(lead, wanted(lead), served, cost), cheapest(lead, wanted(lead), 0.0, cost)
+    notes = [
+        f"training costs {cost}{'' if cost == SIX_N_D else ', fitted to the runs'}; a served token a third of that"
+    ]
+    solved: dict[int, Served] = {id(lead): point}
+    for form in forms:
+        for law in (form.point, form.draws):
+            if law is None or id(law) in solved:
+                continue
+            try:
+                solved[id(law)] = cheapest(law, wanted(law), served, cost)
+            except ValueError as error:
+                notes.append(f"not in the intervals: {error}")
+    forms = [
+        replace(form, draws=form.draws if id(form.draws) in solved else None)
+        for form in forms
+        if id(form.point) in solved
+    ]
+
+    def quantity(name: str) -> dict[str, float | None]:
+        return _interval(results, forms, lambda law: getattr(solved[id(law)], name), signed=name == "saving")
+
+    params, tokens, train = (float(getattr(point, name)) for name in ("N", "D", "train_flops"))
+    notes += forecast.unseen_ratio(results, params, tokens) + forecast.extrapolated_cost(results, cost, params)
+    if forms[0].draws and (lost := float(np.isnan(solved[id(forms[0].draws)].N).mean())) > 0:
+        notes.append(f"{lost:.0%} of the resamples cannot reach that loss at all and are not in the intervals")
+    return {
+        "given": {name: value for name, value in given.items() if value is not None},
+        "params": quantity("N"),
+        "tokens": quantity("D"),
+        "loss": float(wanted(lead)),
+        "train_flops": train,
+        "serve_flops": float(point.serve_flops),
+        "total_flops": quantity("total_flops"),
+        "saving": quantity("saving"),
+        "usual_params": float(usual.N),
+        "usual_tokens": float(usual.D),
+        "level": results["settings"]["level"],
+        "law": forms[0].name,
+        **forecast.trust(results, train),
+        "notes": notes,
+    }
+
+
+def _interval(
+    results: Mapping[str, Any], forms: list[forecast.Form], of: Callable[[Law], ArrayLike], *, signed: bool
+) -> dict[str, float | None]:
+    """A quantity with its interval: as a forecast's, but the percentiles alone for one that may be 0."""
+    lead = forms[0]
+    if signed:
+        value = float(np.asarray(of(lead.point)))
+        if lead.draws is None:
+            return {"value": value, "low": None, "high": None}
+        level = results["settings"]["level"]
+        low, high = np.nanquantile(np.asarray(of(lead.draws)), [(1 - level) / 2, (1 + level) / 2])
+        return {"value": value, "low": float(low), "high": float(high)}
+    settings = results["forecast"]
+    found = forecast.spread(
+        forms,
+        of,
+        also=(),
+        noise_sd=0.0,
+        factor=settings["calibration"]["params"]["factor"] or 1.0,
+        level=results["settings"]["level"],
+        z=settings["z"],
+    )
+    return {end: forecast.plain(getattr(found, end)[0]) for end in ("value", "low", "high")}
+
+
+def serving_section(results: Mapping[str, Any]) -> dict[str, Any] | None:
+    """For results.json: the cheapest model of the target's loss against the tokens it serves; null without a target."""
+    settings = results["forecast"]
+    if not settings["forms"] or settings["at_target"] is None:
+        return None
+    cost, lead, flops = forecast.cost_of(results), forecast.forms_of(results)[0], settings["at_target"]["flops"]
+    best = lead.point.optimum(flops, cost)
+    served = float(best.D) * np.geomspace(*CURVE_TIMES, CURVE_POINTS)
+    try:
+        point = cheapest(lead.point, best.loss, served, cost)
+    except ValueError:
+        return None
+    level = results["settings"]["level"]
+    drawn = None
+    if lead.draws is not None:
+        few = _first(lead.draws, MOST_CURVE_DRAWS)
+        drawn = cheapest(few, few.optimum(flops, cost).loss, served, cost)
+    section: dict[str, Any] = {"flops": flops, "loss": float(best.loss), "law": lead.name, "served": served}
+    for name, symbol in (("params", "N"), ("tokens", "D"), ("saving", "saving")):
+        band: tuple[Any, Any] = (None, None)
+        if drawn is not None:
+            band = tuple(np.nanquantile(getattr(drawn, symbol), [(1 - level) / 2, (1 + level) / 2], axis=0))
+        section[name] = {"value": getattr(point, symbol), "low": band[0], "high": band[1]}
+    section["usual"] = {"params": float(best.N), "tokens": float(best.D)}
+    section["words"] = f"training costs {cost}, a served token a third of that"
+    return section
+
+
+def _first(law: Law, draws: int) -> Law:
+    """The law of the first so many resamples."""
+    return build(type(law), {name: np.asarray(value)[:draws] for name, value in law.params.items()})
+
+
+def describe_served(prediction: Mapping[str, Any]) -> str:
+    """The cheapest model in a line: size and tokens with intervals, what it costs and saves, how far to trust it."""
+    parts = [
+        f"{symbol} {one['value']:.4g} {forecast.interval(one['low'], one['high'])}"
+        for name, symbol in (("params", "N*"), ("tokens", "D*"), ("total_flops", "total FLOPs"))
+        if (one := prediction[name])
+    ]
+    saving = prediction["saving"]
+    ends = "" if saving["low"] is None else f" [{saving['low']:.1%}, {saving['high']:.1%}]"
+    head = (
+        f"loss {prediction['loss']:.4g}, {prediction['given']['serve']:.4g} tokens served: {', '.join(parts)} "
+        f"({prediction['train_flops']:.4g} to train, {prediction['serve_flops']:.4g} to serve)"
+    )
+    usual = (
+        f"saves {saving['value']:.1%}{ends} of what the training-optimal N {prediction['usual_params']:.4g}, "
+        f"D {prediction['usual_tokens']:.4g} costs"
+    )
+    return "; ".join([head, usual, prediction["words"], *prediction["notes"]])

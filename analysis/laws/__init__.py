@@ -1,0 +1,12 @@
+"""Scaling laws as frozen values, and the registry of all of them.
+
+Adding a law is one class: declare its parameters, write its formula, and list it in its module's tuple. Gradients,
+scaled fitting, the compute optimum, printing and tests follow from the declaration.
+"""
+
+from analysis.laws.coupled import COUPLED
+from analysis.laws.law import Law
+from analysis.laws.one_variable import ONE_VARIABLE
+from analysis.laws.size_and_data import SIZE_AND_DATA
+
+LAWS: dict[str, type[Law]] = {law.name: law for law in (*SIZE_AND_DATA, *COUPLED, *ONE_VARIABLE)}

@@ -1,0 +1,301 @@
+"""What every scaling law is: declared parameters with units and one formula; all else is derived from these.
+
+A law's formula is written once, in the paper's symbols, over floats, arrays or jets. Each parameter
+declares how its unit depends on the units of the loss ("L") and of the variables, so the fitter can work in
+scaled coordinates and undo the scaling exactly. Legend: R resamples, n points, p parameters.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from analysis.laws import jet
+from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN as FLOPS_PER_PARAM_TOKEN
+from analysis.laws.cost import Cost
+from analysis.laws.jet import Array, Jet, Number
+
+Unit = Callable[[Mapping[str, Number]], Mapping[str, Number]]
+SIX_N_D = Cost()
+LOG_TOKENS = (-30.0, 100.0)  # natural logarithms between which tokens for a loss are looked for
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """How the fitter sees one parameter: bounds and coarse grid of its internal coordinate, unit, and kind.
+
+    kind: "plain" (the coordinate is the scaled parameter), "log" (its logarithm), "place" (a value of the
+    variable `along`, as a fraction of the data's half range in log), "rate" (log, per half range of
+    `along`). linear: the law is linear in it, so that its start is solved for, not searched. limits,
+    multiplicative: the range of its raw value, and whether that varies by factors rather than by
+    differences.
+    """
+
+    low: float = -np.inf
+    high: float = np.inf
+    grid: tuple[float, ...] = ()
+    unit: Unit = lambda _: {}
+    kind: str = "plain"
+    along: str = ""
+    linear: bool = False
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    multiplicative: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The fitter's units: each variable's geometric centre and log half range, and the typical loss."""
+
+    centre: Mapping[str, float]
+    half_range: Mapping[str, float]
+    loss: float
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The compute-optimal parameters N, tokens D and the loss there, shaped like the budget asked."""
+
+    N: Any
+    D: Any
+    loss: Any
+
+
+def level(**options: Any) -> Any:
+    """Declare a parameter in units of the loss, non-negative and linear unless told otherwise."""
+    common = {"low": 0.0, "linear": True, "unit": lambda _: {"L": 1.0}, "limits": (0.0, np.inf)}
+    return _declare(common | options)
+
+
+def amplitude(unit: Unit, **options: Any) -> Any:
+    """Declare a non-negative factor with the given unit, linear unless told otherwise."""
+    common = {"low": 0.0, "linear": True, "unit": unit, "limits": (0.0, np.inf), "multiplicative": True}
+    return _declare(common | options)
+
+
+def exponent(**options: Any) -> Any:
+    """Declare a dimensionless exponent, in [0, 5] unless told otherwise."""
+    common = {"low": 0.0, "high": 5.0, "grid": (0.05, 0.1, 0.2, 0.3, 0.42, 0.6, 0.9, 1.5)} | options
+    return _declare({"limits": (common["low"], common["high"])} | common)
+
+
+def positive(kind: str, **options: Any) -> Any:
+    """Declare a positive parameter whose coordinate is its logarithm, a place or a rate (see `Parameter`)."""
+    return _declare({"kind": kind, "limits": (0.0, np.inf), "multiplicative": True} | options)
+
+
+def number(**options: Any) -> Any:
+    """Declare a parameter of either sign."""
+    return _declare(options)
+
+
+def _declare(options: Mapping[str, Any]) -> Any:
+    return dataclasses.field(metadata={"parameter": Parameter(**options)})
+
+
+@dataclass(frozen=True)
+class Law:
+    """A scaling law with its parameters' values; a subclass declares parameters and `formula`.
+
+    Values may be floats (a fitted law) or arrays of shape (R, 1) (the law of R resamples at once).
+    """
+
+    name: ClassVar[str]
+    variables: ClassVar[tuple[str, ...]]
+    equation: ClassVar[str]
+    source: ClassVar[str]
+    example: ClassVar[Mapping[str, float]]  # published or illustrative values, in the units of `domain`
+    domain: ClassVar[Mapping[str, tuple[float, float]]]  # a typical range of each variable
+    predicts: ClassVar[str] = "loss"
+    unscaled: ClassVar[tuple[str, ...]] = ()  # variables (or "L") whose unit the form cannot absorb
+    same_unit: ClassVar[Mapping[str, str]] = {}  # variable -> the variable whose unit it shares
+
+    variable: str = dataclasses.field(default="", kw_only=True)  # what the data call a one-variable law's x
+
+    def formula(self, *args: Any, **x: Any) -> Any:
+        """Return the law's value for the named variables, in whatever number type the parameters are."""
+        raise NotImplementedError
+
+    @classmethod
+    @functools.cache
+    def declared(cls) -> dict[str, Parameter]:
+        """Return the declared parameters by name, in order."""
+        found = {f.name: f.metadata.get("parameter") for f in dataclasses.fields(cls)}
+        return {name: p for name, p in found.items() if p is not None}
+
+    @classmethod
+    def unpack(cls, q: Mapping[str, Number], scale: Scale, /) -> dict[str, Number]:
+        """Return the scaled parameters for internal coordinates q."""
+        return {name: _from_coordinate(p, q[name], scale) for name, p in cls.declared().items()}
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names under which this law takes its variables."""
+        return (self.variable,) if self.variable else self.variables
+
+    @property
+    def params(self) -> dict[str, float]:
+        """The parameters by the paper's symbols, in the units of the data."""
+        return {name: getattr(self, name) for name in self.declared()}
+
+    @property
+    def derived(self) -> dict[str, float]:
+        """Quantities that follow from the parameters, by the paper's symbols."""
+        return {}
+
+    def __call__(self, **x: ArrayLike) -> Any:
+        """Return the predicted loss at x, broadcasting; ValueError names a missing or unknown variable."""
+        arrays = self._bind(x)
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            return self.formula(**arrays)
+
+    def gradient(self, **x: ArrayLike) -> Array:
+        """Return d loss / d parameter at n points, (n, p), exactly, in the order of `params`."""
+        arrays = self._bind(x)
+        values: dict[str, Any] = {n: jet.variable(i, v) for i, (n, v) in enumerate(self.params.items())}
+        result = dataclasses.replace(self, **values).formula(**arrays)
+        shape = np.broadcast_shapes(*(a.shape for a in arrays.values())) or (1,)
+        columns = [np.broadcast_to(result.first.get(i, 0.0), shape).ravel() for i in range(len(values))]
+        return np.stack(columns, axis=1)
+
+    @property
+    def rival_terms(self) -> tuple[Any, Any, Any, Any] | None:
+        """A, alpha, B, beta where the optimum is that of A N^-alpha + B D^-beta, which has a closed form."""
+        return None
+
+    def optimum(self, C: ArrayLike, cost: Cost = SIX_N_D, **held: ArrayLike) -> Optimum:
+        """Return N, D that minimise the loss where training costs C = cost.k * N^cost.gamma * D, other variables held.
+
+        In closed form where there is one (Hoffmann et al. 2022, eq. 4, for gamma = 1); else by a scan of log N refined
+        by golden section and Newton steps. nan or a limit (0, inf) where a resample has no interior minimum;
+        ValueError when a single law has none, and when the law does not predict a loss from N and D.
+        """
+        if self.predicts != "loss" or not {"N", "D"} <= set(self.variables):
+            raise ValueError(
+                f"the law {self.name!r} predicts {self.predicts} from {', '.join(self.inputs)} and has no "
+                "compute optimum: that takes a law of the loss in N and D"
+            )
+        budget = np.asarray(C, dtype=float) / cost.k
+        if not (budget > 0).all():
+            raise ValueError(f"compute must be positive FLOPs, got {C!r}")
+        extra = self._held(held)
+        terms = self.rival_terms
+        with np.errstate(all="ignore"):
+            log_N = (
+                _rival_optimum(*terms, budget, cost.gamma)
+                if terms
+                else _minimise_on_line(
+                    lambda z: self.formula(N=jet.exp(z), D=budget * jet.exp(z * -cost.gamma), **extra),
+                    np.log(budget) / cost.gamma,
+                )
+            )
+            N, D = np.exp(log_N), np.exp(np.log(budget) - cost.gamma * log_N)
+            loss = self.formula(N=N, D=D, **extra)
+        interior = np.isfinite(log_N) & (N > 0) & (D > 0)
+        if not interior.any():
+            raise ValueError(f"no interior compute optimum at C = {C!r}, a term is flat or absent: {self}")
+        return Optimum(N, D, loss)
+
+    def log_tokens(self, loss: ArrayLike, N: ArrayLike) -> Array:
+        """The logarithm of the tokens with which N parameters reach a loss, broadcasting; inf where none do.
+
+        For laws that are functions of N and D alone and fall with D; by bisection, to the last bit.
+        """
+        shape = np.broadcast_shapes(np.shape(loss), np.shape(N), np.shape(self.formula(N=1.0, D=1.0)))
+        low, high = (np.full(shape, end) for end in LOG_TOKENS)
+        reached = self.formula(N=N, D=np.exp(high)) <= loss
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            enough = self.formula(N=N, D=np.exp(middle)) <= loss
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return np.where(reached, high, np.inf)
+
+    def _held(self, held: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        wanted = set(self.variables) - {"N", "D"}
+        if wanted != set(held):
+            need = f"needs {', '.join(sorted(wanted))} held" if wanted else "takes no other variables"
+            raise ValueError(f"the optimum of {self.name!r} {need}; got {', '.join(sorted(held)) or 'none'}")
+        return {name: np.asarray(value, dtype=float) for name, value in held.items()}
+
+    def _bind(self, x: Mapping[str, ArrayLike]) -> dict[str, Array]:
+        if set(x) != set(self.inputs):
+            raise ValueError(
+                f"the law {self.name!r} takes {', '.join(self.inputs)}; got {', '.join(sorted(x)) or 'nothing'}"
+            )
+        return {own: np.asarray(x[given], dtype=float) for own, given in zip(self.variables, self.inputs, strict=True)}
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{name} = {value:.6g}" for name, value in self.params.items())
+        return f"{self.name}: {self.equation}; {values}"
+
+
+def factor(unit: Mapping[str, Number], scale: Scale) -> Number:
+    """Return the size of a parameter's unit: each variable's centre to the power the unit declares."""
+    log_size: Number = 0.0
+    for of, power in unit.items():
+        log_size = log_size + np.log(scale.loss if of == "L" else scale.centre[of]) * power
+    return jet.exp(log_size)
+
+
+def build(cls: type[Law], params: Mapping[str, Any], variable: str = "") -> Law:
+    """Return the law with these parameters; `variable` renames x in a law of one variable."""
+    return cls(**params, variable=variable if variable != (cls.variables[0]) else "")
+
+
+def from_columns(cls: type[Law], values: Array, variable: str = "") -> Law:
+    """Return the law of R resamples at once, from values of shape (R, p)."""
+    return build(cls, {name: values[:, [k]] for k, name in enumerate(cls.declared())}, variable)
+
+
+def _from_coordinate(p: Parameter, q: Number, scale: Scale) -> Number:
+    if p.kind == "plain":
+        return q
+    if p.kind == "log":
+        return jet.exp(q)
+    if p.kind == "place":
+        return jet.exp(q * scale.half_range[p.along])
+    assert p.kind == "rate", p.kind
+    return jet.exp(q) * (1.0 / scale.half_range[p.along])
+
+
+def _rival_optimum(A: Any, alpha: Any, B: Any, beta: Any, budget: Any, gamma: float) -> Any:
+    """Return log N minimising A N^-alpha + B D^-beta at N^gamma D = budget, where the slopes of the terms cancel.
+
+    Hoffmann et al. 2022, eq. 4, is gamma = 1.
+    """
+    total = alpha + gamma * beta
+    log_G = (np.log(alpha * A) - np.log(gamma * beta * B)) / total
+    return log_G + beta / total * np.log(budget)
+
+
+def _minimise_on_line(loss: Callable[[Number], Number], log_most: Array) -> Array:
+    """Return log N, between 0 and log_most, of the lowest dip of the loss."""
+
+    def plain(log_N: Array) -> Array:
+        with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+            result = np.asarray(loss(log_N))
+        return np.where(np.isfinite(result), result, np.inf)
+
+    # the lowest dip, not the lowest value: far outside their data, some forms fall again towards an edge
+    fractions = np.linspace(0.0, 1.0, 129)
+    scan = np.stack([plain(f * log_most) for f in fractions])
+    dips = (scan[1:-1] < scan[:-2]) & (scan[1:-1] <= scan[2:])
+    best = 1 + np.argmin(np.where(dips, scan[1:-1], np.inf), axis=0)
+    inside = dips.any(axis=0)
+    low, high = fractions[best - 1] * log_most, fractions[best + 1] * log_most
+    ratio = (np.sqrt(5.0) - 1.0) / 2.0
+    for _ in range(40):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        lower = plain(left) < plain(right)
+        low, high = np.where(lower, low, left), np.where(lower, right, high)
+    middle = 0.5 * (low + high)
+    for _ in range(3):
+        at = loss(jet.variable(0, middle))
+        assert isinstance(at, Jet)
+        slope, bend = np.asarray(at.first[0]), np.asarray(at.second[0, 0])
+        step = np.where(bend > 0, slope / np.where(bend > 0, bend, 1.0), 0.0)
+        middle = middle - np.clip(step, low - high, high - low)
+    return np.where(inside, middle, np.nan)

@@ -1,0 +1,71 @@
+"""A study of fine-tuned runs in words: finetune.json with its figures, and a table for the terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from analysis.studies.data_transfer import WITHIN
+from analysis.studies.finetuning import Json, analyse
+from scaling.record import write_json
+
+
+def write_results(study: Path) -> tuple[Json, list[Path]]:
+    """Analyse the study and write finetune.json and its figures into it; returns the results and the files."""
+    from analysis.figures import finetuning as plots
+    from analysis.figures import paper
+
+    results = analyse(study)
+    path = study / "finetune.json"
+    write_json(path, results)
+    figures = paper.save_all({name: make(results) for name, make in plots.CHARTS.items()}, study)
+    return results, [path, *(file for files in figures.values() for file in files)]
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The results as a short table and what can be said of transfer, in words."""
+    metric = results["metric"]
+    lines = [
+        f"{results['study']}: task {results['task']}, {metric} on {results['val_examples']:,} examples; "
+        f"each row: the run of the lowest pretraining loss at the largest budget, and its shape from scratch",
+        f"{'family':28} {'examples':>8} {metric:>8} {'scratch':>8} {'loss':>7} {'scratch':>7} "
+        f"{'gain, paired':>15} {'lower loss in':>14}  transferred",
+    ]
+    for name, family in results["families"].items():
+        for curve, won in zip(family["curves"], family["won"], strict=True):
+            best, control = curve["points"][-1], curve["points"][-1]["scratch"]
+            lines.append(
+                f"{name:28} {curve['examples']:>8,} {best['score']:8.3f} {_or_dash(control, 'score'):>8} "
+                f"{best['loss']:7.3f} {_or_dash(control, 'loss'):>7} {_gain(best['gain']):>15} "
+                f"{won['won']:>6} of {won['pairs']:<4}  {_transferred(best['transfer'])}"
+            )
+    for name, family in results["families"].items():
+        for law in family["transfer"]:
+            lines.append(f"{name}, pretrained for {law['budget_flops']:.3g} FLOPs: {law_words(law)}")
+    return "\n".join([*lines, *(f"note: {note}" for note in results["notes"])])
+
+
+def law_words(law: Mapping[str, Any]) -> str:
+    """The law of transferred data, or that there is none, and why."""
+    found = law["law"]
+    if found is None:
+        return f"no law of transferred data: {law['why']}"
+    return (
+        f"D_T = {found['k']:.3g} · D_F^{found['alpha']:.2f}±{found['alpha_se']:.2f} · "
+        f"N^{found['beta']:.2f}±{found['beta_se']:.2f} ({found['points']} points; {law['left_out']} "
+        f"left out as bounds, negative or not told)"
+    )
+
+
+def _or_dash(one: Mapping[str, Any] | None, name: str) -> str:
+    return "–" if one is None else f"{one[name]:.3f}"
+
+
+def _gain(one: Mapping[str, Any] | None) -> str:
+    return "–" if one is None else f"{one['value']:.3f}" + ("" if one["se"] is None else f" ± {one['se']:.3f}")
+
+
+def _transferred(found: Mapping[str, Any]) -> str:
+    if found["transferred"] is None:
+        return f"not told: {found['why']}"
+    words = {WITHIN: "", "at least": "at least ", "below": "below "}[found["status"]]
+    return f"{words}{found['transferred']:,.0f} examples"

@@ -1,0 +1,209 @@
+"""results.json -> report.html: one self-contained page that leads with warnings, then the answer, then the evidence.
+
+No number is typed here: each comes from the results document, in words by `analysis.words`. Text from data is
+escaped by the template (HTML), by `script_json` (data in script elements) and by `analysis.figures.web` (plotly).
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.report import prose as words
+from scaling.record import write_text
+
+if TYPE_CHECKING:
+    from analysis.figures.chart import Absent, Chart
+
+Results = Mapping[str, Any]
+Json = dict[str, Any]
+
+TEMPLATES = Path(__file__).parent / "templates"
+FIGURES_DIR = "figures"
+LEAST_PANEL = {1: 320, 2: 320, 3: 270}  # pixels of width below which a panel goes to a row of its own
+LEAST_SMALL_PANEL = 128
+# What the markers of a legend look like, as paths in a 22 × 12 box.
+SHAPES = {
+    "square": "M7 2h8v8h-8z",
+    "diamond": "M11 1l5 5l-5 5l-5 -5z",
+    "up": "M11 1.5l5 9h-10z",
+    "down": "M11 10.5l5 -9h-10z",
+    "left": "M6 6l9 -5v10z",
+    "right": "M16 6l-9 -5v10z",
+    "pentagon": "M11 1l5 3.8l-2 5.7h-6l-2 -5.7z",
+    "cross": "M7 2l8 8M15 2l-8 8",
+    "star": "M11 0.5l1.5 3.7l4 .3l-3.1 2.6l1 3.9l-3.4 -2.1l-3.4 2.1l1 -3.9l-3.1 -2.6l4 -.3z",
+}
+
+
+def write_report(results: Results, out_dir: Path) -> Path:
+    """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path."""
+    from analysis import figures
+    from analysis.figures import paper
+
+    charts = {name: make(results) for name, make in figures.CHARTS.items()}
+    return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR)), out_dir)
+
+
+def write_page(page: str, out_dir: Path) -> Path:
+    """Write out_dir/report.html whole or not at all; returns its path."""
+    path = out_dir / "report.html"
+    write_text(path, page)
+    return path
+
+
+def render(results: Results, charts: Mapping[str, "Chart | Absent"], files: Mapping[str, list[Path]]) -> str:
+    """Return the page as text; `files` holds the saved figures by name, linked relative to the page."""
+    facts = what_if_facts(results)
+    return fill(
+        "report.html.j2",
+        charts,
+        files,
+        facts,
+        title=", ".join(Path(source).name for source in results["source"]),
+        sources=", ".join(results["source"]),
+        scope=words.scope(results),
+        schema=results["schema"],
+        conventions=results["conventions"],
+        warnings=results["warnings"],
+        answer=words.answer(results),
+        what_if=None
+        if facts is None
+        else {"flops": f"{facts['target_flops']:.4g}", "words": words.what_if_words(results, facts)},
+        no_what_if="no fitted law of parameters and tokens has a compute optimum",
+        sections=words.sections(results),
+    )
+
+
+def fill(
+    template: str,
+    charts: Mapping[str, "Chart | Absent"],
+    files: Mapping[str, list[Path]],
+    facts: Json | None,
+    **own: Any,
+) -> str:
+    """Return a template's page: its `own` words beside the figures, styles and scripts that every page holds."""
+    import jinja2
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    from analysis.figures import web
+    from analysis.figures.chart import Chart
+
+    drawn = {name: web.figure(chart) for name, chart in charts.items() if isinstance(chart, Chart)}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    raw = {
+        name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+        for name in ("report.css", "figures.js", "what_if.js")
+    }
+    return environment.get_template(template).render(
+        **own,
+        figures={name: _figure(name, chart, drawn, files) for name, chart in charts.items()},
+        shapes=SHAPES,
+        css=raw["report.css"],
+        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
+        figures_json=Markup(script_json(drawn)),
+        facts_json=Markup(script_json(facts)),
+        figures_js=raw["figures.js"],
+        what_if_js=raw["what_if.js"],
+    )
+
+
+def _figure(name: str, chart: "Chart | Absent", drawn: Mapping[str, Json], files: Mapping[str, list[Path]]) -> Json:
+    from analysis.figures import web
+    from analysis.figures.chart import Absent
+
+    if isinstance(chart, Absent):
+        return {"title": chart.title, "absent": chart.why}
+    panels = drawn[name]["panels"]
+    return {
+        "title": chart.title,
+        "absent": "",
+        "caption": chart.caption,
+        "below": chart.below,
+        "legend": web.legend(chart),
+        "scale": web.scale(chart),
+        "matrix": chart.matrix,
+        "columns": chart.columns,
+        "least": LEAST_PANEL.get(chart.columns, LEAST_SMALL_PANEL),
+        "heights": [panel["height"] if panel else None for panel in panels],
+        "files": [{"kind": path.suffix[1:], "path": f"{FIGURES_DIR}/{path.name}"} for path in files.get(name, [])],
+    }
+
+
+def script_json(value: Any) -> str:
+    """JSON that cannot end a script element or a line of one: no <, >, &, U+2028 or U+2029 outside escapes."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def what_if_facts(results: Results) -> Json | None:
+    """What the page's calculator needs: the laws behind the forecast, their draws, and what widens its intervals."""
+    from analysis.judgement.forecast import REACH_SLACK
+    from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN
+
+    settings = results["forecast"]
+    if not settings["forms"] or settings["at_target"] is None:
+        return None
+    fits = {entry["name"]: entry for entry in results["fits"]}
+    forms = []
+    for k, name in enumerate(settings["forms"]):
+        entry = fits[name]
+        names = list(entry["params"])
+        draws = entry["draws"] if k == 0 else None
+        order = [draws["names"].index(one) for one in names] if draws else []
+        forms.append(
+            {
+                "law": entry["law"],
+                "names": names,
+                "values": list(entry["params"].values()),
+                "six": FLOPS_PER_PARAM_TOKEN,
+                "draws": [[row[j] for j in order] for row in draws["values"]] if draws else [],
+            }
+        )
+    laws = (results["isoflop"] or {}).get("laws", {}).get("parabola") or {}
+    return {
+        "forms": forms,
+        "isoflop": {
+            name: _power_law(law) for name, law in laws.items() if law["exponent"] is not None and law["band"]["low"]
+        },
+        "cost": {"k": results["cost"]["k"], "gamma": results["cost"]["gamma"]},
+        "range": results["range"],
+        "level": results["settings"]["level"],
+        "resampled": results["settings"]["bootstrap"] > 0,
+        "target_flops": results["settings"]["target_flops"],
+        "z": settings["z"],
+        "noise_sd_log": settings["noise_sd_log"] or 0.0,
+        "factors": {name: settings["calibration"][name]["factor"] or 1.0 for name in ("loss", "params")},
+        "reach_decades": settings["reach_decades"],
+        "reach_slack": REACH_SLACK,
+        "repeats": _repeats(fits),
+    }
+
+
+def _power_law(law: Results) -> Json:
+    own = {name: law[name] for name in ("floor", "coefficient", "exponent")}
+    return own | {name: law["band"][name] for name in ("flops", "low", "high")}
+
+
+def _repeats(fits: Mapping[str, Results]) -> Json:
+    """How fast repeated tokens lose their worth: from a fit in the results, else the published value."""
+    from analysis.laws import LAWS
+
+    fitted = next(
+        (one for one in fits.values() if one["law"] == "data_constrained" and one["status"] == "converged"), None
+    )
+    if fitted is not None:
+        value = fitted["params"]["R_D_star"]
+        words = f"R_D* = {value:.3g} from the {fitted['name']} fit, which no roll-out checked"
+        return {"half_life": value, "words": words}
+    law = LAWS["data_constrained"]
+    value = law.example["R_D_star"]
+    return {
+        "half_life": value,
+        "words": f"R_D* = {value:.4g} as published ({law.source.partition(';')[0]}), which these runs did not measure",
+    }

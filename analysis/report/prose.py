@@ -1,0 +1,166 @@
+"""The words of the report and the order of its sections, from a results document alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from analysis.judgement.forecast import cost_of
+from analysis.report import tables
+from analysis.report.cells import stated
+from analysis.words import count, flops_text, scientific, sentence
+
+Results = Mapping[str, Any]
+Json = dict[str, Any]
+
+
+def scope(results: Results) -> str:
+    """What was analysed, in a line."""
+    span = results["range"]
+    return (
+        f"{len(results['observations']['row'])} runs, {len(results['excluded'])} excluded; "
+        f"{count(span['params'][0])} to {count(span['params'][1])} parameters, "
+        f"{count(span['tokens'][0])} to {count(span['tokens'][1])} tokens, "
+        f"{scientific(span['flops'][0])} to {flops_text(span['flops'][1])}"
+    )
+
+
+def answer(results: Results) -> Json:
+    """The answer in a sentence with intervals, how far it can be trusted, and the ways of finding it that differ."""
+    target = results["forecast"]["at_target"]
+    lead, more, trust, calibrated = [], [], "", False
+    if target:
+        size = stated(target["params"], count, f"{target['level']:.0%} interval")
+        tokens = stated(target["tokens"], count)
+        loss = stated(target["loss"], lambda value: f"{value:.3f}")
+        lead.append(
+            f"To spend {flops_text(target['flops'])} best, train a model of {size} parameters on {tokens} tokens: "
+            f"expect a loss of {loss} nats per token."
+        )
+        trust, calibrated = sentence(target["words"]), bool(target["calibrated"])
+        more.append(" ".join(map(sentence, [f"this is the {target['law']} law's optimum", *target["notes"]])))
+    else:
+        lead.append(
+            "No fitted law of parameters and tokens has a compute optimum, so nothing is predicted beyond the runs."
+        )
+    more += _isoflop_sentences(results)
+    more += _spread_sentence(results)
+    return {"lead": lead, "trust": trust, "calibrated": calibrated, "more": more}
+
+
+def _isoflop_sentences(results: Results) -> list[str]:
+    study = results["isoflop"]
+    if study is None:
+        return []
+    laws = study["laws"].get(study["used"]) or {}
+    found = []
+    for name, symbol in (("params", "N*"), ("tokens", "D*")):
+        law = laws.get(name)
+        if law is not None and law["exponent"] is not None:
+            own = {"value": law["exponent"], **(law["interval"] or {"low": None, "high": None})}
+            found.append(f"{symbol} grows as compute to the power {stated(own, lambda v: f'{v:.3f}')}")
+    if not found:
+        why = next((law["why"] for law in laws.values() if law["exponent"] is None), "")
+        return [sentence(f"isoFLOP: {why}")] if why else []
+    at_target = _isoflop_at_target(results, laws.get("params"))
+    return [f"From the minima of {len(study['budgets'])} compute budgets alone: {', and '.join(found)}{at_target}."]
+
+
+def _isoflop_at_target(results: Results, law: Results | None) -> str:
+    """What the power law through the minima says at the target, beside the fitted law."""
+    if law is None or law["exponent"] is None or not results["forecast"]["at_target"]:
+        return ""
+    flops = results["forecast"]["at_target"]["flops"]
+    size = law["coefficient"] * flops ** law["exponent"]
+    return f", which gives N* = {count(size)} at {flops_text(flops)}"
+
+
+def _spread_sentence(results: Results) -> list[str]:
+    choices = results["choices"]
+    if choices is None or not choices["spread"]["params"]:
+        return []
+    spread = choices["spread"]
+    least, most = spread["params"]
+    return [
+        f"Over {spread['answered']} refits under other defensible choices N* at "
+        f"{flops_text(choices['target_flops'])} runs from {count(least)} to {count(most)} parameters."
+    ]
+
+
+def what_if_words(results: Results, facts: Results) -> str:
+    """What the calculator does and assumes."""
+    names = results["forecast"]["forms"]
+    forms = f"Laws: {', '.join(names)}; the first gives the values." if len(names) > 1 else f"By the {names[0]} law."
+    return (
+        f"{forms} Training costs {cost_of(results)}; serving a token costs a "
+        "third of that, its forward pass, and is paid from the same compute. Tokens beyond the unique "
+        f"ones are repeats, worth less and less: {facts['repeats']['words']}. Intervals hold the parameters', one "
+        f"run's and the form's spread. {sentence(_calibration(results))}"
+    )
+
+
+def _calibration(results: Results) -> str:
+    words = [one["words"] for one in results["forecast"]["calibration"].values() if one["words"]]
+    return "; ".join(dict.fromkeys(words)) or "none was scored"
+
+
+def sections(results: Results) -> list[Json]:
+    """Every section of the page, in the order a reader asks: id, title, words, figures, tables."""
+
+    def section(id: str, title: str, figures: Sequence[str] = (), words: Iterable[str] = (), *tables: Json) -> Json:
+        return {
+            "id": id,
+            "title": title,
+            "figures": list(figures),
+            "words": [w for w in words if w],
+            "tables": list(tables),
+        }
+
+    study = results["isoflop"]
+    return [
+        section("answer", "Answer"),
+        section("what-if", "What if"),
+        section("isoflop", "IsoFLOP", ("isoflop", "estimators"), [_noise_words(study)], tables.budgets(results)),
+        section("allocation", "Optimal size and tokens", ("allocation", "exponents"), (), tables.exponents(results)),
+        section("surface", "Loss surface", ("surface",)),
+        section("loss-laws", "Loss laws", ("loss_laws",)),
+        section("residuals", "Residuals", ("residuals",)),
+        section(
+            "rollout",
+            "Roll-out",
+            ("rollout",),
+            [sentence(_calibration(results))],
+            tables.rollouts(results),
+            tables.unscored(results),
+        ),
+        section("choices", "Choices", ("choices",), (), tables.choices(results)),
+        section("influence", "Influence", ("influence",)),
+        section("prices", "Prices of the models", ("prices", "serving")),
+        section("envelope", "Envelope and training curves", ("envelope", "training_curves")),
+        section("health", "Health", ("collapse", "noise_scale", "seed_noise"), [_errors_words(results)]),
+        section(
+            "fits",
+            "Fits and their evidence",
+            ("parameters",),
+            (),
+            *tables.parameters(results),
+            tables.evidence(results),
+        ),
+        section(
+            "data", "Data", (), map(sentence, results["notes"]), tables.excluded(results), tables.observations(results)
+        ),
+        section("settings", "Settings and conventions", (), (), tables.settings(results)),
+    ]
+
+
+def _errors_words(results: Results) -> str:
+    return sentence(f"in every fit of this report {results['settings']['errors_words']}")
+
+
+def _noise_words(study: Results | None) -> str:
+    return (
+        ""
+        if study is None
+        else sentence(
+            f"intervals: {study['noise']['words']}"
+            + (f"; {study['runs_in_no_budget']} runs lie in no budget" if study["runs_in_no_budget"] else "")
+        )
+    )

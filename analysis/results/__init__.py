@@ -1,0 +1,1 @@
+"""The results document (results.json): assembled from measurements, written, read and summarised."""

@@ -1,0 +1,209 @@
+"""Read runs from wherever they are: CSV, Parquet, run records, W&B. What comes out is raw; `observations` judges it.
+
+Every reader returns a `Reading`. A file keeps its own column names. Records and W&B runs get
+
+    run_id, group, params_total, params_non_embedding, params_non_embedding_head, tokens, flops, loss,
+    loss_se, unique_tokens, epochs, budget, and every scalar of the run's spec under its dotted name, as in
+    "recipe.optimizer.learning_rate"; a run with a profile, what it cost to serve under "price.", as in
+    "price.token_s".
+
+Row numbers count from 1, the header not counted.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, concatenate, flatten, one_line
+from analysis.runs.wandb_logs import find_logs, read_folder, read_project
+from scaling.record import DONE, RunRecord, read_metrics, read_profile, read_record
+
+LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
+
+FINETUNED = "fine-tuned: its loss is of a task's answers, which `scaling report` on its study shows"
+
+
+
+
+
+
+def read(source: str | Path, *, curves: bool = False) -> Reading:
+    """Read one source: a file, a study's folder, an offline W&B folder or file, or `wandb:entity/project`.
+
+    Raises ValueError, in one line, for whatever cannot be read.
+    """
+    text = str(source)
+    if text.startswith("wandb:"):
+        return read_project(text.removeprefix("wandb:"), curves=curves)
+    path = Path(source)
+    if not path.exists():
+        raise ValueError(
+            f"{path} does not exist; give a CSV or Parquet file, a runs/<study> folder, or wandb:entity/project"
+        )
+    if path.suffix == ".wandb" or (path.is_dir() and find_logs(path)):
+        return read_folder(path, curves=curves)
+    return read_study(path, curves=curves) if path.is_dir() else read_file(path)
+
+
+def read_file(path: Path) -> Reading:
+    """A CSV or Parquet file as it stands; empty, truncated or otherwise unreadable files raise ValueError."""
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty; expected a header row naming params, tokens, loss")
+    with path.open("rb") as file:
+        is_parquet = file.read(4) == b"PAR1" or path.suffix.lower() in (".parquet", ".pq")
+    kind = "Parquet" if is_parquet else "CSV"
+    try:
+        table = pd.read_parquet(path) if is_parquet else _read_csv(path)
+    except (ValueError, OSError, ImportError) as error:  # the parsers' own errors are ValueErrors
+        raise ValueError(
+            f"{path} cannot be read as {kind} (truncated, or another format?): {one_line(error)}"
+        ) from error
+    table.columns = [str(name).strip() for name in table.columns]
+    repeated = sorted({str(name) for name in table.columns[table.columns.duplicated()]})
+    if repeated:
+        raise ValueError(f"{path} names column {repeated[0]!r} twice; keep one")
+    if len(table.columns) == 1 and any(mark in table.columns[0] for mark in ";\t|"):
+        raise ValueError(f"{path} has one column, {table.columns[0]!r}; separate the columns with commas")
+    if table.empty:
+        raise ValueError(f"{path} has a header and no rows")
+    return Reading(table.reset_index(drop=True), str(path))
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if path.stat().st_size > LARGE_FILE_BYTES:
+        try:
+            return pd.read_csv(path, engine="pyarrow")
+        except ValueError:
+            pass  # the slower parser forgives more
+    table = pd.read_csv(path, skipinitialspace=True, encoding="utf-8-sig", low_memory=False)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("the rows have more fields than the header")
+    # pandas renames a repeated header to "loss.1"; put the file's own names back so that the repetition shows.
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = [name.strip().strip('"') for name in file.readline().rstrip("\r\n").split(",")]
+    if len(header) == len(table.columns):
+        table.columns = [
+            own if own and str(given).removeprefix(own).lstrip(".").isdigit() else str(given)
+            for own, given in zip(header, table.columns, strict=True)
+        ]
+    return table
+
+
+def read_study(path: Path, *, curves: bool = False) -> Reading:
+    """The records of a study's folder (or of every study in a folder of studies, or one run's folder).
+
+    Diverged and unfinished runs are excluded by name.
+    """
+    run_dirs = _run_dirs(path)
+    if not run_dirs:
+        raise ValueError(
+            f"{path} holds no runs (no record.json or spec.json one or two folders down); "
+            "give a runs/<study> folder, a CSV or Parquet file, or a folder of offline W&B runs"
+        )
+    rows: list[dict[str, Any]] = []
+    excluded: list[Exclusion] = []
+    metrics: list[pd.DataFrame] = []
+    words: set[str] = set()
+    for run_dir in run_dirs:
+        try:
+            record = read_record(run_dir)
+        except ValueError as error:
+            excluded.append(Exclusion(None, run_dir.name, one_line(error)))
+            continue
+        if record is None:
+            excluded.append(Exclusion(None, run_dir.name, "unfinished: the run has left no record yet"))
+        elif record.status != DONE:
+            excluded.append(Exclusion(None, record.run_id, f"{record.status}: {record.why or 'no reason recorded'}"))
+        elif record.finetuned is not None:
+            excluded.append(Exclusion(None, record.run_id, FINETUNED))
+        elif record.val_loss_nats is None:
+            excluded.append(Exclusion(None, record.run_id, "the record holds no validation loss"))
+        else:
+            rows.append(_record_row(record) | _profile_row(run_dir, record))
+            words.add(record.flops_convention)
+            if curves:
+                metrics.append(_curve(record.run_id, read_metrics(run_dir)))
+    if not rows:
+        first = excluded[0]
+        if all(one.reason == FINETUNED for one in excluded):
+            raise ValueError(f"{path} holds fine-tuned runs alone, each {FINETUNED}")
+        raise ValueError(
+            f"{path} holds {len(run_dirs)} runs and none is finished (first: {first.run_id}, "
+            f"{first.reason}); finish the sweep, then fit"
+        )
+    return Reading(
+        pd.DataFrame(rows),
+        str(path),
+        curves=concatenate(metrics) if curves else None,
+        excluded=tuple(excluded),
+        flops_words="; or ".join(sorted(words)),
+        counts_known=True,
+    )
+
+
+def _run_dirs(path: Path) -> list[Path]:
+    def is_run(folder: Path) -> bool:
+        return (folder / "record.json").is_file() or (folder / "spec.json").is_file()
+
+    if is_run(path):
+        return [path]
+    inside = sorted(folder for folder in path.iterdir() if folder.is_dir())
+    return [run for run in inside if is_run(run)] or [
+        run for study in inside for run in sorted(study.iterdir()) if run.is_dir() and is_run(run)
+    ]
+
+
+def _record_row(record: RunRecord) -> dict[str, Any]:
+    row = flatten(record.spec)
+    row.update({f"params_{convention}": float(count) for convention, count in record.n_params.items()})
+    row.update(
+        run_id=record.run_id,
+        group=record.study,
+        trunk=(record.trunk or {}).get("id") or record.run_id,  # runs of one trunk share the noise of its steps
+        tokens=float(record.train_tokens),
+        flops=float(record.train_flops),
+        loss=record.val_loss_nats,
+        loss_se=math.nan if record.val_loss_se_nats is None else record.val_loss_se_nats,
+        predicted_tokens=float(record.predicted_tokens),
+        unique_tokens=float(record.unique_tokens),
+        epochs=float(record.epochs),
+        budget=math.nan if record.budget_flops is None else float(record.budget_flops),
+    )
+    return row
+
+
+def _profile_row(run_dir: Path, record: RunRecord) -> dict[str, Any]:
+    """What the run's profile adds; nothing without one, or when its weights are no longer the record's."""
+    profile = read_profile(run_dir)
+    if profile is None or profile["weights_sha256"] != record.weights_sha256:
+        return {}
+    machine, token = profile["hardware"], profile["generation"]
+    row: dict[str, Any] = {
+        "price.machine": f"{machine['name']} ({machine['device']}, {machine['threads']} threads), weights in "
+        f"{profile['precision']}",
+        "price.prefill_s": profile["prefill"]["median_s"],
+        "price.prefill_words": profile["prefill"]["words"],
+        "price.token_s": math.nan if token is None else token["median_s"],
+        "price.token_words": profile["no_generation"] if token is None else token["words"],
+        "price.memory_bytes": float(profile["batches"][0]["peak_memory_bytes"]),
+    }
+    for name, stored in profile["storage"].items():
+        loss = stored["loss_nats"]
+        row |= {f"price.{name}_bytes": float(stored["bytes"]), f"price.{name}_loss": math.nan if loss is None else loss}
+    return row
+
+
+def _curve(run_id: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows)).rename(columns={"train_loss": "loss"})
+    frame["run_id"] = run_id
+    return frame.reindex(columns=list(CURVE_COLUMNS))
+
+
+
+
+
+

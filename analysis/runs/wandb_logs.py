@@ -1,0 +1,150 @@
+"""Read runs from W&B: a project on its server, or offline logs on disk.
+
+What is understood is what this project's tracker writes: the resolved spec and `n_params` by convention as
+config, `train/{loss,tokens,flops}` and `val/loss` as metrics. Other config and metrics become columns under
+their own names.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, concatenate, flatten, one_line
+
+
+def find_logs(path: Path) -> list[Path]:
+    patterns = ("*.wandb", "*run-*/*.wandb", "wandb/*run-*/*.wandb")
+    return sorted({log.resolve() for pattern in patterns for log in path.glob(pattern)})
+
+
+def read_folder(path: Path, *, curves: bool) -> Reading:
+    logs = [path] if path.is_file() else find_logs(path)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # each is a process of its own
+        return _reading(str(path), pool.map(_inspect, logs), curves=curves)
+
+
+def _inspect(log: Path) -> dict[str, Any]:
+    """Config, history and state of one offline run, through `wandb leet inspect`: its file format has no
+    other reader.
+    """
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not done.stdout.strip():
+        said = one_line(ValueError(done.stderr)) if done.stderr.strip() else "it printed nothing"
+        raise ValueError(f"{log} cannot be inspected with wandb 0.30 or newer ({said}); pip install 'wandb>=0.30'")
+    run: dict[str, Any] = {
+        "id": log.stem.removeprefix("run-"),
+        "group": "",
+        "config": {},
+        "history": [],
+        "state": "running",
+    }
+    for line in done.stdout.splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line of a log that is still being written
+        kind = record.get("type")
+        body = record.get(kind, {})
+        if kind == "run":
+            run["id"] = body.get("run_id", run["id"])
+            run["group"] = body.get("run_group") or body.get("project", "")
+            run["config"].update(body.get("config", {}).get("update", {}))
+        elif kind == "config":
+            run["config"].update(body.get("update", {}))
+        elif kind == "history":
+            run["history"].append(body.get("item", {}))
+        elif kind == "exit":
+            run["state"] = "finished" if not body.get("exit_code", 0) else f"failed (exit code {body['exit_code']})"
+    return run
+
+
+def read_project(project: str, *, curves: bool) -> Reading:
+    if project.count("/") != 1 or project.startswith("/") or project.endswith("/"):
+        raise ValueError(f"wandb:{project} is not wandb:entity/project")
+    try:
+        import wandb
+    except ImportError as error:
+        raise ValueError(f"wandb:{project} needs the wandb package; pip install wandb") from error
+    try:
+        runs = [
+            {
+                "id": run.id,
+                "group": run.group or project,
+                "config": dict(run.config),
+                "history": list(run.scan_history()) if curves else [dict(run.summary)],
+                "state": run.state,
+            }
+            for run in wandb.Api().runs(project)
+        ]
+    except Exception as error:  # the client raises many kinds: no account, no network, no such project
+        raise ValueError(f"wandb:{project} cannot be read: {one_line(error)}; try `wandb login`") from error
+    return _reading(f"wandb:{project}", runs, curves=curves)
+
+
+def _reading(source: str, runs: Iterable[Mapping[str, Any]], *, curves: bool) -> Reading:
+    rows: list[dict[str, Any]] = []
+    excluded: list[Exclusion] = []
+    metrics: list[pd.DataFrame] = []
+    for run in runs:
+        if run["state"] != "finished":
+            excluded.append(Exclusion(None, run["id"], f"W&B state: {run['state']}"))
+            continue
+        rows.append(_row(run))
+        if curves:
+            metrics.append(_curve(run["id"], run["history"]))
+    if not rows:
+        first = f" (first: {excluded[0].run_id}, {excluded[0].reason})" if excluded else ""
+        raise ValueError(
+            f"{source} holds {len(excluded)} W&B runs and none is finished{first}; finish or sync them first"
+        )
+    return Reading(
+        pd.DataFrame(rows),
+        source,
+        curves=concatenate(metrics) if curves else None,
+        excluded=tuple(excluded),
+        flops_words="as the tracker logged train/flops",
+        counts_known=any("params_non_embedding" in row for row in rows),
+    )
+
+
+def _row(run: Mapping[str, Any]) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    for item in run["history"]:  # a metric keeps its last value, as W&B's own summary does
+        last.update({name: value for name, value in item.items() if not name.startswith("_") and value is not None})
+    config = {name: value for name, value in run["config"].items() if not name.startswith("_")}
+    counts = config.pop("n_params", {})
+    row = flatten(config)
+    row.update({name: value for name, value in last.items() if isinstance(value, int | float | str)})
+    if isinstance(counts, Mapping):
+        row.update({f"params_{convention}": float(count) for convention, count in counts.items()})
+    else:
+        row["n_params"] = counts
+    for own, ours in (("train/tokens", "tokens"), ("train/flops", "flops"), ("val/loss", "loss")):
+        if own in row:
+            row[ours] = row.pop(own)
+    row.update(run_id=run["id"], group=run["group"])
+    return row
+
+
+def _curve(run_id: str, history: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    names = {
+        "_step": "step",
+        "train/tokens": "tokens",
+        "train/flops": "flops",
+        "train/loss": "loss",
+        "val/loss": "val_loss",
+        "noise/grad_square": "grad_square",
+        "noise/grad_trace": "grad_trace",
+        "noise/steps": "noise_steps",
+    }
+    frame = pd.DataFrame([{ours: item.get(own) for own, ours in names.items()} for item in history])
+    frame["run_id"] = run_id
+    return frame.reindex(columns=list(CURVE_COLUMNS)).dropna(subset=["tokens"])

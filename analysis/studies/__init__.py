@@ -1,0 +1,1 @@
+"""Studies beside the fits: learning-rate searches, coordinate checks, fine-tuning and data transfer."""

@@ -1,0 +1,213 @@
+"""A study of fine-tuned runs -> finetune.json. Its records are all that it reads.
+
+finetune.json: schema, study, task, metric, notes, and for each family (kind of model and objective)
+
+    points     every fine-tuned run, seeds averaged: where it started, its score and loss, and the control's beside it
+    curves     by fine-tuning size, the run of the lowest pretraining loss at each pretraining budget
+    scratch    by shape, the control's losses by fine-tuning size
+    transfer   effective data (`data_transfer.py`) of every point, laws of it by pretraining budget, or why not
+    won        by fine-tuning size, in how many pairs the pretrained run has the lower loss, and by two standard errors
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.studies.data_transfer import WITHIN, TransferLaw, effective_data, fit_transfer
+from scaling.record import DONE, RunRecord, read_records
+
+SCHEMA = 1
+LATE, LATE_SHARE = 0.9, 0.25  # of the steps, of the runs: beyond, a curve is of steps as much as of data
+Json = dict[str, Any]
+
+
+def holds_finetuned(study: Path) -> bool:
+    """Whether the study's finished runs were fine-tuned, all of them."""
+    records = read_records(study) if study.is_dir() else []
+    return bool(records) and all(record.finetuned is not None for record in records)
+
+
+def analyse(study: Path) -> Json:
+    """The results document; ValueError where the study holds no finished fine-tuned run."""
+    records = [record for record in read_records(study) if record.finetuned is not None and record.status == DONE]
+    if not records:
+        raise ValueError(f"{study} holds no finished fine-tuned run; `scaling finetune` makes them")
+    asked = {record.spec["finetuned"]["task"] for record in records}
+    if len(asked) > 1:
+        raise ValueError(f"{study} mixes tasks ({', '.join(sorted(asked))}), whose scores cannot be compared")
+    families: dict[str, list[RunRecord]] = {}
+    for record in records:
+        families.setdefault(f"{record.spec['model']['kind']}, {record.spec['objective']['kind']}", []).append(record)
+    first = _facts(records[0])
+    return {
+        "schema": SCHEMA,
+        "study": study.name,
+        "task": asked.pop(),
+        "metric": first["metric"],
+        "classes": first["classes"],
+        "val_examples": first["val_examples"],
+        "notes": _notes(records),
+        "families": {name: _family(runs) for name, runs in sorted(families.items())},
+    }
+
+
+def _facts(record: RunRecord) -> Json:
+    assert record.finetuned is not None
+    return record.finetuned
+
+
+def _notes(records: Sequence[RunRecord]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    notes = []
+    recipes: dict[int, set[str]] = {}
+    for record in records:
+        own = recipes.setdefault(record.spec["finetuned"]["examples"], set())
+        own.add(json.dumps(record.spec["recipe"], sort_keys=True))
+    if mixed := [size for size, own in recipes.items() if len(own) > 1]:
+        notes.append(f"runs on {mixed[0]:,} examples were fine-tuned by {len(recipes[mixed[0]])} recipes")
+    late = sum(_facts(record)["best_step"] > LATE * record.steps for record in records)
+    if late > LATE_SHARE * len(records):
+        notes.append(
+            f"{late} of {len(records)} runs were best in the last {1 - LATE:.0%} of their steps: they may have ended "
+            f"for want of steps (recipe.steps, recipe.epochs) rather than of examples"
+        )
+    if any(_facts(record)["seen_in_pretraining"] for record in records):
+        known = "though no labels" if _facts(records[0])["classes"] else "with their answers"
+        notes.append(
+            f"the pretraining text holds this task's texts, those that are scored among them, {known}: this is "
+            f"transfer within a text, not to another"
+        )
+    if all(_facts(record)["parent"] is not None for record in records):
+        notes.append("there is no control from scratch, so what pretraining gave cannot be told")
+    seeds = {record.spec["seed"] for record in records}
+    if len(seeds) == 1:
+        notes.append("one seed: differences between two runs hold luck of the drawn examples and of the order")
+    return notes
+
+
+def _shape(record: RunRecord) -> str:
+    return json.dumps(record.spec["model"], sort_keys=True)
+
+
+def _family(records: Sequence[RunRecord]) -> Json:
+    scratch: dict[tuple[str, int], list[RunRecord]] = {}
+    tuned: dict[tuple[str, int], list[RunRecord]] = {}
+    for record in records:
+        parent = _facts(record)["parent"]
+        key = (_shape(record) if parent is None else parent["run_id"], record.spec["finetuned"]["examples"])
+        (scratch if parent is None else tuned).setdefault(key, []).append(record)
+    control = {key: _mean(runs) for key, runs in scratch.items()}
+    points = []
+    for (_, examples), runs in sorted(tuned.items(), key=lambda item: (item[0][1], item[0][0])):
+        parent, shape = _facts(runs[0])["parent"], _shape(runs[0])
+        curve = sorted((size, one["loss"]) for (of, size), one in control.items() if of == shape)
+        own, against = _mean(runs), scratch.get((shape, examples), [])
+        found = effective_data([s for s, _ in curve], [loss for _, loss in curve], own["loss"], examples)
+        points.append(
+            {
+                "parent": parent["run_id"],
+                "params": parent["n_params"]["non_embedding"],
+                "pretraining_flops": parent["train_flops"],
+                "budget_flops": parent["budget_flops"] or parent["train_flops"],
+                "pretraining_tokens": parent["train_tokens"],
+                "pretraining_loss": parent["val_loss_nats"],
+                "examples": examples,
+                **own,
+                "scratch": control.get((shape, examples)),
+                "gain": paired_gain(runs, against),
+                "transfer": asdict(found),
+            }
+        )
+    return {
+        "points": points,
+        "curves": _curves(points),
+        "scratch": [
+            {"params": runs[0].n_params["non_embedding"], "examples": examples, **_mean(runs)}
+            for (_, examples), runs in sorted(scratch.items(), key=lambda item: item[0][1])
+        ],
+        "transfer": _laws(points),
+        "won": _won(points),
+    }
+
+
+def _mean(runs: Sequence[RunRecord]) -> Json:
+    """Loss and score, the mean of seeds; its standard error is that of one run's scored examples, which seeds share."""
+    scores = [_facts(run)["scores"][_facts(run)["metric"]] for run in runs]
+    errors = [one["se"] for one in scores if one["se"] is not None]
+    return {
+        "loss": float(np.mean([run.val_loss_nats for run in runs if run.val_loss_nats is not None])),
+        "score": float(np.mean([one["value"] for one in scores])),
+        "score_se": float(np.mean(errors)) if errors else None,
+        "seeds": len(runs),
+        "finetuning_flops": runs[0].train_flops,
+        "run_ids": [run.run_id for run in runs],
+    }
+
+
+def paired_gain(runs: Sequence[RunRecord], controls: Sequence[RunRecord]) -> Json | None:
+    """By how much the loss is below the control's, with the standard error over documents that both were scored on.
+
+    Documents differ far more from each other than two models do on one, so the error of the difference is much smaller
+    than that of either. Seeds that both arms have are averaged. Null without a common seed.
+    """
+    by_seed = {control.spec["seed"]: _facts(control) for control in controls}
+    pairs = [(_facts(run), by_seed[run.spec["seed"]]) for run in runs if run.spec["seed"] in by_seed]
+    if not pairs:
+        return None
+    differences, counts = (
+        np.mean([np.subtract(theirs["val_loss_sums"], own["val_loss_sums"]) for own, theirs in pairs], axis=0),
+        np.array(pairs[0][0]["val_counts"]),
+    )
+    gain, buckets = float(differences.sum() / counts.sum()), len(counts)
+    if buckets < 2:
+        return {"value": gain, "se": None}
+    spread = float(np.sum((differences - gain * counts) ** 2)) / (buckets - 1)  # Cochran 1977, 2.11
+    return {"value": gain, "se": math.sqrt(spread / buckets) * buckets / float(counts.sum())}
+
+
+def _curves(points: Sequence[Json]) -> list[Json]:
+    """By fine-tuning size, the run that pretraining alone would choose at each budget."""
+    curves = []
+    for examples in sorted({point["examples"] for point in points}):
+        budgets: dict[float, list[Json]] = {}
+        for point in points:
+            if point["examples"] == examples:
+                budgets.setdefault(point["budget_flops"], []).append(point)
+        chosen = [
+            min(found, key=lambda point: math.inf if point["pretraining_loss"] is None else point["pretraining_loss"])
+            for _, found in sorted(budgets.items())
+        ]
+        curves.append({"examples": examples, "points": chosen})
+    return curves
+
+
+def _laws(points: Sequence[Json]) -> list[Json]:
+    """The law of transferred data at each pretraining budget, or why there is none."""
+    laws = []
+    for budget in sorted({point["budget_flops"] for point in points}):
+        own = [point for point in points if point["budget_flops"] == budget]
+        used = [p for p in own if p["transfer"]["status"] == WITHIN and p["transfer"]["transferred"] > 0]
+        columns = [[p["examples"] for p in used], [p["params"] for p in used]]
+        transferred = [p["transfer"]["transferred"] for p in used]
+        examples, params, values = (np.array(column, dtype=float) for column in (*columns, transferred))
+        law = fit_transfer(examples, params, values, len(own) - len(used))
+        fitted = {"law": asdict(law), "why": ""} if isinstance(law, TransferLaw) else {"law": None, "why": law}
+        laws.append({"budget_flops": budget, "left_out": len(own) - len(used), **fitted})
+    return laws
+
+
+def _won(points: Sequence[Json]) -> list[Json]:
+    won = []
+    for examples in sorted({point["examples"] for point in points}):
+        pairs = [p for p in points if p["examples"] == examples and p["scratch"] is not None]
+        better = sum(p["loss"] < p["scratch"]["loss"] for p in pairs)
+        surely = sum(p["gain"]["se"] is not None and p["gain"]["value"] > 2 * p["gain"]["se"] for p in pairs)
+        gains = [p["score"] - p["scratch"]["score"] for p in pairs]
+        gain = float(np.mean(gains)) if gains else None
+        won.append({"examples": examples, "pairs": len(pairs), "won": better, "surely": surely, "score_gain": gain})
+    return won
