@@ -4,12 +4,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.families import DecoderShape, EncoderDecoderShape, EncoderShape
-from scaling.objective_spec import Causal, Denoising, Masked, Objective
-from scaling.record import SCHEMA, RunRecord
-from scaling.runtime import Runtime
-from scaling.shape import TransformerShape
-from scaling.spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
+from scaling.records.record import SCHEMA, RunRecord
+from scaling.shapes.families import DecoderShape, EncoderDecoderShape, EncoderShape
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.objective import Causal, Denoising, Masked, Objective
+from scaling.spec.run_spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
+from scaling.spec.runtime import Runtime
 
 GPT2 = DecoderShape(
     kind="decoder",

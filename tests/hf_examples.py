@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from scaling.hf.architectures import ARCHITECTURES
-from scaling.objective_spec import Causal, Denoising, Masked, Objective
-from scaling.shape import TransformerShape
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.objective import Causal, Denoising, Masked, Objective
 from tests.examples import ENCODER, ENCODER_DECODER, TINY
 
 transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")

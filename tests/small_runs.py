@@ -6,9 +6,9 @@ from pathlib import Path
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import Text
 from scaling.launch.reporting import SilentReporter
-from scaling.objective_spec import Objective
-from scaling.record import RunRecord
-from scaling.shape import TransformerShape
+from scaling.records.record import RunRecord
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.objective import Objective
 from scaling.train.loop import train
 from tests.examples import SPEC, runtime_in
 

@@ -1,4 +1,4 @@
-"""The import direction between the parts, and what must not be imported where."""
+"""Imports run one way between the rooms of the house, and what must start fast imports nothing heavy."""
 
 import ast
 import subprocess
@@ -8,131 +8,75 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HYDRA_ALLOWED = {
-    "scaling/config.py",
-    "scaling/grid.py",
-    "scaling/launch/task.py",
-    "scaling/launch/sweep.py",
-    "scaling/launch/preload.py",
+# A room may import the rooms named before it, and itself. A module outside every room counts as a room.
+ROOMS = {
+    "scaling": (
+        "registry quantities shapes spec records trackers data machine plan config model objectives train launch "
+        "hf profiling tune finetune cli"
+    ).split(),
+    "analysis": "words laws runs fitting isoflop health judgement studies results figures report".split(),
 }
-TORCH_FREE = ["analysis", "scaling/cli", "scaling/data", "scaling/corruption.py"] + [
-    f"scaling/{name}.py"
-    for name in (
-        "registry",
-        "ledger",
-        "shape",
-        "families",
-        "objective_spec",
-        "flops",
-        "spec",
-        "budget",
-        "parametrization",
-        "recipe",
-        "record",
-        "branches",
-        "stacks",
-        "attempt",
-        "memory",
-        "speed",
-        "plan",
-        "plan_warnings",
-        "config",
-        "grid",
-        "finetune/tasks",
-        "finetune/tables",
-        "finetune/stdlib_text",
-        "finetune/settings",
-        "finetune/plan",
-    )
-]
-ANALYSIS_SEES = {"scaling.registry", "scaling.ledger", "scaling.shape", "scaling.flops", "scaling.record"}
-# A module may import those listed before it, and its own group.
-ORDER = [
-    {"registry", "quantities", "ledger"},
-    {"shape", "objective_spec"},
-    {"families"},
-    {"flops", "spec"},
-    {"budget", "record", "runtime", "branches", "stacks"},
-    {"parametrization", "attempt", "speed", "memory", "data", "model", "chunked_loss"},
-    {"recipe"},
-    {"schema"},
-    {"config", "corruption", "trackers"},
-    {"objectives", "grid", "plan_warnings"},
-    {"train", "plan"},
-    {"render", "hf", "profiling", "transfer"},
-    {"launch"},
-    {"bench", "finetune", "tune"},
-    {"cli"},
-]
+ANALYSIS_SEES = {"registry", "shapes", "records"}  # of scaling: names, counts, and what runs leave on disk
+DOORS = {"__init__", "__main__", "plugins", "cli"}  # the package's own, python -m, Hydra's, and the command line
+KNOWS_HYDRA = {"config", "launch", "plugins"}
+WITHOUT_TORCH = "scaling.cli scaling.config.grid scaling.plan.tables scaling.launch.sweep scaling.finetune.plan".split()
+
+MODULES = [path for package in ROOMS for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def files(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+def place(path: Path) -> tuple[str, str]:
+    """The package and the room that a file belongs to; what `python -m` starts is a door wherever it lies."""
+    package, *inside = path.relative_to(ROOT).with_suffix("").parts
+    return package, "__main__" if inside[-1] == "__main__" else inside[0]
 
 
-def imported(path: Path, *, only_at_import: bool = False) -> set[str]:
-    """The modules a file imports, in full; functions' own imports too unless `only_at_import`."""
-    tree = ast.parse(path.read_text())
-    inside = {
-        node
-        for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef)
-        for node in ast.walk(outer)
-        if node is not outer
-    }
+def imported(path: Path) -> set[str]:
+    """The modules that a file imports, those that its functions import included."""
     found: set[str] = set()
-    for node in ast.walk(tree):
-        if only_at_import and node in inside:
-            continue
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def part_of(module: str) -> str | None:
-    """The part of `scaling` that a module belongs to."""
-    pieces = module.split(".")
-    return pieces[1] if pieces[0] == "scaling" and len(pieces) > 1 else None
-
-
-@pytest.mark.parametrize("path", files("scaling"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_down_the_order(path: Path) -> None:
-    relative = path.relative_to(ROOT / "scaling")
-    own = relative.parts[0].removesuffix(".py")
-    if own in ("__init__", "plugins") or path.name == "__main__.py":
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_rooms_before_it(path: Path) -> None:
+    package, room = place(path)
+    if room in DOORS - {"cli"}:
         return
-    level = next((i for i, group in enumerate(ORDER) if own in group), None)
-    assert level is not None, f"{own} has no place in the import order"
-    allowed = set().union(*ORDER[: level + 1])
-    if own in ("plan", "train"):
-        allowed |= {"launch"}  # scaling.launch.devices alone, which imports nothing of ours
-    parts = {part for module in imported(path) if (part := part_of(module))} - {"__version__"}
-    assert parts <= allowed, f"{path.name} reaches up to {parts - allowed}"
-    if own != "cli":
-        assert not {module for module in imported(path) if module.split(".")[0] == "analysis"}
+    before = set(ROOMS[package][: ROOMS[package].index(room) + 1])
+    for module in imported(path):
+        other, _, rest = module.partition(".")
+        if other in ROOMS and (target := rest.partition(".")[0]) and not target.startswith("__"):
+            allowed = before if other == package else ANALYSIS_SEES if package == "analysis" else set()
+            assert room == "cli" or target in allowed, f"{path.relative_to(ROOT)} imports {module}"
 
 
-@pytest.mark.parametrize("path", files("analysis"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_analysis_sees_only_the_ledgers(path: Path) -> None:
-    seen = {module for module in imported(path) if module.split(".")[0] == "scaling" and module != "scaling"}
-    assert all(any(module == ok or module.startswith(ok + ".") for ok in ANALYSIS_SEES) for module in seen), seen
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_some_rooms_know_hydra(path: Path) -> None:
+    roots = {module.partition(".")[0] for module in imported(path)}
+    assert place(path)[1] in KNOWS_HYDRA or not roots & {"hydra", "omegaconf"}
 
 
-def test_only_config_grid_and_the_launch_shims_know_hydra() -> None:
-    knows = {
-        str(path.relative_to(ROOT))
-        for path in files("scaling", "analysis")
-        if {module.split(".")[0] for module in imported(path)} & {"hydra", "omegaconf"}
-    }
-    assert {path for path in knows if not path.startswith("scaling/plugins/")} <= HYDRA_ALLOWED
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+
+    def depends(name: str) -> set[str]:
+        found = imported(names[name])
+        return {m if m in names else m.rpartition(".")[0] for m in found} & set(names) - {name}
+
+    left = {name: depends(name) for name in names}
+    while free := {name for name, needs in left.items() if not needs & set(left)}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert not left
 
 
-def test_what_must_start_fast_imports_no_torch() -> None:
-    for entry in TORCH_FREE:
-        for path in files(entry) if (ROOT / entry).is_dir() else [ROOT / entry]:
-            assert "torch" not in {module.split(".")[0] for module in imported(path)}, path
+@pytest.mark.parametrize("modules", [WITHOUT_TORCH, ["analysis.report.families", "analysis.results.parts"]])
+def test_what_plans_fits_and_reports_runs_without_torch(modules: list[str]) -> None:
+    code = f"import sys, {', '.join(modules)}\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_help_answers_without_heavy_imports() -> None:
@@ -142,3 +86,10 @@ def test_help_answers_without_heavy_imports() -> None:
         "sys.exit(bool({'torch', 'pandas', 'hydra', 'matplotlib', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("package", ["scaling", "analysis", "tests"])
+def test_no_room_is_crowded(package: str) -> None:
+    folders = [folder for folder in (ROOT / package).rglob("*") if folder.is_dir() and folder.name != "figures"]
+    crowded = {str(f.relative_to(ROOT)): n for f in folders if (n := len(list(f.glob("*.py")))) > 21}
+    assert not crowded

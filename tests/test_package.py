@@ -28,7 +28,7 @@ def test_the_wheel_holds_configs_sweeps_plugins_and_templates(installed: Path) -
         wanted = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.yaml")}
         assert wanted <= {path.relative_to(installed / into) for path in (installed / into).rglob("*.yaml")}
     assert (installed / "hydra_plugins" / "scaling_isoflop" / "sweeper.py").is_file()
-    assert list((installed / "analysis" / "templates").glob("*.j2"))
+    assert list((installed / "analysis" / "report" / "templates").glob("*.j2"))
     assert not (installed / "tests").exists()
     assert not (installed / "scaling" / "plugins").exists()
 

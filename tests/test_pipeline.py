@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling.plan import read_plan
-from scaling.record import read_records
+from scaling.plan.plan import read_plan
+from scaling.records.record import read_records
 
 SCALING = Path(sys.executable).parent / "scaling"
 TINY = ["data=synthetic", "data.source.tokens=200000", "val_tokens=2048"]

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from scaling.launch.reporting import SilentReporter
-from scaling.record import read_metrics
+from scaling.records.record import read_metrics
 from scaling.trackers import DASHBOARD_NAMES, TRACKERS, start_tracker
-from scaling.train import noise
+from scaling.train import gradient_noise
 from scaling.train.loop import Order, train_together
 from tests.examples import runtime_in
-from tests.test_train import DATA, run, spec_for
+from tests.train.test_loop import DATA, run, spec_for
 
 
 def read_back(folder: Path, run_id: str = "*") -> list[dict[str, Any]]:
@@ -27,7 +27,7 @@ def read_back(folder: Path, run_id: str = "*") -> list[dict[str, Any]]:
 
 
 def test_wandb_offline_mirrors_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(noise, "EVERY", 8)
+    monkeypatch.setattr(gradient_noise, "EVERY", 8)
     spec = spec_for()
     settings = {"mode": "offline", "project": "p", "dir": str(tmp_path)}
     record = run(spec, tmp_path, tracker="wandb", tracker_settings=settings)

@@ -18,7 +18,11 @@ from analysis.words import count
 
 Array = NDArray[np.float64]
 
-COLUMNS = ("grad_square", "grad_trace", "noise_steps")  # of a training curve, as `scaling.train.noise` logs them
+COLUMNS = (
+    "grad_square",
+    "grad_trace",
+    "noise_steps",
+)  # of a training curve
 LEAST_MEASURED = 8  # rows of a run with a measurement, for a bootstrap to see how they scatter
 DRAWS = 1000
 

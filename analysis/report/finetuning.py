@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.studies.data_transfer import WITHIN
 from analysis.studies.finetuning import Json, analyse
-from scaling.record import write_json
+from scaling.records.files import write_json
 
 
 def write_results(study: Path) -> tuple[Json, list[Path]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.report import prose as words
-from scaling.record import write_text
+from scaling.records.files import write_text
 
 if TYPE_CHECKING:
     from analysis.figures.chart import Absent, Chart

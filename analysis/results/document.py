@@ -132,7 +132,7 @@ from analysis.results.requested_fits import Fitted, Wanted, fit_all, forms_of_fi
 from analysis.results.summary import summary, warnings_of
 from analysis.runs.comparable import refuse_mixture
 from analysis.runs.observations import Observations
-from scaling.record import write_text
+from scaling.records.files import write_text
 
 Array = NDArray[np.float64]
 

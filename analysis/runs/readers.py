@@ -20,7 +20,7 @@ import pandas as pd
 
 from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, concatenate, flatten, one_line
 from analysis.runs.wandb_logs import find_logs, read_folder, read_project
-from scaling.record import DONE, RunRecord, read_metrics, read_profile, read_record
+from scaling.records.record import DONE, RunRecord, read_metrics, read_profile, read_record
 
 LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from analysis.studies.data_transfer import WITHIN, TransferLaw, effective_data, fit_transfer
-from scaling.record import DONE, RunRecord, read_records
+from scaling.records.record import DONE, RunRecord, read_records
 
 SCHEMA = 1
 LATE, LATE_SHARE = 0.9, 0.25  # of the steps, of the runs: beyond, a curve is of steps as much as of data

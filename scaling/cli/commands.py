@@ -18,11 +18,11 @@ def plan(options: Any) -> int:
     """Price a sweep."""
     from rich.console import Console
 
-    from scaling.config import compose
-    from scaling.grid import load_like, split_axes
+    from scaling.config.config import compose
+    from scaling.config.grid import load_like, split_axes
     from scaling.launch.sweep import expand
-    from scaling.plan import make_plan
-    from scaling.render import print_plan
+    from scaling.plan.plan import make_plan
+    from scaling.plan.tables import print_plan
 
     fixed, axes = split_axes(options.overrides)
     cfg = compose(fixed)
@@ -38,9 +38,9 @@ def tune(options: Any) -> int:
     from analysis.figures import paper, tuning
     from analysis.figures.chart import Chart
     from analysis.studies.tuning import judge
-    from scaling.config import recipe_values
-    from scaling.grid import split_axes
-    from scaling.record import write_json
+    from scaling.config.config import recipe_values
+    from scaling.config.grid import split_axes
+    from scaling.records.files import write_json
     from scaling.tune.recipe_file import command, write_recipe
     from scaling.tune.search import Search
     from scaling.tune.table import print_search
@@ -63,10 +63,10 @@ def status(options: Any) -> int:
     """Show studies."""
     from rich.console import Console
 
-    from scaling.attempt import run_state, tally
-    from scaling.plan import read_plan
-    from scaling.record import run_dirs
-    from scaling.render import print_status
+    from scaling.plan.plan import read_plan
+    from scaling.plan.tables import print_status
+    from scaling.records.attempt import run_state, tally
+    from scaling.records.record import run_dirs
 
     for study in options.studies:
         found = {path.name: path for path in run_dirs(study)}
@@ -81,9 +81,9 @@ def bench(options: Any) -> int:
     """Time this machine."""
     from rich.console import Console
 
-    from scaling.bench import CASES, device_here, print_timings, time_cases, time_matmul
-    from scaling.spec import check_precision
-    from scaling.speed import fit_speed, remember, speed
+    from scaling.machine.speed import fit_speed, remember, speed
+    from scaling.profiling.bench import CASES, device_here, print_timings, time_cases, time_matmul
+    from scaling.spec.run_spec import check_precision
 
     device, precision = device_here(), check_precision("--precision", options.precision)
     if not options.seconds > 0:
@@ -117,7 +117,7 @@ def _analyse(options: Any) -> dict[str, dict[str, Any]]:
     from analysis.results.parts import analyse_parts
     from analysis.runs.comparable import parts_of
     from analysis.runs.observations import load
-    from scaling.plan import untuned
+    from scaling.plan.plan import untuned
 
     observations = load(
         options.data,
@@ -285,8 +285,8 @@ def check_transfer(options: Any) -> int:
     from analysis.figures import paper
     from analysis.figures.coordinate_check import coordinate_check
     from analysis.studies.coordinate_check import Sample, slopes, table
-    from scaling.render import print_rows
-    from scaling.transfer import measurements
+    from scaling.plan.tables import print_rows
+    from scaling.tune.coordinate_check import measurements
 
     count, measured = measurements(options.overrides, options.widths, options.depths, options.steps, options.seeds)
     samples = [
@@ -323,7 +323,7 @@ def _say_comparisons(analysed: dict[str, dict[str, Any]]) -> None:
 
 
 def _say_spending(study: Path | None) -> None:
-    from scaling.plan import spending
+    from scaling.plan.plan import spending
 
     if study is not None and (spent := spending(study)):
         print(spent)

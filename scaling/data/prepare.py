@@ -29,7 +29,7 @@ from scaling.data.spool import Spool
 from scaling.data.token_source import Ids, TokenSource, id_type
 from scaling.data.tokenizers import END_ID, TOKENIZERS, Tokenizer, in_chunks
 from scaling.registry import choose
-from scaling.spec import DataSpec
+from scaling.spec.run_spec import DataSpec
 
 NO_TOKENIZER = "none"
 LAYOUT = 2  # of a folder in the cache; raised when the code writes it differently

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from scaling.data.files import combine
 from scaling.data.token_source import Ids, Report, Written, id_type
-from scaling.spec import DataSpec
+from scaling.spec.run_spec import DataSpec
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy as np
 
 from scaling.data.files import combine, file_sha256, find_files
 from scaling.data.token_source import Ids, Report, Written, id_type
-from scaling.spec import DataSpec
+from scaling.spec.run_spec import DataSpec
 
 SUFFIXES = (".bin",)
 HEADER_BYTES = 256 * 4

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.spec import DataSpec
+from scaling.spec.run_spec import DataSpec
 
 Ids = NDArray[np.integer[Any]]
 Report = Callable[[int], None]  # takes how many more tokens are done

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scaling.attempt import DIVERGED, DONE, FAILED, KILLED, run_state, tally
 from scaling.data.extra import extra
 from scaling.finetune.plan import TuningPlan, describe, make_plan
 from scaling.finetune.settings import read_settings
-from scaling.launch.devices import gpu_ids, slots
 from scaling.launch.pool import Job, Pool
 from scaling.launch.sweep import explain
 from scaling.launch.table import LiveTable
+from scaling.machine.slots import gpu_ids, slots
+from scaling.records.attempt import FAILED, KILLED, run_state, tally
+from scaling.records.record import DIVERGED, DONE
 
 SHOWN = 12  # lines of the plan
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.tokenizers import END_ID, Tokenizer
-from scaling.families import EncoderDecoderShape
 from scaling.finetune.tasks import Example
-from scaling.objectives import Example as Batch
-from scaling.objectives import example
-from scaling.spec import FinetunedSpec
+from scaling.objectives.objectives import Example as Batch
+from scaling.objectives.objectives import example
+from scaling.shapes.families import EncoderDecoderShape
+from scaling.spec.run_spec import FinetunedSpec
 
 PAD = END_ID  # fills up; what an encoder-decoder's target begins with, as in its own training
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ class Encoded:
         return len(self.targets_NP)
 
     def batch(self, rows: Array | slice) -> Batch:
-        """Some of the examples, as the losses of `scaling.objectives` take them."""
+        """Some of the examples, as the losses of `scaling.objectives.objectives` take them."""
         weights = None if self.weights_NP is None else self.weights_NP[rows]
         return example(tuple(array[rows] for array in self.inputs), self.targets_NP[rows], weights)
 

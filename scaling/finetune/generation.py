@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from scaling.data.tokenizers import Tokenizer
-from scaling.families import EncoderDecoderShape
 from scaling.finetune.encode import PAD, Encoded
-from scaling.spec import FinetunedSpec
+from scaling.shapes.families import EncoderDecoderShape
+from scaling.spec.run_spec import FinetunedSpec
 
 
 @torch.no_grad()

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from scaling.attempt import DONE, FAILED, INTERRUPTED, Attempt, Heartbeat, claim, now
 from scaling.data.tokenizers import Tokenizer
 from scaling.finetune.encode import Encoded, encode
 from scaling.finetune.generation import answer
@@ -27,16 +26,19 @@ from scaling.finetune.plan import PlannedTuning, tokenizer_of
 from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
 from scaling.finetune.scores import TEXT_SCORES, by_group, in_buckets
 from scaling.finetune.tasks import STOP, TRAIN, VAL, Example
-from scaling.objectives import token_losses
-from scaling.record import RunRecord, publish_record, read_record, write_json
+from scaling.machine import hardware
+from scaling.objectives.objectives import token_losses
+from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, claim, now
+from scaling.records.files import write_json
+from scaling.records.record import DONE, RunRecord, publish_record, read_record
 from scaling.registry import choose
-from scaling.spec import FinetunedSpec, to_dict
-from scaling.train import checkpoint, hardware
-from scaling.train.evaluate import VAL_BATCH_TOKENS
+from scaling.spec.run_spec import FinetunedSpec, to_dict
+from scaling.train import checkpoint
 from scaling.train.run import Reporter
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.step import Stepper
-from scaling.train.stop import StopRequest
+from scaling.train.stop_request import StopRequest
+from scaling.train.validation import VAL_BATCH_TOKENS
 
 SAMPLES = 5  # answers in text that the record quotes
 

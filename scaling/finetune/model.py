@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from scaling.model import build
 from scaling.model.encoder import Encoder
 from scaling.model.tower import TowerModule
-from scaling.shape import TransformerShape
-from scaling.spec import FinetunedSpec
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.run_spec import FinetunedSpec
 from scaling.train.checkpoint import final_weights, weights_digest
 
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from scaling import flops as ledger
-from scaling.attempt import DIVERGED, DONE, now
 from scaling.finetune.plan import PlannedTuning, parent_facts
 from scaling.finetune.price import forward_flops_by_group, train_flops_per_example
 from scaling.finetune.scores import Scores
 from scaling.finetune.tasks import STOP, TASKS, TRAIN, VAL
-from scaling.ledger import parameter_counts
+from scaling.machine import hardware
 from scaling.model import parameters_by_group
-from scaling.record import SCHEMA, RunRecord
-from scaling.spec import to_dict
-from scaling.train import hardware
+from scaling.records.attempt import now
+from scaling.records.record import DIVERGED, DONE, SCHEMA, RunRecord
+from scaling.shapes import flops as ledger
+from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.run_spec import to_dict
 from scaling.train.checkpoint import weights_digest
 
 

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.attempt import DIVERGED, DONE, run_state
 from scaling.data.prepare import NO_TOKENIZER, digest, load_tokenizer, manifest
 from scaling.data.tokenizers import Tokenizer
-from scaling.families import EncoderDecoderShape, EncoderShape
 from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
 from scaling.finetune.settings import FinetuneConfig
 from scaling.finetune.tasks import TRAIN, VAL, Examples, Task
-from scaling.ledger import parameter_counts
 from scaling.quantities import duration, short
-from scaling.record import RunRecord, read_record, run_dirs
-from scaling.shape import TransformerShape
-from scaling.spec import Finetuned, FinetunedSpec, Parent, RunSpec, from_dict
+from scaling.records.attempt import run_state
+from scaling.records.record import DIVERGED, DONE, RunRecord, read_record, run_dirs
+from scaling.shapes.families import EncoderDecoderShape, EncoderShape
+from scaling.shapes.matmuls import parameter_counts
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.run_spec import Finetuned, FinetunedSpec, Parent, RunSpec, from_dict
 
 # An example's cost beside its FLOPs on one slot, and the speed of the rest: measured on one core of a 2020s server CPU.
 STEP_S, CPU_FLOPS_PER_S = 2e-3, 20e9

@@ -1,7 +1,7 @@
 """The exact FLOPs of an example, from the same list of matmuls as everything's; torch's counter is the witness."""
 
-from scaling import flops as ledger
-from scaling.spec import FinetunedSpec
+from scaling.shapes import flops as ledger
+from scaling.spec.run_spec import FinetunedSpec
 
 
 def forward_flops_by_group(spec: FinetunedSpec) -> dict[str, int]:

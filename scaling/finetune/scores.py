@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from scaling.data.extra import extra
-from scaling.train.evaluate import ratio_and_error
+from scaling.train.validation import ratio_and_error
 
 BUCKETS = 64  # of documents, that a record keeps sums of: enough for the error of a paired difference
 Scores = dict[str, dict[str, float | None]]

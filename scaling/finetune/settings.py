@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.config import CONF_DIR, compose, typed
+from scaling.config.config import CONF_DIR, compose, typed
 from scaling.finetune.tasks import TASKS, Task
 from scaling.registry import choose
-from scaling.spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
+from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
 
 
 @dataclass

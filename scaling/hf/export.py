@@ -17,10 +17,10 @@ from scaling.hf.settings import architecture_of, to_theirs
 from scaling.hf.tokenizers import translate
 from scaling.hf.weights import Tensors
 from scaling.hf.weights import to_theirs as weights_to_theirs
-from scaling.objectives import added_ids, target_end
-from scaling.record import DONE, read_record
-from scaling.shape import TransformerShape
-from scaling.spec import RunSpec, from_dict
+from scaling.objectives.objectives import added_ids, target_end
+from scaling.records.record import DONE, read_record
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.train.checkpoint import final_weights
 
 

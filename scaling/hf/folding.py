@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from scaling.hf.weights import Tensors
-from scaling.shape import TransformerShape
-from scaling.spec import STANDARD, Multipliers
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.run_spec import STANDARD, Multipliers
 
 WRITERS = (".attention.out.", ".cross_attention.out.", ".mlp.down.")  # to the residual stream
 

@@ -13,24 +13,27 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from scaling import flops as ledger
-from scaling.attempt import now
-from scaling.config import Run, compose, to_run
+from scaling.config.config import compose, to_run
 from scaling.data.prepare import NO_TOKENIZER, TokenData, prepare
 from scaling.data.pretrained import special_tokens
 from scaling.data.token_text import TokenText
-from scaling.families import SHAPES
 from scaling.hf.reading import Published, read_published
 from scaling.hf.settings import setting_name, to_ours
 from scaling.hf.weights import to_ours as weights_to_ours
-from scaling.ledger import parameter_counts
+from scaling.machine import hardware
 from scaling.model import build, parameters_by_group
-from scaling.objective_spec import names_of
-from scaling.objectives import added_ids
-from scaling.record import DONE, SCHEMA, RunRecord, publish_record, read_record, write_json
-from scaling.spec import NO_RECIPE, Imported, ImportedSpec, RunSpec, to_dict
-from scaling.train import checkpoint, hardware
-from scaling.train.evaluate import Validation, bits_per_byte, evaluate, validation_examples
+from scaling.objectives.objectives import added_ids
+from scaling.plan.run import Run
+from scaling.records.attempt import now
+from scaling.records.files import write_json
+from scaling.records.record import DONE, SCHEMA, RunRecord, publish_record, read_record
+from scaling.shapes import flops as ledger
+from scaling.shapes.families import SHAPES
+from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.objective import names_of
+from scaling.spec.run_spec import NO_RECIPE, Imported, ImportedSpec, RunSpec, to_dict
+from scaling.train import checkpoint
+from scaling.train.validation import Validation, bits_per_byte, evaluate, validation_examples
 
 COMPARED_TOKENS = 4096  # of the validation split, encoded by both tokenizers
 

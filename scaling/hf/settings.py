@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from scaling.hf.architectures import ARCHITECTURES, Architecture
-from scaling.shape import NUMBERS, TransformerShape, kind_and_number
+from scaling.shapes.shape import NUMBERS, TransformerShape, kind_and_number
 
 ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "relu2": "relu2", "silu": "silu"}
 OTHER_ACTIVATION_NAMES = {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}

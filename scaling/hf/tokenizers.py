@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from scaling.data.pretrained import PretrainedTokenizer
 from scaling.data.tokenizers import END_ID, END_TOKEN, UNKNOWN_ID, Bpe, Bytes, Chars
 from scaling.data.tokenizers import Tokenizer as Ours
-from scaling.objective_spec import names_of
+from scaling.spec.objective import names_of
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what an unknown character decodes to
 

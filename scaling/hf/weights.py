@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from scaling.hf.architectures import Architecture
-from scaling.shape import TransformerShape
+from scaling.shapes.shape import TransformerShape
 
 Tensors = Mapping[str, Tensor]
 # Along which axis of a module's weight, and of its bias, the channels of the residual stream lie.

@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from scaling.attempt import DONE as DONE
-from scaling.attempt import FAILED, INTERRUPTED, KILLED
-from scaling.launch.devices import Slot
+from scaling.machine.slots import Slot
+from scaling.records.attempt import FAILED, INTERRUPTED, KILLED
+from scaling.records.record import DONE
 
 POLL_S = 0.2
 STOP_WITHIN_S = 30.0  # time for a run to write its checkpoint

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.plan import read_plan
-from scaling.stacks import CPU_BATCH_TOKENS
+from scaling.plan.plan import read_plan
+from scaling.plan.stacks import CPU_BATCH_TOKENS
 
 PLANNED = "planned="  # the override that says which run of the plan a job is
 

@@ -9,15 +9,15 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
-from scaling.attempt import DIVERGED, DONE, INTERRUPTED, PENDING, RunState, run_state, tally
-from scaling.branches import is_begun
-from scaling.config import Run
+from scaling.config.grid import cell_runs, cells, grid_of, split_axes
 from scaling.data.prepare import prepare
-from scaling.grid import cell_runs, cells, grid_of, split_axes
 from scaling.launch.stacking import PLANNED
-from scaling.plan import Plan, PlannedRun, make_plan, spending
-from scaling.record import read_record
-from scaling.render import print_plan
+from scaling.plan.branches import is_begun
+from scaling.plan.plan import Plan, PlannedRun, make_plan, spending
+from scaling.plan.run import Run
+from scaling.plan.tables import print_plan
+from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally
+from scaling.records.record import DIVERGED, DONE, read_record
 
 
 def expand(

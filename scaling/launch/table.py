@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from scaling.launch.devices import Slot
-from scaling.launch.pool import DONE, Job
+from scaling.launch.pool import Job
+from scaling.machine.slots import Slot
 from scaling.quantities import short
+from scaling.records.record import DONE
 
 REFRESH_S = 0.5
 ROWS = 40  # at most so many jobs are shown; the running ones first

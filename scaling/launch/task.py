@@ -14,9 +14,10 @@ from hydra.errors import CompactHydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from scaling.config import CONF_DIR, Run, to_run, user_search_path
+from scaling.config.config import CONF_DIR, to_run, user_search_path
 from scaling.launch.reporting import reporter, stacked_reporters
-from scaling.record import RunRecord
+from scaling.plan.run import Run
+from scaling.records.record import RunRecord
 
 
 def asked_run(cfg: DictConfig) -> Run:

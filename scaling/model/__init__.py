@@ -9,8 +9,8 @@ from scaling.model.decoder import Decoder
 from scaling.model.encoder import Encoder
 from scaling.model.encoder_decoder import EncoderDecoder
 from scaling.registry import choose
-from scaling.shape import TransformerShape
-from scaling.spec import STANDARD, Multipliers
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.run_spec import STANDARD, Multipliers
 
 FAMILIES: dict[str, type[Any]] = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
 # The ledger's group of a parameter, by a part of its name.

@@ -5,10 +5,10 @@ B batch, T tokens, D model width, V vocabulary
 
 from torch import Tensor, nn
 
-from scaling.families import DecoderShape
 from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
-from scaling.spec import Multipliers
+from scaling.shapes.families import DecoderShape
+from scaling.spec.run_spec import Multipliers
 
 
 class Decoder(nn.Module):

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scaling.families import SENTENCE_PAIR, EncoderShape
 from scaling.model.layers import INIT_STD, linear, norm
 from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
-from scaling.spec import Multipliers
+from scaling.shapes.families import SENTENCE_PAIR, EncoderShape
+from scaling.spec.run_spec import Multipliers
 
 
 class Encoder(nn.Module):

@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scaling.families import EncoderDecoderShape
 from scaling.model.layers import Past
 from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
-from scaling.spec import Multipliers
+from scaling.shapes.families import EncoderDecoderShape
+from scaling.spec.run_spec import Multipliers
 
 
 class EncoderDecoder(nn.Module):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scaling.shape import RELATIVE_BUCKETS, Tower, TransformerShape, kind_and_number
-from scaling.spec import Multipliers
+from scaling.shapes.shape import RELATIVE_BUCKETS, Tower, TransformerShape, kind_and_number
+from scaling.spec.run_spec import Multipliers
 
 # GPT-2's 0.02 belongs to its fan-in of 768 (Radford et al. 2019); other widths keep the same output scale.
 INIT_STD, INIT_FAN_IN = 0.02, 768

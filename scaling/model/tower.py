@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scaling.model.layers import INIT_STD, Block, Past, Positions, RelativeBias, Rotary, linear, norm, sinusoids
-from scaling.shape import Tower, TransformerShape, kind_and_number
-from scaling.spec import Multipliers
+from scaling.shapes.shape import Tower, TransformerShape, kind_and_number
+from scaling.spec.run_spec import Multipliers
 
 
 class TowerModule(nn.Module):

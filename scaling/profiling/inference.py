@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scaling.families import EncoderDecoderShape
 from scaling.model.layers import Past
-from scaling.shape import TransformerShape
+from scaling.shapes.families import EncoderDecoderShape
+from scaling.shapes.shape import TransformerShape
 
 MOST_NEW_TOKENS = 32  # of one pass, so that a long context does not take minutes
 PREFILL_WORDS = {

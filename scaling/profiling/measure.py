@@ -23,19 +23,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scaling.attempt import now
 from scaling.data.prepare import prepared
 from scaling.data.token_text import TokenText
+from scaling.machine import hardware
 from scaling.model import build
 from scaling.profiling import memory
 from scaling.profiling.inference import GENERATION_WORDS, PREFILL_WORDS, greedy, new_tokens, prefill, prompt
 from scaling.profiling.storage import FORMATS, store
 from scaling.profiling.timing import time_call, time_steps
-from scaling.record import DONE, PROFILE, read_record, write_json
-from scaling.spec import RunSpec, from_dict
-from scaling.train import hardware
+from scaling.records.attempt import now
+from scaling.records.files import write_json
+from scaling.records.record import DONE, PROFILE, read_record
+from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.train.checkpoint import final_weights
-from scaling.train.evaluate import evaluate, validation_examples
+from scaling.train.validation import evaluate, validation_examples
 
 SCHEMA = 1
 Json = dict[str, Any]

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 import scaling
 from scaling.model import build
 from scaling.profiling.inference import greedy, new_tokens, prompt
-from scaling.spec import RunSpec, from_dict, to_dict
+from scaling.spec.run_spec import RunSpec, from_dict, to_dict
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WORDS = {

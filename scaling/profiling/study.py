@@ -14,7 +14,7 @@ from rich.table import Table
 
 from scaling.profiling.measure import profile_run
 from scaling.quantities import short
-from scaling.record import read_profile, read_record, run_dirs
+from scaling.records.record import read_profile, read_record, run_dirs
 
 WIDE = 160
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling.train.hardware import synchronize
+from scaling.machine.hardware import synchronize
 
 WARM_UP = 2  # the first calls choose kernels and fill caches
 LEAST_REPEATS, MOST_REPEATS = 5, 50

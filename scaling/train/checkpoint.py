@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scaling.attempt import Attempt
+from scaling.records.attempt import Attempt
 
 KEEP = 2  # the newest, and one more should the newest be unreadable
 

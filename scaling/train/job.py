@@ -5,16 +5,17 @@ from typing import Any
 
 import torch
 
-from scaling import flops as ledger
-from scaling.attempt import DIVERGED, DONE, Attempt, now
-from scaling.branches import trunk_id, trunk_steps
 from scaling.data.batches import epoch_tokens
 from scaling.data.prepare import TokenData
-from scaling.ledger import parameter_counts
-from scaling.record import SCHEMA, RunRecord
-from scaling.runtime import Runtime
-from scaling.spec import RunSpec, to_dict
-from scaling.train import checkpoint, hardware
+from scaling.machine import hardware
+from scaling.plan.branches import trunk_id, trunk_steps
+from scaling.records.attempt import Attempt, now
+from scaling.records.record import DIVERGED, DONE, SCHEMA, RunRecord
+from scaling.shapes import flops as ledger
+from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.run_spec import RunSpec, to_dict
+from scaling.spec.runtime import Runtime
+from scaling.train import checkpoint
 
 
 @dataclass(frozen=True)

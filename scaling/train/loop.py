@@ -11,20 +11,22 @@ from typing import Any
 
 import torch
 
-from scaling.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, RunIsLiveError, claim
 from scaling.data.prepare import DataConfig, prepare
-from scaling.ledger import parameter_counts
-from scaling.memory import largest_micro_batch
-from scaling.record import RunRecord, publish_record, read_record, write_json
-from scaling.runtime import Runtime
-from scaling.spec import RunSpec, to_dict
-from scaling.stacks import stack_id, why_not_stacked
+from scaling.machine import hardware
+from scaling.plan.stacks import stack_id, why_not_stacked
+from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, RunIsLiveError, claim
+from scaling.records.files import write_json
+from scaling.records.record import RunRecord, publish_record, read_record
+from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.memory import largest_micro_batch
+from scaling.spec.run_spec import RunSpec, to_dict
+from scaling.spec.runtime import Runtime
 from scaling.trackers import Tracker, start_tracker
-from scaling.train import checkpoint, hardware
+from scaling.train import checkpoint
 from scaling.train.job import Job
+from scaling.train.lockstep import LOOK_AGAIN_S, Clock, Training, drive
 from scaling.train.run import Reporter, run
-from scaling.train.stop import StopRequest
-from scaling.train.together import LOOK_AGAIN_S, Clock, Training, drive
+from scaling.train.stop_request import StopRequest
 
 FREE_SHARE = 0.85  # of the free memory that a step is given: the estimate of what it takes is good to about 15%
 
@@ -65,7 +67,7 @@ def train(
 def train_together(orders: Sequence[Order]) -> list[RunRecord | BaseException]:
     """Train runs as `train` does, but their steps as one: the record of each, or what `train` would have raised.
 
-    ValueError for runs that cannot be stacked (see scaling/stacks.py), and for what the user must mend.
+    ValueError for runs that cannot be stacked (see scaling/plan/stacks.py), and for what the user must mend.
     """
     if len(orders) > 1:
         _check_alike([order.spec for order in orders])

@@ -9,25 +9,26 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from scaling.attempt import Heartbeat, now
 from scaling.data.batches import Batches
 from scaling.data.token_text import TokenText
+from scaling.machine import hardware
 from scaling.model import build, parameters_by_group
 from scaling.model.tower import recompute_activations
-from scaling.objectives import training_example
+from scaling.objectives.objectives import training_example
+from scaling.records.attempt import Heartbeat, now
 from scaling.trackers import Tracker
-from scaling.train import checkpoint, hardware
-from scaling.train.curve import BLANK, Curve
-from scaling.train.evaluate import Validation, evaluate, validation_examples
-from scaling.train.graph import CudaGraph, why_not
+from scaling.train import checkpoint
+from scaling.train.cuda_graph import CudaGraph, why_not
+from scaling.train.gradient_noise import is_measured
 from scaling.train.job import Job, record_of
-from scaling.train.noise import is_measured
+from scaling.train.lockstep import Clock, Training
+from scaling.train.metric_rows import BLANK, Curve
 from scaling.train.schedule import learning_rate_factor
-from scaling.train.stack import Ask
+from scaling.train.stacked_step import Ask
 from scaling.train.step import Stepper
-from scaling.train.stop import StopRequest
-from scaling.train.together import Clock, Training
+from scaling.train.stop_request import StopRequest
 from scaling.train.trunk import Trunk, planned_branches
+from scaling.train.validation import Validation, evaluate, validation_examples
 
 
 class Reporter(Protocol):

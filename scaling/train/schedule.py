@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 
 from scaling.registry import choose
-from scaling.spec import ScheduleSpec
+from scaling.spec.run_spec import ScheduleSpec
 
 COOLDOWNS: dict[str, Callable[[float], float]] = {
     "linear": lambda progress: 1 - progress,

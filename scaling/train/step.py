@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from scaling.model.tower import compile_blocks
-from scaling.objectives import Example, logits_of, mean_loss, next_sentence_loss
-from scaling.spec import RecipeSpec
-from scaling.train.graph import Graph, RecordedStep
-from scaling.train.noise import estimate
-from scaling.train.optim import build_optimizer, keep_rates_on, set_learning_rate
-from scaling.train.rows import Rows, clip_, norms
-from scaling.train.stepped import Stepped
+from scaling.objectives.objectives import Example, logits_of, mean_loss, next_sentence_loss
+from scaling.spec.run_spec import RecipeSpec
+from scaling.train.cuda_graph import Graph, RecordedStep
+from scaling.train.flat_parameters import Rows, clip_, norms
+from scaling.train.gradient_noise import estimate
+from scaling.train.optimizers import build_optimizer, keep_rates_on, set_learning_rate
+from scaling.train.step_result import Stepped
 
 
 class Stepper:

@@ -1,6 +1,6 @@
 """The runs that branch off the one being trained: their curves up to there, and the checkpoint that each begins from.
 
-A run in a plan of branches (`scaling/branches.py`) that passes the step where a shorter one leaves the common trunk
+A run in a plan of branches (`plan/branches.py`) that passes the step where a shorter one leaves the common trunk
 writes there the checkpoint that the shorter one would have written, had it been trained alone: as
 checkpoint/0000-SSSSSSSS of that run, published by one rename, its metric rows inside. Whoever then claims the run
 resumes from it as from its own. Nobody owns the trunk, and none waits for it: where the checkpoint is missing, a run
@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from scaling.attempt import Attempt
-from scaling.branches import is_begun, trunk_id, trunk_steps
 from scaling.data.manifest import Manifest
-from scaling.plan import read_plan
-from scaling.record import read_record
-from scaling.runtime import Runtime
-from scaling.spec import RunSpec
+from scaling.plan.branches import is_begun, trunk_id, trunk_steps
+from scaling.plan.plan import read_plan
+from scaling.records.attempt import Attempt
+from scaling.records.record import read_record
+from scaling.spec.run_spec import RunSpec
+from scaling.spec.runtime import Runtime
 from scaling.train import checkpoint
-from scaling.train.curve import BLANK, Curve
+from scaling.train.metric_rows import BLANK, Curve
 
 
 @dataclass

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scaling import flops
-from scaling.config import Run
-from scaling.ledger import parameter_counts
+from scaling.plan.run import Run
 from scaling.quantities import short
+from scaling.shapes import flops
+from scaling.shapes.matmuls import parameter_counts
 
 SIZES = 3  # smallest, middle, largest
 BUDGET_RATIO = 4.0  # between the two budgets: at one budget N and D are tied by C = 6ND, and no law tells them apart

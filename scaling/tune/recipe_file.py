@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scaling.config import compose, recipe_values
+from scaling.config.config import compose, recipe_values
 from scaling.quantities import short
 from scaling.tune.search import IN_WORDS
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from rich.console import Console
 
-from scaling.config import Run, compose, recipe_values, task_overrides
-from scaling.grid import cell_runs, load_like
+from scaling.config.config import compose, recipe_values, task_overrides
+from scaling.config.grid import cell_runs, load_like
 from scaling.launch.sweep import expand, launch_plan, prepare_data
 from scaling.launch.task import launcher
-from scaling.plan import OverBudgetError, Plan, make_plan
-from scaling.record import read_record
-from scaling.render import print_plan
+from scaling.plan.plan import OverBudgetError, Plan, make_plan
+from scaling.plan.run import Run
+from scaling.plan.tables import print_plan
+from scaling.records.record import read_record
 from scaling.tune.cells import SHARE_OF_SWEEP, Cell, choose_cells
 
 Json = dict[str, Any]

@@ -13,7 +13,7 @@ from analysis.laws.cost import Cost
 from analysis.laws.law import SIX_N_D
 from analysis.laws.size_and_data import Chinchilla
 from analysis.runs.observations import Observations, load
-from scaling.record import RunRecord, publish_record
+from scaling.records.record import RunRecord, publish_record
 from tests.examples import RECORD
 
 TRUTH = Chinchilla(E=1.9, A=120.0, B=900.0, alpha=0.35, beta=0.37)

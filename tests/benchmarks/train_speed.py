@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scaling.bench import CASES, Case, Timing, time_case, time_matmul
-from scaling.launch.devices import Slot, cpu_cores
-from scaling.speed import ASSUMED
+from scaling.machine.slots import Slot, cpu_cores
+from scaling.machine.speed import ASSUMED
+from scaling.profiling.bench import CASES, Case, Timing, time_case, time_matmul
 
 ROUNDS = 3
 HEADER = "{:28} {:>9} {:>9} | {:>9} {:>9} {:>9} {:>10} {:>10}"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from scaling.config import CONF_DIR, compose, data_config
+from scaling.config.config import CONF_DIR, compose, data_config
+from scaling.config.schema import DataSection
 from scaling.data.sources import SOURCES
-from scaling.schema import DataSection
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml") if path.stem != "plain")
 MISSING = {"text": ["data.source.paths=x"], "tokens": ["data.source.train=x"], "hf": ["data.source.path=x"]}

@@ -1,4 +1,4 @@
-"""The sweeper's shim: the grid comes from `scaling.grid`, the prices from `scaling.plan`."""
+"""The sweeper's shim: the grid comes from `scaling.config.grid`, the prices from `scaling.plan.plan`."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ class IsoflopSweeper(Sweeper):
     """Expands the grid, prices and caps it, and launches what is missing, longest first and trunks before branches."""
 
     def __init__(self, **settings: Any) -> None:
-        self._settings = settings  # read again, validated, by scaling.grid.grid_of
+        self._settings = settings  # read again, validated, by scaling.config.grid.grid_of
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._config = config

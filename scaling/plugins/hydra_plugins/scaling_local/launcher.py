@@ -23,10 +23,11 @@ class LocalLauncher(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from scaling.launch.devices import gpu_ids, slots
-        from scaling.launch.pool import DONE, Job, Pool
+        from scaling.launch.pool import Job, Pool
         from scaling.launch.stacking import label, stacks
         from scaling.launch.table import LiveTable
+        from scaling.machine.slots import gpu_ids, slots
+        from scaling.records.record import DONE
 
         use_gpus = self._config.runtime.device != "cpu" and bool(gpu_ids())
         study_dir = Path(self._config.hydra.sweep.dir)

@@ -1,0 +1,218 @@
+"""From Hydra's configuration to a run: composed, validated, resolved. Dict configs end here and in `grid.py`."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scaling.config.schema import Config, DataSection, ModelSection, RuntimeSection
+from scaling.data.prepare import DataConfig, identify, known_specials
+from scaling.data.pretrained import END_TOKENS
+from scaling.data.sources import SOURCES, Source, TextSource
+from scaling.plan.run import Run
+from scaling.registry import choose
+from scaling.shapes.families import SHAPES
+from scaling.shapes.flops import OPTIMIZER_FLOPS
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.budget import allocate
+from scaling.spec.objective import OBJECTIVE_SPECS, Objective, asks_next_sentence, check_pair, own_ids, special_ids
+from scaling.spec.recipe import resolve
+from scaling.spec.run_spec import DataSpec, RunSpec
+from scaling.spec.runtime import Runtime
+
+T = TypeVar("T")
+
+_HERE = Path(__file__).resolve().parents[1]
+# Inside an installed wheel the configs lie beside the package's modules; in a checkout, one level up.
+CONF_DIR = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if (path / "config.yaml").is_file())
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+
+
+def user_search_path() -> list[str]:
+    """Where a user's own config groups are looked for besides the shipped ones: ./conf here."""
+    own = Path.cwd() / "conf"
+    return [f"hydra.searchpath=[file://{own}]"] if own.is_dir() and own.resolve() != CONF_DIR else []
+
+
+def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    """The configuration under these command-line overrides, Hydra's own included; ValueError if they do not fit.
+
+    `name` is that of the file in conf/ that everything starts from.
+    """
+    with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
+        try:
+            return hydra_compose(name, overrides=[*user_search_path(), *overrides], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ValueError(str(error)) from error
+
+
+def typed(cfg: DictConfig, schema: type[T]) -> T:
+    """The part of a configuration that `schema`, a dataclass, describes, checked; ValueError says what to mend."""
+    plain = OmegaConf.masked_copy(cfg, [f.name for f in dataclasses.fields(schema)])  # type: ignore[arg-type]
+    if missing := sorted(OmegaConf.missing_keys(plain)):
+        raise ValueError(f"{missing[0]} is missing and has no default; give {missing[0]}=VALUE")
+    try:
+        merged: T = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ValueError(str(error)) from error
+    return merged
+
+
+# What is known of data: its identity, and the special tokens of its tokenizer where that is pretrained.
+Known = dict[str, tuple[DataSpec, Mapping[str, int]]]
+
+
+def to_run(cfg: DictConfig, known: Known | None = None, specials: Mapping[str, int] | None = None) -> Run:
+    """Validate and resolve a configuration; ValueError says what to mend.
+
+    `known` remembers the identity of data between calls, so that a sweep reads its sources once. `specials` are the
+    special tokens of the model's own tokenizer, where it is known better than from the data.
+    """
+    config = typed(cfg, Config)
+    data = data_config(config.data)
+    cache_dir = Path(config.cache_dir)
+    known = {} if known is None else known
+    key = repr(data)
+    if key not in known:
+        known[key] = identify(data, cache_dir), known_specials(data)
+    data_spec, found = known[key]
+    objective = asked_objective(config.objective)
+    specials = found if specials is None else specials
+    own = own_ids(objective, config.model.context, specials)
+    shape = model_shape(config.model, data.vocab_size, objective, own)
+    if (setting := objective.needs_text()) and not isinstance(data.source, TextSource):
+        raise ValueError(
+            f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
+            f"not say; use a source of text"
+        )
+    rules, optimizer_flops = config.recipe, OPTIMIZER_FLOPS[config.recipe.optimizer](shape)
+    allocation = allocate(shape, config.budget, rules.batch_tokens, optimizer_flops, rules.reference_flops)
+    by_law = None
+    if rules.reference_flops is not None:
+        by_law = resolve(rules, shape, allocate(shape, config.budget, rules.batch_tokens, optimizer_flops))
+    end_id = data_spec.end_id  # ready tokens do not say it
+    if end_id is None:
+        end_id = next((specials[token] for token in END_TOKENS if token in specials), None)
+    spec = RunSpec(
+        model=shape,
+        objective=objective,
+        special=special_ids(objective, shape.context, shape.vocab_size, own, end_id),
+        data=data_spec,
+        recipe=resolve(rules, shape, allocation),
+        val_tokens=config.val_tokens,
+        seed=config.seed,
+    )
+    if asks_next_sentence(objective) and spec.recipe.batch_sequences < 2:
+        raise ValueError(
+            f"objective.next_sentence=true takes the texts that do not follow from the batch's other sequences, but a "
+            f"batch of this recipe is one sequence of model.context={shape.context}: set "
+            f"recipe.batch_tokens.at_least={2 * shape.context} or more, or objective.next_sentence=false"
+        )
+    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, config.recipe.tuned, by_law)
+
+
+def _runtime(config: Config, cache_dir: Path) -> Runtime:
+    section = {f.name: getattr(config.runtime, f.name) for f in dataclasses.fields(RuntimeSection)}
+    section["eval_fractions"] = tuple(section["eval_fractions"])
+    return Runtime(
+        study=config.study,
+        runs_dir=Path(config.runs_dir),
+        cache_dir=cache_dir,
+        tracker=config.tracker.name,
+        tracker_settings=config.tracker.settings,
+        **section,
+    )
+
+
+def asked_objective(section: Mapping[str, Any]) -> Objective:
+    """What the model is asked to predict, its settings checked."""
+    asked = choose("objective.kind", OBJECTIVE_SPECS, section.get("kind", ""))
+    names = tuple(f.name for f in dataclasses.fields(asked))
+    settings = dict(section)
+    kind = section["kind"]
+    _check_settings("objective", settings, names, f"{kind} objective", f"; objective={kind} has every setting")
+    return asked(**settings)
+
+
+def model_shape(
+    section: ModelSection, data_vocab_size: int, objective: Objective, known: Collection[str] = ()
+) -> TransformerShape:
+    """The shape with every derived dimension filled in, those that follow from the objective among them.
+
+    `known` are those of the tokens that the objective adds which are among the data's already.
+    """
+    values = {f.name: getattr(section, f.name) for f in dataclasses.fields(ModelSection)}
+    ratio, multiple, own = values.pop("ff_ratio"), values.pop("ff_multiple"), dict(values.pop("family"))
+    if values["n_kv_heads"] is None:
+        values["n_kv_heads"] = values["n_heads"]
+    if values["d_ff"] is None:
+        values["d_ff"] = math.ceil(ratio * values["d_model"] / multiple - 1e-9) * multiple
+    shape = choose("model.kind", SHAPES, section.kind)
+    check_pair(section.kind, objective)
+    lengths = objective.lengths(section.context)
+    added = [name for name in objective.added_tokens(section.context) if name not in known]
+    needed = data_vocab_size + len(added)
+    if values["vocab_size"] is None:
+        values["vocab_size"] = needed
+    elif values["vocab_size"] < needed:
+        others = f" and the {len(added)} that objective={objective.kind} adds ({', '.join(added)})" if added else ""
+        raise ValueError(
+            f"model.vocab_size={values['vocab_size']} is smaller than data.vocab_size={data_vocab_size}{others}; "
+            f"leave model.vocab_size=null to follow the data"
+        )
+    follows = {
+        "predicted": lengths.predicted,
+        "target_context": lengths.target,
+        "next_sentence": asks_next_sentence(objective),
+    }
+    fields = [f.name for f in dataclasses.fields(shape) if f.name not in values]
+    _check_settings("model.family", own, [f for f in fields if f not in follows], f"model of kind {section.kind}")
+    resolved: dict[str, Any] = values | own | {name: follows[name] for name in fields if name in follows}
+    return shape(**resolved)
+
+
+def data_config(section: DataSection) -> DataConfig:
+    """The data as asked for, its source built from the class that its kind names."""
+    settings = dict(section.source)
+    source = choose("data.source.kind", SOURCES, settings.pop("kind", ""))
+    _check_settings("data.source", settings, [f.name for f in dataclasses.fields(source)], f"{source.kind} source")
+    values = {k: _paths(v) if k in ("paths", "train", "val") else v for k, v in settings.items()}
+    built: Source = source(**values)  # type: ignore[arg-type]  # whatever fields this kind has
+    others = {f.name: getattr(section, f.name) for f in dataclasses.fields(DataSection) if f.name != "source"}
+    return DataConfig(built, **others)
+
+
+def _check_settings(section: str, given: Mapping[str, Any], names: Sequence[str], owner: str, remedy: str = "") -> None:
+    """ValueError for a setting that its owner does not have, or lacks."""
+    article = "an" if owner[0] in "aeiou" else "a"
+    if unknown := [name for name in given if name not in names]:
+        has = f"it has {', '.join(names)}" if names else "it has none"
+        raise ValueError(f"{section}.{unknown[0]}: {article} {owner} has no such setting; {has}")
+    if missing := [name for name in names if name not in given]:
+        raise ValueError(f"{section}.{missing[0]} is missing: {article} {owner} needs it{remedy}")
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def recipe_values(cfg: DictConfig) -> dict[str, Any]:
+    """The recipe of a configuration as plain values, its laws as rules."""
+    values = OmegaConf.to_container(cfg.recipe, resolve=True)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}
+
+
+def task_overrides(cfg: DictConfig) -> list[str]:
+    """The overrides behind a configuration of `compose`, but for Hydra's own, which its launchers add themselves."""
+    return [str(one) for one in cfg.hydra.overrides.task]

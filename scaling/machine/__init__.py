@@ -1,0 +1,1 @@
+"""What the machine here can do: its slots, devices and speed."""

@@ -1,0 +1,147 @@
+"""The device a run trains on, what it is called, and how fast it could be."""
+
+import os
+import platform
+import socket
+import subprocess
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import scaling
+from scaling.machine.slots import GPU_SHARE, cpu_cores
+
+# Dense bf16 tensor-core peaks from the vendors' data sheets, FLOP/s.
+BF16_PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "V100": 125e12,
+    "4090": 165e12,
+    "3090": 71e12,
+}
+
+
+def pick_device(wanted: str, precision: str) -> torch.device:
+    """The device for "auto", "cpu" or "cuda"; ValueError when it is not there or cannot do the precision."""
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"runtime.device={wanted!r}: choose from auto, cpu, cuda")
+    has_gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not has_gpu:
+        raise ValueError("runtime.device=cuda, but torch sees no GPU here; use runtime.device=cpu or auto")
+    device = torch.device("cuda" if has_gpu and wanted != "cpu" else "cpu")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(
+            f"recipe.precision=bf16, but {torch.cuda.get_device_name()} has none; use recipe.precision=fp32"
+        )
+    return device
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Host, device and threads, for the record."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return {
+        "device": device.type,
+        "name": name,
+        "host": socket.gethostname(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that a run may take here: what its share of the GPU has free, or a CPU slot's of what the machine has."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return min(float(free), float(os.environ.get(GPU_SHARE, "1")) * total)
+    share = min(1.0, torch.get_num_threads() / cpu_cores())
+    return share * min(_available_bytes(), _allowed_bytes())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    found = {"scaling": scaling.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    if torch.version.cuda is not None:
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit this code was checked out at, "+" appended when files differ from it; None outside a checkout."""
+    root = Path(scaling.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@cache
+def peak_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s this device could reach: the data sheet's bf16 peak of a known GPU, else a large matmul timed here."""
+    if device.type == "cuda" and precision == "bf16":
+        name = torch.cuda.get_device_name(device)
+        for known, peak in BF16_PEAK_FLOPS.items():
+            if known in name:
+                return peak
+    return matmul_flops(device, precision)
+
+
+def matmul_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s of a large square matmul, the best of several."""
+    size, repeats = (8192, 10) if device.type == "cuda" else (1024, 8)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a = torch.ones(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        torch.mm(a, a)
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def _available_bytes() -> float:
+    """What the system could give without swapping; all that it has, where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
+def _allowed_bytes() -> float:
+    """What the container allows; infinite without a limit."""
+    try:
+        return float(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # absent, or "max"
+        return float("inf")
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was asked to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,83 @@
+"""How long a training step takes: assumed, or as `scaling bench` measured it on this machine."""
+
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from scaling.records.files import read_json, write_json
+from scaling.spec.run_spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds a step costs before its arithmetic, what each layer adds to that, and the speed of the arithmetic."""
+
+    step_s: float
+    layer_s: float
+    flops_per_s: float
+
+    def step(self, layers: int, step_flops: float) -> float:
+        """Seconds of one training step of one run on one slot, its neighbours busy too."""
+        return self.step_s + layers * self.layer_s + step_flops / self.flops_per_s
+
+    def run(self, spec: RunSpec, train_flops: float) -> float:
+        """Seconds of a whole run's training steps."""
+        steps = spec.recipe.steps
+        return steps * self.step(layers(spec), train_flops / steps)
+
+
+# Assumed where nothing was measured: a core of a 2020s server CPU in float32, 40% of an H100's dense bf16 peak.
+ASSUMED = {"cpu": Speed(0.3e-3, 0.4e-3, 40e9), "cuda": Speed(2e-3, 0.5e-3, 400e12)}
+
+
+def layers(spec: RunSpec) -> int:
+    """Layers of all towers."""
+    return spec.model.n_layers * len(spec.model.towers())
+
+
+def speed(cache_dir: Path, device: str, precision: str) -> tuple[Speed, bool]:
+    """The speed to reckon with on "cpu" or "cuda", and whether it was measured here."""
+    measured = _read(_path(cache_dir)).get(_key(device, precision))
+    return (ASSUMED[device], False) if measured is None else (Speed(**measured), True)
+
+
+def remember(cache_dir: Path, device: str, precision: str, found: Speed) -> Path:
+    """Let every plan that uses this cache reckon with the speed found on this machine."""
+    path = _path(cache_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**_read(path), _key(device, precision): asdict(found)})
+    _read.cache_clear()
+    return path
+
+
+def fit_speed(samples: Sequence[tuple[int, float, float]]) -> Speed:
+    """The speed behind measured steps (layers, FLOPs of a step, seconds), least squares of relative errors.
+
+    Raises ValueError for fewer than three samples, which do not tell the three costs apart.
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    if len(samples) < 3:
+        raise ValueError(f"{len(samples)} measured shapes do not determine a speed; measure at least 3")
+    layers_n, flops_n, seconds_n = np.array(samples, dtype=float).T
+    design = np.stack((np.ones_like(seconds_n), layers_n, flops_n / 1e9), axis=1) / seconds_n[:, None]
+    (step, layer, per_gflop), _ = nnls(design, np.ones_like(seconds_n))
+    if per_gflop == 0:
+        raise ValueError("the measured steps do not grow with their arithmetic; measure larger shapes")
+    return Speed(float(step), float(layer), float(1e9 / per_gflop))
+
+
+def _path(cache_dir: Path) -> Path:
+    return cache_dir / "speed.json"
+
+
+def _key(device: str, precision: str) -> str:
+    return f"{socket.gethostname()} {device} {precision}"
+
+
+@cache
+def _read(path: Path) -> dict[str, dict[str, float]]:
+    return read_json(path) or {}

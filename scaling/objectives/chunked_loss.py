@@ -1,0 +1,82 @@
+"""Cross-entropy of a large vocabulary, whose logits are made a few rows at a time and never exist whole.
+
+R models that are computed as one, N predictions of each, n of them at once, D model width, V vocabulary
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scaling.spec.memory import chunk_rows
+
+
+def chunked_cross_entropy(
+    x_RND: Tensor, weight_RVD: Tensor, bias_RV: Tensor | None, targets_RN: Tensor, counts_RN: Tensor | None
+) -> Tensor:
+    """Of each model the sum of the cross-entropies of x @ weight.T + bias, each `counts` times (None: once), (R).
+
+    In nats and float32. A chunk's gradients are made with its logits, as in Liger's kernel (Hsu et al. 2024, arXiv
+    2410.10989): the matmuls are those of the loss computed at once, none is repeated. The gradient of the weight adds
+    up in float32.
+    """
+    loss_R: Tensor = _Chunked.apply(x_RND, weight_RVD, bias_RV, targets_RN, counts_RN)  # type: ignore[no-untyped-call]
+    return loss_R
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_RND: Tensor,
+        weight_RVD: Tensor,
+        bias_RV: Tensor | None,
+        targets_RN: Tensor,
+        counts_RN: Tensor | None,
+    ) -> Tensor:
+        models, predictions, _ = x_RND.shape
+        weight_cast = weight_RVD.to(x_RND.dtype)
+        bias_cast = None if bias_RV is None else bias_RV.to(x_RND.dtype).unsqueeze(1)
+        loss_R = to_weight = to_bias = None
+        rows = max(1, chunk_rows(weight_RVD.shape[1]) // models)
+        to_x = torch.empty_like(x_RND) if predictions > rows else None
+        for first in range(0, predictions, rows):
+            part = slice(first, first + rows)
+            x_RnD, target_Rn1 = x_RND[:, part], targets_RN[:, part].unsqueeze(2)
+            count_Rn1 = None if counts_RN is None else counts_RN[:, part].unsqueeze(2)
+            logits_RnV = torch.bmm(x_RnD, weight_cast.mT)
+            if bias_cast is not None:
+                logits_RnV += bias_cast
+            log_RnV = logits_RnV.float().log_softmax(dim=2)
+            chosen_Rn1 = log_RnV.gather(2, target_Rn1)
+            loss_R = _more(loss_R, (chosen_Rn1 if count_Rn1 is None else chosen_Rn1 * count_Rn1).sum(dim=(1, 2)))
+            # The gradient of the logits: softmax less the target's one, in the place of its logarithm.
+            to_logits_RnV = log_RnV.exp_().scatter_add_(2, target_Rn1, log_RnV.new_full(target_Rn1.shape, -1.0))
+            if count_Rn1 is not None:
+                to_logits_RnV.mul_(count_Rn1)
+            if bias_RV is not None:
+                to_bias = _more(to_bias, to_logits_RnV.sum(dim=1))
+            to_logits_RnV = to_logits_RnV.to(x_RND.dtype)
+            to_x_RnD = torch.bmm(to_logits_RnV, weight_cast)
+            if to_x is None:
+                to_x = to_x_RnD
+            else:
+                to_x[:, part] = to_x_RnD
+            to_weight = _more(to_weight, torch.bmm(to_logits_RnV.mT, x_RnD).to(weight_RVD.dtype))
+        ctx.save_for_backward(to_x, to_weight, to_bias)
+        assert loss_R is not None
+        return -loss_R
+
+    @staticmethod
+    def backward(ctx: Any, *to_loss_R: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients times that of the loss, in their own memory: no graph is passed through twice."""
+        of_R = to_loss_R[0]
+        gradients = [
+            None if made is None else made.mul_(of_R.view(-1, *[1] * (made.ndim - 1))) for made in ctx.saved_tensors
+        ]
+        return (*gradients, None, None)
+
+
+def _more(total: Tensor | None, part: Tensor) -> Tensor:
+    """The sum, which a first part is by itself: in small models the steps of making a zero and adding to it count."""
+    return part if total is None else total.add_(part)

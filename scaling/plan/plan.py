@@ -1,0 +1,263 @@
+"""The plan: every run of a sweep priced before anything starts, in the order in which it will be handed out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from scaling.data.prepare import DataConfig, manifest
+from scaling.data.sources import TextSource
+from scaling.machine.slots import gpu_ids
+from scaling.machine.speed import speed
+from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
+from scaling.plan.run import Run
+from scaling.plan.stacks import stack_id
+from scaling.plan.warnings import PlanWarning, warnings_of
+from scaling.quantities import duration
+from scaling.records.attempt import RunState, run_state
+from scaling.records.record import DIVERGED, DONE, read_records
+from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.memory import step_bytes
+from scaling.spec.run_spec import ParametrizationSpec, RunSpec
+
+BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
+
+
+class OverBudgetError(ValueError):
+    """The plan costs more than it may."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One line of plan.jsonl: a cell of the grid with its price; raw counts, seconds, bytes."""
+
+    run_id: str
+    overrides: tuple[str, ...]
+    status: str  # pending, running, done, diverged, failed, interrupted, killed
+    family: str  # kind of the model
+    objective: str
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_params: dict[str, int]
+    train_tokens: int
+    tokens_per_param: float  # non-embedding
+    steps: int
+    batch_tokens: int
+    learning_rate: float
+    trunk: str | None  # the id of the steps that it shares with other runs of the plan; None for a run by itself
+    trunk_steps: int  # how many these are
+    stack: str | None  # the id of what it has in common with the runs that it can be stacked with; None: with none
+    law_learning_rate: float  # what the recipe gives at the run's own length; a branch has its family's
+    law_batch_tokens: int
+    parametrization: ParametrizationSpec | None  # None: standard
+    unique_tokens: int  # in the training split; estimated until the data is prepared
+    unique_tokens_known: bool
+    epochs: float
+    requested_flops: float
+    train_flops: int  # of the run trained alone
+    paid_flops: int  # what it costs here: a branch only from its trunk on
+    memory_bytes: int
+    estimated_s: float
+    warnings: tuple[PlanWarning, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep, longest first."""
+
+    study_dir: Path
+    runs: tuple[PlannedRun, ...]
+    merged: tuple[str, ...]  # cells that turned out to be the same run as another
+    timed_here: bool  # whether this machine's speed was measured; assumed otherwise
+
+    @property
+    def total_flops(self) -> int:
+        """What all runs cost here, shared steps once."""
+        return sum(run.paid_flops for run in self.runs)
+
+    @property
+    def alone_flops(self) -> int:
+        """What all runs would cost, each trained alone."""
+        return sum(run.train_flops for run in self.runs)
+
+    @property
+    def missing(self) -> tuple[PlannedRun, ...]:
+        """What is still to be trained; a run that somebody is training right now is theirs to finish."""
+        return tuple(run for run in self.runs if run.status not in (DONE, DIVERGED))
+
+    def worst_warnings(self) -> list[tuple[str, PlanWarning, int]]:
+        """For each kind of warning the run that it hits hardest, and how many runs it hits."""
+        hits: dict[str, list[tuple[str, PlanWarning]]] = {}
+        for run in self.runs:
+            for warning in run.warnings:
+                hits.setdefault(warning.kind, []).append((run.run_id, warning))
+        worst = [max(found, key=lambda hit: hit[1].severity) for found in hits.values()]
+        return [(run_id, warning, len(hits[warning.kind])) for run_id, warning in worst]
+
+    def write(self) -> Path:
+        """Write plan.jsonl into the study, one run a line."""
+        self.study_dir.mkdir(parents=True, exist_ok=True)
+        path = self.study_dir / "plan.jsonl"
+        path.write_text("".join(json.dumps(asdict(run)) + "\n" for run in self.runs))
+        return path
+
+
+def read_plan(study_dir: Path) -> list[dict[str, Any]]:
+    """The lines of a study's plan, or an empty list when it has none."""
+    try:
+        lines = (study_dir / "plan.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines]
+
+
+def spending(study_dir: Path) -> str:
+    """What a study's plan would spend and its runs' records say was spent, in a sentence; empty without a plan."""
+    lines = read_plan(study_dir)
+    if not lines:
+        return ""
+    ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
+    records = [record for record in read_records(study_dir) if record.run_id in ids]
+    planned = sum(line.get("paid_flops", line["train_flops"]) for line in lines)
+    spent = sum(record.paid_flops for record in records)
+    validated = sum(record.eval_flops for record in records)
+    train_s, wall_s = sum(record.train_s for record in records), sum(record.wall_s for record in records)
+    share = f", {train_s / wall_s:.0%} of the runs' {duration(wall_s)} in training steps" if wall_s else ""
+    return (
+        f"{planned:.4g} FLOPs planned in {len(lines)} runs, {spent:.4g} spent on training in {len(records)} "
+        f"(and {validated:.2g} on validation){share}"
+    )
+
+
+def untuned(study_dir: Path) -> list[str]:
+    """How far a study's plan leaves what its recipe was tuned on, in a sentence; empty where it does not."""
+    lines = read_plan(study_dir)
+    hits = [one for line in lines for one in line["warnings"] if one["kind"] == "untuned"]
+    if not hits:
+        return []
+    worst = max(hits, key=lambda one: float(one["severity"]))
+    which = "lies" if len(hits) == 1 else "lie"
+    return [
+        f"{len(hits)} of {len(lines)} planned runs {which} outside what their recipe was tuned on; the furthest "
+        f"{worst['text']}"
+    ]
+
+
+def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
+    """Price the runs; OverBudgetError, with the arithmetic, when together they cost more than `total_flops`."""
+    if not runs:
+        raise ValueError("the grid has no cells; give hydra.sweeper.budgets and .shapes, or sweep over something")
+    first: dict[str, Run] = {}
+    merged = []
+    for run in runs:
+        if run.spec.run_id in first:
+            twin = first[run.spec.run_id]
+            merged.append(f"{' '.join(run.overrides)} is the same run as {' '.join(twin.overrides)}")
+        else:
+            first[run.spec.run_id] = run
+    gpu = wants_gpu(runs[0])
+    priced = shared([price(run, run_state(run.directory), gpu) for run in first.values()], first)
+    device = "cuda" if gpu else "cpu"
+    timed_here = all(speed(run.runtime.cache_dir, device, run.spec.recipe.precision)[1] for run in runs)
+    plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged), timed_here)
+    if total_flops is not None and plan.total_flops > total_flops:
+        raise OverBudgetError(
+            f"the plan costs {arithmetic(plan)} = {plan.total_flops:.4g} FLOPs, more than "
+            f"budget.total_flops={total_flops:.4g}; drop budgets, shapes or seeds, or raise the cap"
+        )
+    return plan
+
+
+def shared(priced: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
+    """The same runs, longest first, with what they share: the steps of a trunk are paid once."""
+    families: dict[tuple[str, ...], list[RunSpec]] = {}
+    for run in runs.values():
+        if run.by_law is not None:  # its recipe is a family's
+            own = tuple(part for part in run.overrides if not part.startswith("budget.flops="))
+            families.setdefault(own, []).append(run.spec)
+    trunks: dict[str | None, list[RunSpec]] = {}
+    for specs in families.values():
+        check_family(specs)
+        trunks.setdefault(trunk_id(specs[0]), []).extend(specs)
+    together = {run.run_id: run for run in priced}
+    for trunk, specs in trunks.items():
+        if len(specs) == 1:
+            continue
+        paid = paid_flops(specs, runs[specs[0].run_id].runtime.study_dir)
+        for spec in specs:
+            alone, cost = together[spec.run_id], paid[spec.run_id]
+            seconds = alone.estimated_s * cost / alone.train_flops
+            together[spec.run_id] = replace(
+                alone, trunk=trunk, trunk_steps=trunk_steps(spec), paid_flops=cost, estimated_s=seconds
+            )
+    return sorted(together.values(), key=lambda run: run.estimated_s, reverse=True)
+
+
+def arithmetic(plan: Plan) -> str:
+    """The total as a sum over budgets, e.g. `5 x 1e+11 + 5 x 1e+12`."""
+    counts: dict[str, int] = {}
+    for run in plan.runs:
+        key = f"{run.requested_flops:.3g}"
+        counts[key] = counts.get(key, 0) + 1
+    sums = " + ".join(f"{count} x {flops}" for flops, count in sorted(counts.items(), key=lambda p: float(p[0])))
+    saved = plan.alone_flops - plan.total_flops
+    return f"{sums} less {saved:.4g} on shared trunks" if saved else sums
+
+
+def wants_gpu(run: Run) -> bool:
+    """Whether the run will find itself on a GPU here."""
+    return run.runtime.device == "cuda" or (run.runtime.device == "auto" and bool(gpu_ids()))
+
+
+def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
+    """What one run costs, and what is worth a warning."""
+    spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
+    expected, _ = speed(run.runtime.cache_dir, "cuda" if gpu else "cpu", spec.recipe.precision)
+    n_params = parameter_counts(spec.model)
+    known = manifest(spec.data, run.runtime.cache_dir)
+    unique = known.unique_train_tokens if known else estimated_tokens(run.data)
+    return PlannedRun(
+        run_id=spec.run_id,
+        overrides=run.overrides,
+        status=state.status,
+        family=spec.model.kind,
+        objective=spec.objective.kind,
+        n_layers=spec.model.n_layers,
+        d_model=spec.model.d_model,
+        n_heads=spec.model.n_heads,
+        n_params=n_params,
+        train_tokens=spec.train_tokens,
+        tokens_per_param=spec.train_tokens / n_params["non_embedding"],
+        steps=spec.recipe.steps,
+        batch_tokens=spec.batch_tokens,
+        learning_rate=spec.recipe.optimizer.learning_rate,
+        trunk=None,
+        trunk_steps=0,
+        stack=stack_id(spec),
+        law_learning_rate=by_law.optimizer.learning_rate,
+        law_batch_tokens=by_law.batch_sequences * spec.model.sequence_tokens,
+        parametrization=spec.recipe.parametrization,
+        unique_tokens=unique,
+        unique_tokens_known=known is not None,
+        epochs=spec.text_tokens / unique,
+        requested_flops=allocation.requested_flops,
+        train_flops=allocation.realised_flops,
+        paid_flops=allocation.realised_flops,
+        memory_bytes=step_bytes(
+            spec, run.runtime.micro_batch_sequences or spec.recipe.batch_sequences, run.runtime.recompute_activations
+        ),
+        estimated_s=expected.run(spec, allocation.realised_flops),
+        warnings=warnings_of(run, state, unique, known is not None),
+    )
+
+
+@cache
+def estimated_tokens(data: DataConfig) -> int:
+    """Training tokens of data that is not prepared yet, from its size in bytes."""
+    if isinstance(data.source, TextSource):
+        bytes_per_token = BPE_BYTES_PER_TOKEN if data.tokenizer in ("bpe", "hf") else 1.0
+        return max(1, round(data.source.content_bytes() * (1 - data.val_fraction) / bytes_per_token))
+    return max(1, round(data.source.content_tokens() * (1 - data.val_fraction)))

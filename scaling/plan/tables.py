@@ -1,0 +1,151 @@
+"""Plans and studies as tables on a terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scaling.plan.plan import Plan, PlannedRun, arithmetic
+from scaling.quantities import duration, short
+from scaling.records.attempt import RunState
+
+WIDE = 160  # a log file has no width; tables then take what they need
+# Overrides that begin so have their effect in a column of the plan's table.
+SHOWN = (
+    "budget.",
+    "objective",
+    "model.n_layers",
+    "model.d_model",
+    "model.n_heads",
+    "recipe.reference_flops",
+    "recipe.learning_rate",
+    "recipe.batch_tokens",
+)
+
+
+def print_plan(plan: Plan, console: Console, question: str | None) -> None:
+    """The priced grid, its totals, and whatever is worth a warning."""
+    if question:
+        console.print(f"[bold]{question.strip()}[/bold]")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    branched = any(run.trunk is not None for run in plan.runs)
+    mixed = len({(run.family, run.objective) for run in plan.runs}) > 1
+    axes = {key: name for key, name in _axes(plan).items() if not (mixed and key == "model")}  # "asked" tells it
+    for name in ("run", "status", *(("asked",) if mixed else ()), *axes.values()):
+        table.add_column(name, no_wrap=True)
+    for name in (
+        "shape",
+        "N",
+        "tokens",
+        "D/N",
+        "steps",
+        "batch",
+        "lr",
+        *(("lr by law", "batch by law") if branched else ()),
+        "epochs",
+        "C (exact)",
+        *(("C paid",) if branched else ()),
+        "memory",
+        "time",
+    ):
+        table.add_column(name, justify="right")
+    for run in plan.runs:
+        table.add_row(
+            run.run_id,
+            run.status,
+            *((f"{run.family} {run.objective}",) if mixed else ()),
+            *(_override(run, key) for key in axes),
+            f"{run.n_layers}x{run.d_model}/{run.n_heads}",
+            short(run.n_params["non_embedding"]),
+            short(run.train_tokens),
+            f"{run.tokens_per_param:.3g}",
+            f"{run.steps:,}",
+            f"{run.batch_tokens:,}",
+            f"{run.learning_rate:.2g}",
+            *((f"{run.law_learning_rate:.2g}", f"{run.law_batch_tokens:,}") if branched else ()),
+            ("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}",
+            f"{run.train_flops:.3g}",
+            *((f"{run.paid_flops:.3g}",) if branched else ()),
+            f"{short(run.memory_bytes)}B",
+            duration(run.estimated_s),
+        )
+    wide(console).print(table)
+    console.print(
+        "shape: layers x width / heads; N: non-embedding parameters; C: exact training FLOPs",
+        style="dim",
+        soft_wrap=True,
+    )
+    seconds = sum(run.estimated_s for run in plan.missing)
+    console.print(
+        f"{len(plan.runs)} runs, {len(plan.missing)} to train; {plan.total_flops:.4g} FLOPs in all "
+        f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time"
+        + ("" if plan.timed_here else " (assumed speed; `scaling bench` measures this machine's)"),
+        highlight=False,
+        soft_wrap=True,
+    )
+    if branched:
+        console.print(sharing(plan), highlight=False, soft_wrap=True)
+    for text in plan.merged:
+        console.print(f"[yellow]merged[/yellow] {text}", highlight=False, soft_wrap=True)
+    for run_id, warning, hits in plan.worst_warnings():
+        others = f" ({hits} of {len(plan.runs)} runs do so; this one most)" if hits > 1 else ""
+        console.print(f"[yellow]warning[/yellow] {run_id} {warning.text}{others}", highlight=False, soft_wrap=True)
+
+
+def _axes(plan: Plan) -> dict[str, str]:
+    """The settings in which the plan's cells differ and that no column shows otherwise, each with its column's name."""
+    keys = dict.fromkeys(part.partition("=")[0] for run in plan.runs for part in run.overrides)
+    apart = [key for key in keys if not key.startswith(SHOWN) and len({_override(run, key) for run in plan.runs}) > 1]
+    return {key: key.removeprefix("recipe.").removeprefix("model.") for key in apart}
+
+
+def _override(run: PlannedRun, key: str) -> str:
+    """The value that a cell gives a setting; empty where it gives none."""
+    return next((value for name, _, value in (part.partition("=") for part in run.overrides) if name == key), "")
+
+
+def sharing(plan: Plan) -> str:
+    """What branches save, in a sentence, and at which recipe they are trained."""
+    branches = [run for run in plan.runs if run.trunk is not None]
+    trunks = len({run.trunk for run in branches})
+    return (
+        f"one trunk, many points: {len(branches)} runs on {trunks} trunks; {plan.alone_flops:.4g} FLOPs each alone, "
+        f"{plan.total_flops:.4g} with branches: x{plan.alone_flops / plan.total_flops:.3g} fewer. Runs of one trunk "
+        f"have one batch, warm-up and learning rate, the recipe's at the geometric mean of their budgets; what it "
+        f"gives at their own stands beside, 'by law'"
+    )
+
+
+def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]], console: Console) -> None:
+    """Every run of a study: status, progress, loss, speed."""
+    table = Table(title=str(study_dir), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("run", "status", "step", "loss", "tokens/s", "attempts", "why"):
+        table.add_column(name, justify="right" if name in ("step", "loss", "tokens/s", "attempts") else "left")
+    for run_id, (state, steps) in states.items():
+        table.add_row(
+            run_id,
+            state.status,
+            f"{state.step:,}" + (f"/{steps:,}" if steps else ""),
+            "" if state.loss_nats is None else f"{state.loss_nats:.4f}",
+            "" if state.tokens_per_s is None else short(state.tokens_per_s),
+            str(state.attempts),
+            state.why,
+        )
+    wide(console).print(table)
+
+
+def print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
+    """A table of words, its first row the heads."""
+    table = Table(*rows[0], box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows[1:]:
+        table.add_row(*row)
+    wide(console).print(table)
+
+
+def wide(console: Console) -> Console:
+    """The console, or one of a sensible width where a log file stands in for a terminal."""
+    if console.is_terminal or console.record:
+        return console
+    return Console(file=console.file, width=WIDE)

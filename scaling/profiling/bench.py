@@ -1,0 +1,250 @@
+"""Times whole training steps on this machine: one run on all cores, runs side by side as a sweep has them, and stacks.
+
+What is timed is `train` itself on random tokens, as its own metric rows report it; validation and start-up are apart.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scaling.config.config import compose, to_run
+from scaling.launch.pool import Channel, Job, Pool
+from scaling.machine.slots import Slot, gpu_ids, slots
+from scaling.machine.speed import Speed, layers
+from scaling.plan.run import Run
+from scaling.plan.stacks import CPU_BATCH_TOKENS
+from scaling.plan.tables import wide
+from scaling.quantities import short
+from scaling.records.record import DONE, read_metrics
+from scaling.shapes.flops import train_flops_per_sequence
+
+WARM_SHARE = 0.3  # of a run's metric rows: memory is taken and caches fill in the first of them
+ROWS = 10
+VOCABULARY = 64
+STACKS = (2, 4)  # runs a slot, of cases that may gain by it
+STACKED_WIDTH = 256  # on a GPU: at most so wide a model leaves most of it idle
+
+
+@dataclass(frozen=True)
+class Case:
+    """A GPT-2-shaped model and its batch."""
+
+    n_layers: int
+    d_model: int
+    n_heads: int
+    context: int
+    batch_sequences: int
+    vocab_size: int = VOCABULARY
+
+    @property
+    def name(self) -> str:
+        return f"{self.n_layers}x{self.d_model}/{self.n_heads}, {self.batch_sequences} x {self.context} tokens"
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.context * self.batch_sequences
+
+
+CASES = {
+    "cpu": (
+        Case(2, 32, 2, 64, 2),
+        Case(2, 16, 2, 64, 16),
+        Case(2, 32, 2, 64, 16),
+        Case(8, 32, 2, 64, 16),
+        Case(2, 64, 4, 128, 16),
+        Case(4, 128, 4, 128, 16),
+        Case(6, 256, 8, 256, 16),
+    ),
+    "cuda": (
+        Case(4, 256, 4, 1024, 64, 50304),
+        Case(12, 768, 12, 1024, 32, 50304),
+        Case(24, 1024, 16, 2048, 16, 50304),
+        Case(24, 2048, 16, 2048, 8, 50304),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How fast a case ran."""
+
+    case: Case
+    runs: int  # at once
+    stacked: int  # of them a slot
+    threads: int  # of each
+    tokens_per_s: float  # of all runs together
+    flops_per_s: float  # exact training FLOPs, of all runs together
+    layers: int
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a slot that a step of one of the runs takes."""
+        return self.runs / self.stacked * self.case.batch_tokens / self.tokens_per_s
+
+    @property
+    def sample(self) -> tuple[int, float, float]:
+        """What `fit_speed` takes."""
+        slots = self.runs / self.stacked
+        return self.layers, self.flops_per_s * self.step_s / slots, self.step_s
+
+
+def time_case(
+    case: Case, precision: str, places: Sequence[Slot], seconds: float, guess: Speed, stacked: int = 1
+) -> Timing:
+    """Train runs of the case on every place at once, for about so many seconds; RuntimeError if one fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        stacks = [
+            [
+                _run(case, precision, Path(folder), place, number * stacked + seed, seconds / stacked, guess)
+                for seed in range(stacked)
+            ]
+            for number, place in enumerate(places)
+        ]
+        jobs = [Job(case.name, stack) for stack in stacks]
+        Pool(places, _train, Path(folder), preload=["scaling.launch.preload"]).run(jobs)
+        for job in jobs:
+            if job.status != DONE:
+                raise RuntimeError(f"{case.name}: {job.status}, {job.why}")
+        # A run of a stack tells of its share of the slot's time.
+        rates = [statistics.mean(map(_tokens_per_s, stack)) for stack in stacks]
+    spec = stacks[0][0].spec
+    flops_per_token = train_flops_per_sequence(spec.model) / spec.model.sequence_tokens
+    return Timing(
+        case=case,
+        runs=stacked * len(places),
+        stacked=stacked,
+        threads=places[0].threads,
+        tokens_per_s=sum(rates),
+        flops_per_s=sum(rates) * flops_per_token,
+        layers=layers(spec),
+    )
+
+
+def time_matmul(device: str, precision: str) -> float:
+    """FLOP/s of a large matmul on all cores, or on one GPU: what no training step exceeds."""
+    (place, *_) = slots(1, None, use_gpus=device == "cuda")
+    with tempfile.TemporaryDirectory() as folder:
+        job = Job("matmul", (device, precision, place.threads))
+        Pool([place], _matmul, Path(folder), preload=["scaling.launch.preload"]).run([job])
+    if job.status != DONE:
+        raise RuntimeError(f"matmul: {job.status}, {job.why}")
+    found: float = job.result
+    return found
+
+
+def time_cases(
+    device: str, precision: str, cases: Sequence[Case], seconds: float, guess: Speed, show: Callable[[Timing], None]
+) -> list[Timing]:
+    """Every case: one run on the whole machine, one on every slot that a sweep would have, and stacks of small ones."""
+    sweep = slots(None, None, use_gpus=device == "cuda")
+    alone = slots(1, None, use_gpus=device == "cuda")
+    timings = []
+    for case in cases:
+        small = case.d_model <= STACKED_WIDTH if device == "cuda" else case.batch_tokens <= CPU_BATCH_TOKENS
+        ways = [(alone, 1), *([(sweep, 1)] if len(sweep) > 1 else []), *((sweep, many) for many in STACKS if small)]
+        for places, stacked in ways:
+            timings.append(time_case(case, precision, places, seconds, guess, stacked))
+            show(timings[-1])
+    return timings
+
+
+def print_timings(timings: Sequence[Timing], ceiling_flops_per_s: float, precision: str, console: Console) -> None:
+    """How fast training steps ran, one line a measurement."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layers x width / heads, batch")
+    names = ("runs at once", "a slot", "threads", "tokens/s", "step", "FLOP/s", "of the ceiling", "against alone")
+    for name in names:
+        table.add_column(name, justify="right")
+    alone = {timing.case: timing.tokens_per_s for timing in timings if timing.runs == 1}
+    for timing in timings:
+        table.add_row(
+            timing.case.name,
+            str(timing.runs),
+            str(timing.stacked),
+            str(timing.threads),
+            short(timing.tokens_per_s),
+            f"{timing.step_s * 1e3:.3g} ms",
+            short(timing.flops_per_s),
+            f"{timing.flops_per_s / ceiling_flops_per_s:.0%}",
+            "" if timing.runs == 1 else f"{timing.tokens_per_s / alone[timing.case]:.2f}x",
+        )
+    wide(console).print(table)
+    console.print(
+        f"ceiling: {short(ceiling_flops_per_s)}FLOP/s, a large {precision} matmul on the whole machine, or one GPU",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+def _run(case: Case, precision: str, folder: Path, place: Slot, seed: int, seconds: float, guess: Speed) -> Run:
+    def with_steps(steps: int) -> Run:
+        return to_run(
+            compose(
+                [
+                    "model=gpt2",
+                    f"model.n_layers={case.n_layers}",
+                    f"model.d_model={case.d_model}",
+                    f"model.n_heads={case.n_heads}",
+                    f"model.context={case.context}",
+                    "model.bias=false",
+                    "data=synthetic",
+                    f"data.vocab_size={VOCABULARY}",
+                    f"model.vocab_size={case.vocab_size}",
+                    "data.source.order=1",
+                    "data.source.tokens=1000000",
+                    f"recipe.batch_tokens={{value: {case.batch_tokens}, params: 0, tokens: 0, flops: 0}}",
+                    f"recipe.precision={precision}",
+                    f"recipe.compile={str(bool(place.environment['CUDA_VISIBLE_DEVICES'])).lower()}",
+                    "budget.flops=null",
+                    f"budget.tokens={steps * case.batch_tokens}",
+                    f"val_tokens={case.batch_tokens}",
+                    f"runs_dir={folder}",
+                    f"runtime.threads={place.threads}",
+                    f"runtime.log_points={ROWS}",
+                    "runtime.eval_fractions=[]",
+                    "runtime.progress=false",
+                    f"seed={seed}",
+                ]
+            )
+        )
+
+    step_flops = train_flops_per_sequence(with_steps(1).spec.model) * case.batch_sequences
+    expected = guess.step(case.n_layers, step_flops)
+    return with_steps(max(2 * ROWS, round(seconds / expected)))
+
+
+def _train(runs: Sequence[Run], channel: Channel) -> None:
+    from scaling.launch.reporting import SilentReporter
+    from scaling.train.loop import Order, train_together
+
+    silent = SilentReporter()
+    for outcome in train_together([Order(run.spec, run.data, run.runtime, run.budget_flops, silent) for run in runs]):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def _matmul(asked: tuple[str, str, int], channel: Channel) -> float:
+    import torch
+
+    from scaling.machine.hardware import matmul_flops
+
+    device, precision, threads = asked
+    torch.set_num_threads(threads)
+    return matmul_flops(torch.device(device), precision)
+
+
+def _tokens_per_s(run: Run) -> float:
+    rows = read_metrics(run.directory)
+    speeds: list[float] = [row["tokens_per_s"] for row in rows[round(WARM_SHARE * len(rows)) :]]
+    return statistics.median(speeds)
+
+
+def device_here() -> str:
+    """Where runs go by default: "cuda" with a GPU, "cpu" without."""
+    return "cuda" if gpu_ids() else "cpu"

@@ -1,0 +1,154 @@
+"""RunRecord: what a finished run leaves on disk, how it is published, and how everybody reads it.
+
+Layout of a study (see also `attempt.py`, which owns what happens before a record exists):
+
+    runs/<study>/plan.jsonl
+    runs/<study>/<run_id>/spec.json
+    runs/<study>/<run_id>/attempts/NNNN/{meta.json, metrics.jsonl, log.txt, heartbeat.json, end.json}
+    runs/<study>/<run_id>/checkpoint/NNNN-SSSSSSSS/        written by attempt NNNN after step SSSSSSSS; 0000: by the
+                                                           run off whose trunk this one branches
+    runs/<study>/<run_id>/record.json                      published once, whole
+    runs/<study>/<run_id>/profile.json                     what serving costs, measured afterwards, replaced whole
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from scaling.records.files import publish, read_json
+
+SCHEMA = 1
+DONE, DIVERGED = "done", "diverged"
+PROFILE = "profile.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One finished run; raw counts, losses in nats per token, seconds of wall clock."""
+
+    schema: int
+    run_id: str
+    study: str
+    status: str  # "done" or "diverged"; anything else leaves no record
+    why: str  # empty when done
+    spec: dict[str, Any]
+    params_by_group: dict[str, int]  # of the built module
+    n_params: dict[str, int]  # by convention: total, non_embedding, non_embedding_head
+    flops_per_token_by_group: dict[str, float]  # of a sequence's training over its training tokens
+    flops_convention: str  # what the exact count counts, in words
+    budget_flops: float | None  # what was asked for; null when tokens were asked for
+    train_flops: (
+        int  # what its training costs, exact, whoever took its first steps, the optimizer's own matmuls among it
+    )
+    optimizer_flops: int  # these alone: none with AdamW
+    paid_flops: int  # of it, what was spent in this run: a study's sum is what the study spent
+    trunk: dict[str, Any] | None  # the steps up to the cooldown: their id and number, and the run that took them for it
+    eval_flops: int  # spent on validation, apart
+    recompute_flops: int  # spent on computing activations again, apart; 0 where they were kept
+    train_tokens: int  # that the towers read: a decoder's context, an encoder's source, source and target together
+    predicted_tokens: int  # of training, behind its losses; a decoder's every token
+    unique_tokens: int  # in the training split
+    epochs: float  # of the data's own tokens
+    steps: int
+    val_loss_nats: float | None  # null when diverged before it could be measured
+    val_loss_se_nats: float | None
+    val_bits_per_byte: float | None  # null when the source has no bytes, or only some of its tokens are predicted
+    val_next_loss_nats: float | None  # a pair of texts, of whether the second follows; null where that is not asked
+    train_loss_nats: float | None  # mean over the last logged interval
+    val_tokens: int  # predicted tokens behind the validation loss
+    entropy_rate_nats: float | None  # of a synthetic source, where every token is predicted from those before it
+    least_loss_nats: float | None  # of a synthetic source at this context: no model does better
+    wall_s: float  # in this run's training loop, over all attempts; of what a stack did together, its share
+    train_s: float  # of it, in training steps
+    attempts: int
+    weights_sha256: str  # of the final weights
+    hardware: dict[str, Any]
+    versions: dict[str, str]
+    git_commit: str | None
+    started_at: str
+    ended_at: str
+    imported: dict[str, Any] | None  # of a checkpoint trained elsewhere: where it came from, the digests of its files
+    finetuned: dict[str, Any] | None  # of a fine-tuned run: its task, its scores and what is known of its parent
+
+
+def publish_record(run_dir: Path, record: RunRecord) -> bool:
+    """Publish the record unless one is there already; False means another attempt was first, and its word stands."""
+    try:
+        publish(run_dir / "record.json", json.dumps(asdict(record), indent=1), os.link)
+    except FileExistsError:
+        return False
+    return True
+
+
+def read_record(run_dir: Path) -> RunRecord | None:
+    """The run's record, upgraded to this version, or None while there is none."""
+    try:
+        text = (run_dir / "record.json").read_text()
+    except FileNotFoundError:
+        return None
+    try:
+        values = json.loads(text)
+        return upgrade(values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{run_dir / 'record.json'} is not a run record ({error}); move it away and train the run again"
+        ) from error
+
+
+def upgrade(values: dict[str, Any]) -> RunRecord:
+    """Build a record from any version's JSON; fields added since get the value that was in force then."""
+    if values["schema"] > SCHEMA:
+        raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
+    # Every token of the decoders before it was kept; AdamW alone was there; nothing was imported, fine-tuned, shared or
+    # computed again; what was said of pairs of texts was not kept.
+    since = {"optimizer_flops": 0, "recompute_flops": 0, "imported": None, "finetuned": None, "trunk": None}
+    since |= {"val_next_loss_nats": None}
+    values = {"predicted_tokens": values["train_tokens"], **since, **values}
+    values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
+    known = {field.name for field in fields(RunRecord)}
+    return RunRecord(**{name: value for name, value in values.items() if name in known})
+
+
+def read_profile(run_dir: Path) -> dict[str, Any] | None:
+    """The run's profile (`profiling/measure.py` has its schema), or None while there is none."""
+    return read_json(run_dir / PROFILE)
+
+
+def run_dirs(study_dir: Path) -> list[Path]:
+    """Every run's directory in a study, finished or not, by name."""
+    if not study_dir.is_dir():
+        raise ValueError(f"{study_dir} is not a directory; studies live under runs/, one directory each")
+    return sorted(path for path in study_dir.iterdir() if (path / "spec.json").is_file())
+
+
+def read_records(study_dir: Path) -> list[RunRecord]:
+    """The records of a study's finished runs, by run id."""
+    records = (read_record(path) for path in run_dirs(study_dir))
+    return [record for record in records if record is not None]
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The run's metric rows in step order, as if it had never been interrupted.
+
+    A resumed attempt starts from a checkpoint: rows that an earlier attempt wrote beyond it are superseded. A line cut
+    short by a kill is ignored.
+    """
+    rows: list[dict[str, Any]] = []
+    for attempt in sorted((run_dir / "attempts").glob("[0-9]*")):
+        meta = read_json(attempt / "meta.json")
+        if meta is None:
+            continue
+        rows = [row for row in rows if row["step"] <= meta["resumed_from_step"]]
+        rows.extend(_complete_rows(attempt / "metrics.jsonl"))
+    return rows
+
+
+def _complete_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return []
+    whole, _, _ = text.rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]

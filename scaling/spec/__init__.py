@@ -1,0 +1,1 @@
+"""Everything that decides a run's outcome, and what follows from it before training."""

@@ -1,0 +1,84 @@
+"""Validation: the loss on a fixed held-out set, with its standard error."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from scaling.data.batches import validation_batches
+from scaling.data.token_source import Ids
+from scaling.data.token_text import TokenText
+from scaling.objectives.objectives import Example, logits_of, next_sentence_loss, token_losses, validation_example
+from scaling.spec.run_spec import RunSpec
+
+Counts = NDArray[np.float64]
+
+VAL_BATCH_TOKENS = 8192  # the same for every run: the batch of a tiny run would make its validation the longer part
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out loss in nats per predicted token; the standard error treats each sequence as one draw."""
+
+    loss_nats: float
+    se_nats: float
+    predicted_tokens: int
+    sequences: int
+    next_loss_nats: float | None  # a sequence, of whether the second text follows the first; None where not asked
+
+
+def validation_examples(
+    spec: RunSpec, val_tokens: Ids, text: TokenText | None, device: torch.device
+) -> Iterator[Example]:
+    """The run's fixed validation set, a batch at a time."""
+    length = spec.lengths.text
+    chunks = validation_batches(val_tokens, length, max(1, VAL_BATCH_TOKENS // length), spec.val_tokens)
+    for i, chunk in enumerate(chunks):
+        yield validation_example(spec, chunk, i, text).to(device)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, examples: Iterable[Example], autocast: torch.autocast) -> Validation:
+    """Mean loss over all predicted tokens, and its standard error from the spread of the sequences' losses.
+
+    Tokens of one sequence are not independent, sequences nearly are, so the sequence is the unit. Where sequences
+    predict different numbers of tokens the mean is a ratio of sums, and its error that of a ratio (Cochran 1977, 2.11).
+    """
+    model.eval()
+    sums: list[torch.Tensor] = []
+    counts: list[torch.Tensor] = []
+    beside: list[torch.Tensor] = []
+    for example in examples:
+        with autocast:
+            output = model(*example.inputs)
+        if example.follows_B is not None:
+            beside.append(next_sentence_loss(output, example.follows_B) * len(example.follows_B))
+        logits_BPV = logits_of(output)
+        losses_BP = token_losses(logits_BPV, example.targets_BP)
+        weights_BP = torch.ones_like(losses_BP) if example.weights_BP is None else example.weights_BP
+        sums.append((losses_BP * weights_BP).sum(dim=1))
+        counts.append(weights_BP.sum(dim=1))
+    model.train()
+    loss_S, tokens_S = (torch.cat(parts).double().cpu().numpy() for parts in (sums, counts))
+    mean, error = ratio_and_error(loss_S, tokens_S)
+    next_loss = float(torch.stack(beside).double().sum()) / len(loss_S) if beside else None
+    return Validation(mean, error, int(tokens_S.sum()), len(loss_S), next_loss)
+
+
+def ratio_and_error(sums: Counts, counts: Counts) -> tuple[float, float]:
+    """Sum over count of all units together, and its standard error (Cochran 1977, 2.11); NaN for fewer than two."""
+    units, total = len(sums), float(counts.sum())
+    mean = float(sums.sum()) / max(1.0, total)
+    if units < 2 or not total:
+        return mean, math.nan
+    spread = float(np.sum((sums - mean * counts) ** 2)) / (units - 1)
+    return mean, math.sqrt(spread / units) * units / total
+
+
+def bits_per_byte(loss_nats: float, tokens: int, text_bytes: int | None) -> float | None:
+    """Nats per token to bits per byte of the text behind the tokens; None for a source without bytes."""
+    return None if text_bytes is None else loss_nats * tokens / text_bytes / math.log(2)

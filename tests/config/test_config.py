@@ -1,0 +1,318 @@
+"""From command-line overrides to runs, and what is said when they make no sense."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.errors import CompactHydraException
+from rich.console import Console
+
+from scaling.config.config import CONF_DIR, compose, to_run
+from scaling.config.grid import load_like, split_axes
+from scaling.launch.sweep import expand
+from scaling.launch.task import train_task
+from scaling.plan.plan import OverBudgetError, make_plan
+from scaling.plan.tables import print_plan
+from scaling.shapes.matmuls import parameter_counts
+
+PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
+RECIPES = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))
+SWEEPS = sorted(path.stem for path in (CONF_DIR / "sweep").glob("*.yaml"))
+SYNTHETIC = ["data=synthetic", "data.source.tokens=10000"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def plan_of(*overrides: str):  # type: ignore[no-untyped-def]
+    fixed, axes = split_axes(overrides)
+    cfg = compose(fixed)
+    return make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_model_preset_scales_by_layers_width_and_heads(preset: str) -> None:
+    run = to_run(compose([*SYNTHETIC, f"model={preset}", "model.n_layers=3", "model.d_model=96", "model.n_heads=4"]))
+    shape = run.spec.model
+    assert (shape.n_layers, shape.d_model, shape.n_heads, shape.n_kv_heads) == (3, 96, 4, 4)
+    assert shape.vocab_size == 64 + len(run.spec.objective.added_tokens(shape.context))
+
+
+def test_gpt2_preset_is_gpt2_small() -> None:
+    run = to_run(compose([*SYNTHETIC, "model=gpt2", "model.vocab_size=50257"]))
+    assert parameter_counts(run.spec.model)["total"] == 124_439_808
+
+
+TWO = ["recipe.batch_tokens.at_least=1024"]  # sequences a batch
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parameters"),
+    [
+        (["model=pythia", "model.vocab_size=50304"], 162_322_944),  # pythia-160m, as published
+        # BertForPreTraining of bert-base-uncased and T5ForConditionalGeneration of t5-small, as published.
+        (["model=bert", "model.vocab_size=30522", "objective.next_sentence=true", *TWO], 110_106_428),
+        (["model=t5", "model.vocab_size=32128"], 60_506_624),
+    ],
+)
+def test_presets_have_their_published_parameter_counts(overrides: list[str], parameters: int) -> None:
+    assert parameter_counts(to_run(compose([*SYNTHETIC, *overrides])).spec.model)["total"] == parameters
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_model_preset_sweeps_at_equal_flops(preset: str) -> None:
+    plan = plan_of(
+        *SYNTHETIC,
+        f"model={preset}",
+        "model.context=32",
+        "hydra.sweeper.budgets=[1e11]",
+        "hydra.sweeper.shapes=[{n_layers: 1, d_model: 16, n_heads: 2}, {n_layers: 1, d_model: 32, n_heads: 2}]",
+        "hydra.sweeper.sizes={count: 2, span: 2, optimum_params: 10000, at_flops: 1e11, exponent: 0.5}",
+    )
+    assert len(plan.runs) == 2
+    assert all(run.train_flops == pytest.approx(1e11, rel=0.01) for run in plan.runs)
+
+
+def test_each_family_of_an_axis_gets_sizes_as_itself_counts_them() -> None:
+    plan = plan_of("+sweep=objectives")
+    assert len(plan.runs) == 45
+    widths: dict[str, set[int]] = {}
+    for run in plan.runs:
+        widths.setdefault(run.family, set()).add(run.d_model)
+    assert min(widths["encoder_decoder"]) < min(widths["decoder"])
+    assert max(widths["encoder_decoder"]) < max(widths["decoder"])
+
+
+def test_a_preset_brings_its_objective_and_another_can_be_asked_for() -> None:
+    plan = plan_of(*SYNTHETIC, "model=gpt2,bert,t5", "model.n_layers=1", "model.d_model=16", "model.n_heads=2")
+    asked = {run.family: run.objective for run in plan.runs}
+    assert asked == {"decoder": "causal", "encoder": "masked", "encoder_decoder": "denoising"}
+    text = ["model=t5", "objective=infilling", "data=stdlib"]
+    assert to_run(compose(text)).spec.objective.kind == "infilling"
+
+
+@pytest.mark.parametrize("preset", ["bert objective.whole_words=true", "t5 objective=infilling"])
+def test_what_needs_text_is_refused_on_ready_tokens(preset: str) -> None:
+    with pytest.raises(ValueError, match="words or sentences begin, which a synthetic source of ready tokens does not"):
+        to_run(compose([*SYNTHETIC, *f"model={preset}".split()]))
+
+
+def test_a_batch_of_one_sequence_has_no_other_to_take_a_second_text_from() -> None:
+    pairs = [*SYNTHETIC, "model=bert", "objective.next_sentence=true"]
+    with pytest.raises(ValueError, match=r"one sequence of model.context=512: set recipe.batch_tokens.at_least=1024"):
+        to_run(compose(pairs))
+    assert to_run(compose([*pairs, *TWO])).spec.recipe.batch_sequences == 2
+
+
+def test_added_tokens_widen_the_vocabulary_and_are_named_when_it_is_too_narrow() -> None:
+    assert to_run(compose([*SYNTHETIC, "model=bert"])).spec.model.vocab_size == 65
+    message = r"vocab_size=64 is smaller than data.vocab_size=64 and the 1 that objective=masked adds \(<mask>\)"
+    with pytest.raises(ValueError, match=message):
+        to_run(compose([*SYNTHETIC, "model=bert", "model.vocab_size=64"]))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_resolves(recipe: str) -> None:
+    run = to_run(compose([*SYNTHETIC, f"recipe={recipe}"]))
+    assert 0 < run.spec.recipe.optimizer.learning_rate < 0.1
+    assert 0 < run.spec.recipe.optimizer.beta2 < 1
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_every_sweep_has_a_question_a_cap_and_a_plan_within_it(sweep: str) -> None:
+    cfg = compose([f"+sweep={sweep}"])
+    assert cfg.question.endswith("?")
+    plan = plan_of(f"+sweep={sweep}")
+    assert len(plan.runs) >= 5 * len(cfg.hydra.sweeper.budgets)
+    assert plan.total_flops <= cfg.budget.total_flops
+
+
+def test_what_does_not_decide_the_outcome_does_not_enter_the_identity() -> None:
+    plain = to_run(compose(SYNTHETIC))
+    other = to_run(
+        compose(
+            [
+                *SYNTHETIC,
+                "study=other",
+                "runs_dir=elsewhere",
+                "tracker=wandb",
+                "runtime.threads=1",
+                "runtime.micro_batch_sequences=1",
+                "runtime.log_points=5",
+                "hydra/launcher=basic",
+                "budget.total_flops=1e30",
+            ]
+        )
+    )
+    assert other.spec.run_id == plain.spec.run_id
+    assert to_run(compose([*SYNTHETIC, "seed=1"])).spec.run_id != plain.spec.run_id
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.n_heads=7", r"n_heads=7 does not divide model.d_model=64"),
+        ("model.vocab_size=32", r"model.vocab_size=32 is smaller than data.vocab_size=64"),
+        ("recipe.precision=fp8", r"recipe.precision='fp8': choose from fp32, bf16"),
+        ("recipe.schedule.kind=step", r"unknown recipe.schedule.kind 'step': .*choose from cosine, wsd"),
+        ("budget.flops=-1", r"budget.flops=-1.0: must be positive"),
+        ("data.source.kind=web", r"unknown data.source.kind 'web': choose from"),
+        (
+            "+data.source.states=3",
+            r"data.source.states: a synthetic source has no such setting; it has tokens",
+        ),
+        ("~data.source.order", r"data.source.order is missing: a synthetic source needs it"),
+        ("runtime.eval_fractions=[0.5,2]", r"runtime.eval_fractions holds 2.0"),
+        ("objective.kind=masked", r"objective.rate is missing: a masked objective needs it; objective=masked has"),
+        (
+            "objective.kind=maskd",
+            r"unknown objective.kind 'maskd': did you mean 'masked'\? choose from causal, denoising",
+        ),
+        ("+objective.rate=0.1", r"objective.rate: a causal objective has no such setting; it has kind"),
+        ("objective=masked", r"objective=masked does not go with model.kind=decoder: .*encoder with objective=masked"),
+        (
+            "+model.family.head_sees=all",
+            r"model.family.head_sees: a model of kind decoder has no such setting; it has none",
+        ),
+    ],
+)
+def test_mistakes_name_the_value_and_the_choices(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_run(compose([*SYNTHETIC, override]))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.n_layer=2", "budget.flop=1e9", "recipe.lr=1", "model.n_layers=two", "model.n_layers=2.5"],
+)
+def test_unknown_keys_and_wrong_types_fail_before_anything_runs(override: str) -> None:
+    with pytest.raises(ValueError, match=override.partition("=")[0].split(".")[-1]):
+        to_run(compose([*SYNTHETIC, override]))
+
+
+def test_axes_cross_with_the_grid_and_nothing_is_dropped() -> None:
+    plan = plan_of(
+        *SYNTHETIC,
+        "hydra.sweeper.budgets=[1e8,2e8]",
+        "hydra.sweeper.shapes=[{n_layers: 1, d_model: 8, n_heads: 1}, {n_layers: 2, d_model: 16, n_heads: 2}]",
+        "+hydra.sweeper.axes={recipe.beta1: [0.8, 0.9]}",
+        "seed=0,1,2",
+    )
+    assert len(plan.runs) == 2 * 2 * 2 * 3
+    seen = {(run.requested_flops, run.d_model, *run.overrides[-2:]) for run in plan.runs}
+    assert len(seen) == 24
+
+
+def test_what_the_command_line_fixes_is_no_axis_of_the_sweep() -> None:
+    asked = [*SYNTHETIC, "budget.flops=1e9", "+hydra.sweeper.axes={seed: [0, 1], recipe.beta1: [0.8, 0.9]}"]
+    assert [len(plan_of(*asked, *more).runs) for more in ([], ["seed=0"], ["seed=0", "recipe.beta1=0.7"])] == [4, 2, 1]
+
+
+def test_cells_that_differ_in_their_axes_alone_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = plan_of(*SYNTHETIC, "budget.flops=1e9", "seed=3,4", "recipe.optimizer=adamw,muon", "model.d_model=32,64")
+    print_plan(plan, Console(width=200), None)
+    head, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip() and "─" not in line][
+        :9
+    ]
+    assert head[:5] == ["run", "status", "seed", "optimizer", "shape"]
+    assert sorted(row[2:4] for row in rows) == sorted([[s, o] for s in "34" for o in ("adamw", "muon")] * 2)
+
+
+def test_a_run_that_comes_out_as_another_than_was_planned_is_refused() -> None:
+    with pytest.raises(CompactHydraException, match="planned as run 123456789012, but this is run [0-9a-f]{12}:"):
+        train_task(compose([*SYNTHETIC, "budget.flops=1e9", "planned='123456789012'"]))
+
+
+@pytest.mark.parametrize("name", ["budget.flops=1e10", "budget.flops=1e10,1e11", "model.d_model=8"])
+def test_what_every_cell_sets_is_not_quietly_dropped(name: str) -> None:
+    where = "budgets" if name.startswith("budget") else "shapes"
+    with pytest.raises(ValueError, match=rf"{name.partition('=')[0]} is what the sweep's hydra.sweeper.{where} sets"):
+        plan_of("+sweep=smoke", name)
+
+
+def test_plain_multirun_axes_and_group_axes_work_without_a_grid() -> None:
+    plan = plan_of(*SYNTHETIC, "model.d_model=32,64", "recipe=default,step_law", "budget.flops=1e9,1e10")
+    assert len(plan.runs) == 8
+    assert {run.d_model for run in plan.runs} == {32, 64}
+
+
+def test_cells_that_are_the_same_run_are_merged_aloud() -> None:
+    plan = plan_of(*SYNTHETIC, "runtime.log_points=10,20")
+    assert len(plan.runs) == 1
+    assert plan.merged == ("runtime.log_points=20 is the same run as runtime.log_points=10",)
+
+
+def test_sizes_surround_the_predicted_optimum() -> None:
+    plan = plan_of(
+        *SYNTHETIC,
+        "hydra.sweeper.budgets=[1e9]",
+        "hydra.sweeper.shapes=["
+        + ",".join(f"{{n_layers: 1, d_model: {w}, n_heads: 1}}" for w in range(8, 136, 4))
+        + "]",
+        "hydra.sweeper.sizes={count: 5, span: 4, optimum_params: 20000, at_flops: 1e9, exponent: 0.5}",
+    )
+    sizes = sorted(run.n_params["non_embedding"] for run in plan.runs)
+    assert len(sizes) == 5
+    for size, wanted in zip(sizes, [5e3, 1e4, 2e4, 4e4, 8e4], strict=True):
+        assert size == pytest.approx(wanted, rel=0.2)
+
+
+def test_runs_are_handed_out_longest_first() -> None:
+    plan = plan_of(*SYNTHETIC, "model.d_model=32,64,128", "budget.flops=1e9,1e11")
+    seconds = [run.estimated_s for run in plan.runs]
+    assert seconds == sorted(seconds, reverse=True)
+
+
+def test_a_plan_over_its_cap_is_refused_with_the_arithmetic() -> None:
+    with pytest.raises(
+        OverBudgetError,
+        match=r"costs 3 x 1e\+09 \+ 3 x 1e\+10 = 3\.\d+e\+10 FLOPs, more than budget.total_flops=1e\+10",
+    ):
+        plan_of(*SYNTHETIC, "seed=0,1,2", "budget.flops=1e9,1e10", "budget.total_flops=1e10")
+
+
+def test_repeated_data_and_coarse_rounding_are_warned_of() -> None:
+    repeats = plan_of(*SYNTHETIC, "budget.flops=1e10").runs[0]
+    assert "repeats data" in {warning.kind for warning in repeats.warnings}
+    assert repeats.epochs > 1
+    coarse = plan_of(*SYNTHETIC, "budget.flops=1e8", "recipe.batch_tokens.value=1", "recipe.batch_tokens.tokens=0.45")
+    assert "off budget" in {warning.kind for warning in coarse.runs[0].warnings}
+
+
+@pytest.mark.parametrize(
+    ("override", "kind"),
+    [
+        ("recipe.batch_tokens.value=2.5e-3", "few steps"),
+        ("recipe.schedule.warmup={params:null,tokens:null,fraction:0.2}", "long warm-up"),
+        ("budget.flops=1e11", "few tokens"),
+    ],
+)
+def test_what_would_confound_size_with_something_else_is_flagged(override: str, kind: str) -> None:
+    fine = [*SYNTHETIC, "data.source.tokens=1000000000", "model.d_model=16", "model.n_heads=1", "budget.flops=1e12"]
+    assert plan_of(*fine).runs[0].warnings == ()
+    big = ["model.d_model=128"] if kind == "few tokens" else []
+    assert {warning.kind for warning in plan_of(*fine, *big, override).runs[0].warnings} >= {kind}
+
+
+def test_a_batch_that_follows_something_else_than_the_tokens_is_flagged() -> None:
+    """About 2.1e9 tokens ask for 0.58 D^0.571 = 121k tokens a batch."""
+    big = [*SYNTHETIC, "data.source.tokens=3000000000", "model.d_model=64", "model.n_heads=4", "budget.flops=1.6e15"]
+    flagged = {}
+    for batch in (16_384, 131_072, 1_048_576):
+        (run,) = plan_of(*big, f"recipe.batch_tokens={{value:{batch},tokens:0}}").runs
+        assert 2e9 < run.train_tokens < 3e9
+        flagged[batch] = [warning.text for warning in run.warnings if warning.kind == "batch of other tokens"]
+    assert flagged[131_072] == []
+    assert "has a batch of 16.4k tokens" in flagged[16_384][0]
+    assert "x from the" in flagged[1_048_576][0]
+
+
+def test_planning_imports_no_torch() -> None:
+    code = (
+        "import sys; from scaling.cli import main; main(['plan', '+sweep=smoke']); main(['status', 'runs/none']);"
+        "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

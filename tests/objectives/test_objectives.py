@@ -1,0 +1,390 @@
+"""Objectives: what is hidden, how often, and that nothing of the text is lost."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scaling.data.token_text import TokenText
+from scaling.data.tokenizers import END_ID, Bpe, Bytes, Chars
+from scaling.model import build
+from scaling.objectives.corruption import Draws, choose_words, cut_sentences, cut_spans
+from scaling.objectives.objectives import Example, added_ids, mean_loss, training_example, validation_example
+from scaling.shapes.families import EncoderDecoderShape, EncoderShape
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.objective import Causal, Denoising, Infilling, Masked, Objective, Prefix, check_pair
+from scaling.spec.run_spec import RunSpec
+from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY
+
+PROSE = (
+    "It was late. The lamp had gone out! Nobody knew why.\nSomebody, somewhere, laughed. Was it the old man? "
+    "He had left at 12 o'clock. So they said.\n\n    def f(x):\n        return x + 1\n\nThe end came soon. "
+)
+CHARS = Chars.learn([PROSE], 64)
+MASKED = Masked("masked", 0.15, 0.8, 0.1, whole_words=False, next_sentence=False)
+
+
+def spec_for(objective: Objective, context: int, vocab_size: int = 64, **own: Any) -> RunSpec:
+    """A run of the family that the objective suits, its lengths as configuration would resolve them."""
+    lengths, added = objective.lengths(context), len(objective.added_tokens(context))
+    common: dict[str, Any] = {"context": context, "vocab_size": vocab_size + added}
+    shape: TransformerShape
+    if objective.families == ("encoder",):
+        pair = getattr(objective, "next_sentence", False)
+        shape = replace(ENCODER, **common, predicted=lengths.predicted, next_sentence=pair, **own)
+    elif objective.families == ("encoder_decoder",):
+        shape = replace(ENCODER_DECODER, **common, target_context=lengths.target, **own)
+    else:
+        shape = replace(TINY, **common, **own)
+    return replace(SPEC, model=shape, objective=objective, data=replace(SPEC.data, vocab_size=vocab_size))
+
+
+def chunk_for(spec: RunSpec, sequences: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, spec.data.vocab_size, (sequences, spec.lengths.text + 1))
+
+
+def prose_for(spec: RunSpec, sequences: int) -> np.ndarray:
+    ids = CHARS.encode(PROSE * 20).astype(np.int64)
+    size = spec.lengths.text + 1
+    return np.stack([ids[i * 37 : i * 37 + size] for i in range(sequences)])
+
+
+def tensors(example: Example) -> list[torch.Tensor]:
+    rest = [tensor for tensor in (example.weights_BP, example.follows_B) if tensor is not None]
+    return [*example.inputs, example.targets_BP, *rest]
+
+
+ALL: dict[str, Objective] = {
+    "causal": Causal("causal"),
+    "prefix": Prefix("prefix", 0.1, 0.9),
+    "masked": MASKED,
+    "words": replace(MASKED, whole_words=True),
+    "pairs": replace(MASKED, next_sentence=True),
+    "denoising": Denoising("denoising", 0.15, 3.0),
+    "infilling": Infilling("infilling", 0.4, 3),
+}
+TEXT = TokenText.of(CHARS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_examples_are_a_function_of_seed_and_step(name: str) -> None:
+    spec = spec_for(ALL[name], 96)
+    chunk = prose_for(spec, 6)
+    before = chunk.copy()
+    first, again = training_example(spec, chunk, 7, TEXT), training_example(spec, chunk, 7, TEXT)
+    np.testing.assert_array_equal(chunk, before)
+    assert all(torch.equal(one, other) for one, other in zip(tensors(first), tensors(again), strict=True))
+    others = [
+        training_example(spec, chunk, 8, TEXT),
+        training_example(replace(spec, seed=1), chunk, 7, TEXT),
+        validation_example(spec, chunk, 7, TEXT),
+    ]
+    for other in others:
+        same = [a.shape == b.shape and torch.equal(a, b) for a, b in zip(tensors(first), tensors(other), strict=True)]
+        assert all(same) == (name == "causal")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_validation_hides_the_same_whatever_the_seed(name: str) -> None:
+    spec = spec_for(ALL[name], 96)
+    chunk = prose_for(spec, 6)
+    one, other = (validation_example(replace(spec, seed=seed), chunk, 3, TEXT) for seed in (0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_inputs_fit_the_streams_that_the_shape_prices(name: str) -> None:
+    spec = spec_for(ALL[name], 96)
+    example = training_example(spec, prose_for(spec, 6), 1, TEXT)
+    streams = spec.model.stream_tokens()
+    sources = ("source", "predicted", "source") if isinstance(spec.model, EncoderShape) else ("source", "target")
+    if not isinstance(spec.model, EncoderShape | EncoderDecoderShape):
+        sources = ("target",)
+    for tensor, stream in zip(example.inputs, sources, strict=False):
+        assert tensor.shape == (6, streams[stream])
+    assert example.targets_BP.shape[1] == streams["predicted" if isinstance(spec.model, EncoderShape) else sources[-1]]
+    assert example.predicted <= 6 * spec.lengths.predicted
+    ids = torch.cat([tensor.flatten() for tensor in (*example.inputs, example.targets_BP)])
+    assert int(ids.min()) >= 0
+    assert int(example.inputs[0].max()) < spec.model.vocab_size
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_parts_of_a_batch_weigh_as_much_as_the_whole(name: str) -> None:
+    spec = spec_for(ALL[name], 96)
+    example = training_example(spec, prose_for(spec, 7), 1, TEXT)
+    parts = list(example.split(3))
+    assert [len(part.targets_BP) for part in parts] == [3, 3, 1]
+    assert sum(part.predicted for part in parts) == example.predicted
+    logits = torch.randn(*example.targets_BP.shape, spec.model.vocab_size, generator=torch.Generator().manual_seed(0))
+    whole = mean_loss(logits, example.targets_BP, example.weights_BP)
+    shares = [
+        mean_loss(part_logits, part.targets_BP, part.weights_BP) * part.predicted / example.predicted
+        for part, part_logits in zip(parts, logits.split(3), strict=True)
+    ]
+    torch.testing.assert_close(sum(shares), whole)
+
+
+def test_what_has_no_weight_does_not_move_the_loss() -> None:
+    logits = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    targets, weights = torch.arange(10).reshape(2, 5) % 7, torch.tensor([[1.0, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
+    kept = torch.cat([logits[0, :2], logits[1, :3]])
+    expected = torch.nn.functional.cross_entropy(kept, torch.cat([targets[0, :2], targets[1, :3]]))
+    torch.testing.assert_close(mean_loss(logits, targets, weights), expected)
+    assert mean_loss(logits, targets, torch.zeros(2, 5)).item() == 0
+
+
+def test_causal_targets_are_the_inputs_one_later() -> None:
+    spec = spec_for(ALL["causal"], 10)
+    example = training_example(spec, chunk_for(spec, 2), 1, None)
+    (inputs,) = example.inputs
+    assert torch.equal(inputs[:, 1:], example.targets_BP[:, :-1])
+    assert inputs.shape == example.targets_BP.shape == (2, 10)
+    assert (example.weights_BP, example.predicted) == (None, 20)
+
+
+def test_prefix_predicts_what_follows_the_prefix_and_nothing_of_it() -> None:
+    spec = spec_for(ALL["prefix"], 40)
+    example = training_example(spec, chunk_for(spec, 500), 1, None)
+    seen = example.inputs[1]
+    assert int(seen.min()) == 4
+    assert int(seen.max()) <= 36
+    assert seen.double().mean().item() == pytest.approx(20, abs=4 * 32 / math.sqrt(12 * 500))
+    assert example.weights_BP is not None
+    assert torch.equal(example.weights_BP.sum(dim=1), (40 - seen + 1).float())
+    for row in range(20):  # the first predicted token is the first beyond the prefix
+        first = int(example.weights_BP[row].argmax())
+        assert first + 1 == seen[row]
+
+
+def restored(spec: RunSpec, example: Example) -> torch.Tensor:
+    """The text that a masked example was made of."""
+    tokens = example.inputs[0].clone()
+    return tokens.scatter(1, example.inputs[1], example.targets_BP)
+
+
+def test_masks_hide_the_share_asked_for_and_eight_in_ten_of_it_by_the_mask() -> None:
+    spec = spec_for(MASKED, 200)
+    chunk = chunk_for(spec, 400)
+    example = training_example(spec, chunk, 1, None)
+    original, corrupted = torch.from_numpy(chunk[:, :-1]), example.inputs[0]
+    assert torch.equal(restored(spec, example), original)
+    assert example.predicted == 400 * 30
+    mask = added_ids(spec)["<mask>"]
+    chosen = corrupted.gather(1, example.inputs[1])
+    shares = {
+        "masked": (chosen == mask).double().mean().item(),
+        "kept": (chosen == example.targets_BP).double().mean().item(),
+    }
+    # A random token is the original once in 64.
+    for name, expected in (("masked", 0.8), ("kept", 0.1 + 0.1 / 64)):
+        deviation = math.sqrt(expected * (1 - expected) / example.predicted)
+        assert shares[name] == pytest.approx(expected, abs=4 * deviation), name
+    untouched = torch.ones_like(corrupted).scatter(1, example.inputs[1], 0).bool()
+    assert torch.equal(corrupted[untouched], original[untouched])
+
+
+def test_every_place_is_masked_equally_often() -> None:
+    spec = spec_for(MASKED, 20)
+    example = training_example(spec, chunk_for(spec, 4000), 1, None)
+    counts = torch.bincount(example.inputs[1].flatten(), minlength=20).double()
+    assert torch.all((counts / 4000 - 0.15).abs() < 4.5 * math.sqrt(0.15 * 0.85 / 4000))
+
+
+def test_a_head_that_sees_everything_counts_the_same_predictions() -> None:
+    spec = spec_for(MASKED, 40)
+    every = replace(spec, model=replace(ENCODER, context=40, vocab_size=65, predicted=6, head_sees="all"))
+    chunk = chunk_for(spec, 5)
+    one, other = training_example(spec, chunk, 1, None), training_example(every, chunk, 1, None)
+    assert other.predicted == one.predicted
+    assert other.weights_BP is not None
+    assert torch.equal(other.inputs[1][other.weights_BP.bool()], one.inputs[1].flatten())
+    assert torch.equal(other.targets_BP, torch.from_numpy(chunk[:, :-1]))
+
+
+def test_whole_words_are_masked_whole_and_no_more_than_asked() -> None:
+    spec = spec_for(replace(MASKED, whole_words=True, masked=1.0, replaced=0.0), 120)
+    chunk = prose_for(spec, 50)
+    example = training_example(spec, chunk, 1, TEXT)
+    hidden = (example.inputs[0] == added_ids(spec)["<mask>"]).numpy()
+    starts = TEXT.word_starts(chunk[:, :-1])
+    words = np.cumsum(starts, axis=1)
+    for row in range(50):
+        for word in np.unique(words[row]):
+            assert len(set(hidden[row][words[row] == word])) == 1
+    assert hidden.sum() == example.predicted
+    assert np.all(hidden.sum(axis=1) <= 18)
+    assert example.predicted > 0.95 * 50 * 18  # what does not fit is made up of shorter words
+    assert torch.equal(restored(spec, example), torch.from_numpy(chunk[:, :-1]))
+
+
+@pytest.mark.parametrize("kind", ["chars", "bytes", "bpe"])
+def test_words_and_sentences_begin_where_a_reader_says(kind: str) -> None:
+    text = "Two cats_1 sat. They saw 3.5 mice!\nEnd"
+    learned = [text * 30]
+    tokenizer = {"chars": Chars, "bytes": Bytes, "bpe": Bpe}[kind].learn(learned, 300 if kind == "bpe" else 64)
+    facts = TokenText.of(tokenizer)
+    ids = np.append(tokenizer.encode(text), END_ID).astype(np.int64)[None]
+    pieces = [tokenizer.decode(ids[0, i : i + 1]) for i in range(ids.shape[1])]
+    words: list[str] = []
+    for piece, starts in zip(pieces, facts.word_starts(ids)[0], strict=True):
+        words = [*words, piece] if starts else [*words[:-1], words[-1] + piece]
+    assert {"Two", "cats_1", "sat", "They", "mice", "End"} <= {word.strip(" .!\n") for word in words}
+    sentences = [""]
+    for piece, starts in zip(pieces, facts.sentence_starts(ids)[0], strict=True):
+        sentences = [*sentences, piece] if starts else [*sentences[:-1], sentences[-1] + piece]
+    assert [sentence.strip() for sentence in sentences] == ["Two cats_1 sat.", "They saw 3.5 mice!", "End"]
+
+
+def test_a_word_that_does_not_fit_is_passed_over() -> None:
+    starts = np.array([[True, False, False, False, True, True, False]])
+    for key in range(20):
+        chosen = choose_words(starts, np.ones_like(starts), 3, Draws(key))
+        np.testing.assert_array_equal(chosen[0], [False] * 4 + [True] * 3)
+
+
+def test_pairs_follow_half_of_the_time_and_say_so() -> None:
+    spec = spec_for(replace(MASKED, next_sentence=True, masked=0.0, replaced=0.0), 43)
+    chunk = chunk_for(spec, 1000)
+    example = training_example(spec, chunk, 1, None)
+    tokens, _, segments = example.inputs
+    ids = added_ids(spec)
+    assert torch.all(tokens[:, 0] == ids["<cls>"])
+    assert torch.all(tokens[:, [21, 42]] == ids["<sep>"])
+    assert segments[0].tolist() == [0] * 22 + [1] * 21
+    first, second = torch.from_numpy(chunk[:, :20]), torch.from_numpy(chunk[:, 20:40])
+    assert torch.equal(tokens[:, 1:21], first)
+    follows = (tokens[:, 22:42] == second).all(dim=1)
+    assert example.follows_B is not None
+    assert torch.equal(follows.long(), example.follows_B)
+    assert torch.equal(tokens[~follows][:, 22:42], second.roll(-1, 0)[~follows])
+    assert follows.double().mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))
+    assert not torch.any((example.inputs[1] == 0) | (example.inputs[1] == 21) | (example.inputs[1] == 42))
+
+
+def put_back(source: list[int], target: list[int], sentinels: list[int]) -> list[int]:
+    """The text that a source and its target were cut from."""
+    spans: dict[int, list[int]] = {}
+    for token in target:
+        if token in sentinels:
+            span = spans.setdefault(token, [])
+        else:
+            span.append(token)
+    return [token for place in source for token in (spans[place] if place in sentinels else [place])]
+
+
+@settings(deadline=None)
+@given(context=st.integers(2, 80), rate=st.floats(0.01, 0.99), mean=st.floats(1.0, 10.0), sequences=st.integers(1, 5))
+def test_spans_put_back_give_the_text_and_fill_the_lengths_that_were_priced(
+    context: int, rate: float, mean: float, sequences: int
+) -> None:
+    spec = spec_for(Denoising("denoising", rate, mean), context)
+    assert isinstance(spec.objective, Denoising)
+    chunk = chunk_for(spec, sequences)
+    example = training_example(spec, chunk, 1, None)
+    source, before = example.inputs
+    sentinels = list(added_ids(spec).values())
+    tokens, spans = spec.objective.cut(context)
+    assert source.shape == (sequences, context)
+    assert example.targets_BP.shape == before.shape == (sequences, tokens + spans + 1)
+    assert torch.all(before[:, 0] == END_ID)
+    assert torch.equal(before[:, 1:], example.targets_BP[:, :-1])
+    assert torch.all(example.targets_BP[:, -1] == END_ID)
+    for row in range(sequences):
+        target = example.targets_BP[row, :-1].tolist()
+        assert [token for token in target if token in sentinels] == sentinels
+        assert [token for token in source[row].tolist() if token in sentinels] == sentinels
+        assert put_back(source[row].tolist(), target, sentinels) == chunk[row, :-1].tolist()
+
+
+def test_spans_cut_the_share_and_have_the_mean_length_asked_for() -> None:
+    objective = Denoising("denoising", 0.15, 3.0)
+    tokens, spans = objective.cut(512)
+    assert tokens / objective.lengths(512).text == pytest.approx(0.15, abs=1 / 512)
+    assert tokens / spans == pytest.approx(3.0, abs=0.1)
+    assert objective.added_tokens(512)[:2] == ("<span 0>", "<span 1>")
+    assert len(objective.added_tokens(512)) == spans
+
+
+def test_every_way_to_cut_is_as_likely_as_any_other() -> None:
+    text, draws = np.tile(np.arange(8), (8000, 1)), 8000
+    pair = cut_spans(text, 3, 2, [21, 20], END_ID, Draws(0))
+    ways, counts = np.unique(pair.source_BS, axis=0, return_counts=True)
+    assert len(ways) == 4 * 2  # five kept tokens in two stretches, three cut ones in two
+    assert np.all(np.abs(counts / draws - 1 / 8) < 4.5 * math.sqrt(1 / 8 * 7 / 8 / draws))
+
+
+def test_sentences_are_cut_whole_and_put_back_give_the_text() -> None:
+    spec = spec_for(Infilling("infilling", 0.4, 3), 150)
+    chunk = prose_for(spec, 40)
+    example = training_example(spec, chunk, 1, TEXT)
+    source, _ = example.inputs
+    sentinels = list(added_ids(spec).values())
+    assert example.weights_BP is not None
+    whole = {s.strip() for s in PROSE.replace("\n", ".").replace("!", ".").replace("?", ".").split(".")}
+    cut = 0
+    for row in range(40):
+        used = int(example.weights_BP[row].sum())
+        target = example.targets_BP[row, :used].tolist()
+        assert target.pop() == END_ID
+        assert torch.all(example.targets_BP[row, used:] == END_ID)
+        text = put_back(source[row].tolist(), target, sentinels)
+        assert text == chunk[row, : len(text)].tolist()
+        used_sentinels = [token for token in target if token in sentinels]
+        assert used_sentinels == sentinels[: len(used_sentinels)]
+        cut += len(used_sentinels)
+        for sentence in CHARS.decode(np.array([-1 if t in sentinels else t for t in target]) % 64).split("\ufffd"):
+            for part in sentence.replace("!", ".").replace("?", ".").split("."):
+                assert part.strip() in whole
+    assert cut > 40
+
+
+def test_a_text_without_a_sentence_that_fits_is_left_whole() -> None:
+    text = np.ones((1, 30), dtype=np.int64) * 5
+    pair = cut_sentences(text, 20, 10, [63, 62], END_ID, TEXT, Draws(0))
+    np.testing.assert_array_equal(pair.source_BS, text[:, :20])
+    assert pair.weights_BP.sum() == 1
+
+
+@pytest.mark.parametrize(("family", "wrong"), [("encoder", "causal"), ("decoder", "denoising"), ("decoder", "masked")])
+def test_what_a_family_cannot_be_asked_is_refused_with_the_pairs_that_go_together(family: str, wrong: str) -> None:
+    with pytest.raises(
+        ValueError, match=f"objective={wrong} does not go with model.kind={family}: choose from decoder"
+    ):
+        check_pair(family, ALL[wrong])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Prefix("prefix", 0.5, 0.2), r"objective.shortest=0.5, objective.longest=0.2"),
+        (lambda: replace(MASKED, rate=1.0), r"objective.rate=1.0: must lie between 0 and 1"),
+        (lambda: replace(MASKED, masked=0.8, replaced=0.3), r"objective.replaced=0.3.*together at most 1"),
+        (lambda: Denoising("denoising", 0.15, 0.5), r"objective.mean_span=0.5: must be at least 1"),
+        (lambda: Infilling("infilling", 0.15, 0), r"objective.sentences=0: must be at least 1"),
+        (lambda: replace(MASKED, next_sentence=True).lengths(4), r"model.context=4 is too short.*at least 5"),
+        (lambda: Denoising("denoising", 0.15, 3.0).lengths(1), r"model.context=1 is too short.*at least 2"),
+    ],
+)
+def test_impossible_settings_are_named(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_gradient_step_on_one_batch_lowers_its_loss(family: str) -> None:
+    shape, objective = FAMILIES[family]
+    spec = replace(SPEC, model=shape, objective=objective)
+    example = training_example(spec, chunk_for(replace(spec, data=SPEC.data), 8), 1, None)
+    model = build(shape, seed=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = mean_loss(model(*example.inputs), example.targets_BP, example.weights_BP)
+    before.backward()
+    optimizer.step()
+    after = mean_loss(model(*example.inputs), example.targets_BP, example.weights_BP)
+    assert after.item() < before.item()

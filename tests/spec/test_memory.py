@@ -1,0 +1,170 @@
+"""Memory: predicted tensor by tensor, weighed against what autograd keeps and what the process takes."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from scaling.model import build
+from scaling.model.tower import recompute_activations
+from scaling.shapes.flops import recompute_flops_per_sequence, train_flops_per_sequence
+from scaling.shapes.shape import TransformerShape
+from scaling.spec.memory import activations, largest_micro_batch, step_bytes
+from scaling.spec.run_spec import RunSpec, to_dict
+from tests.examples import ENCODER, ENCODER_DECODER, GPT2, SPEC
+
+SEQUENCES = 4
+SIZES = {"n_layers": 3, "d_model": 64, "n_heads": 4, "n_kv_heads": 4, "d_ff": 256, "vocab_size": 128, "context": 40}
+SHAPES = {
+    "decoder": replace(GPT2, **SIZES),
+    "decoder, post-norm": replace(GPT2, **SIZES, norm_place="post"),
+    "decoder, dropout": replace(GPT2, **SIZES, dropout=0.1),
+    "decoder, as in Llama": replace(
+        GPT2, **{**SIZES, "n_kv_heads": 2}, positions="rotary", norm="rmsnorm", activation="swiglu", bias=False
+    ),
+    "decoder, as in Pythia": replace(
+        GPT2, **SIZES, positions="rotary", rotary_pct=0.25, parallel_residual=True, tied_embeddings=False
+    ),
+    "decoder, parallel, dropout": replace(GPT2, **SIZES, parallel_residual=True, norm="rmsnorm", dropout=0.1),
+    "decoder, squared ReLU": replace(GPT2, **SIZES, activation="relu2"),
+    "decoder, relative": replace(GPT2, **SIZES, positions="relative"),
+    "encoder": replace(ENCODER, **SIZES, predicted=8),
+    "encoder-decoder": replace(ENCODER_DECODER, **SIZES, target_context=12),
+}
+
+
+def spec_of(shape: TransformerShape, precision: str = "fp32") -> RunSpec:
+    return replace(SPEC, model=shape, recipe=replace(SPEC.recipe, precision=precision, batch_sequences=SEQUENCES))
+
+
+def inputs_of(shape: TransformerShape) -> tuple[torch.Tensor, ...]:
+    tokens = torch.randint(shape.vocab_size, (SEQUENCES, shape.context))
+    if shape.kind == "encoder":
+        return tokens, torch.randint(shape.context, (SEQUENCES, shape.stream_tokens()["predicted"]))
+    if shape.kind == "encoder_decoder":
+        return tokens, torch.randint(shape.vocab_size, (SEQUENCES, shape.towers()[1].tokens))
+    return (tokens,)
+
+
+def kept_bytes(spec: RunSpec) -> float:
+    """What autograd holds on to after a forward pass, weights and buffers apart, for one sequence."""
+    model = build(spec.model, 0)
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        is_copy = tensor.dtype == torch.bfloat16 and tensor.shape in weights
+        if storage.data_ptr() not in own and not is_copy:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    weights = {shape for p in model.parameters() for shape in (p.shape, p.shape[::-1])}  # autocast copies them
+    bf16 = torch.autocast("cpu", dtype=torch.bfloat16, enabled=spec.recipe.precision == "bf16")
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), bf16:
+        model(*inputs_of(spec.model))
+    return sum(storage.nbytes() for storage in kept.values()) / SEQUENCES
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_activations_are_what_autograd_keeps(name: str, precision: str) -> None:
+    spec = spec_of(SHAPES[name], precision)
+    shape, predicted = spec.model, activations(spec)
+    last = shape.head_matmuls()[-1]
+    to_read = shape.stream_tokens()[last.stream] * last.fan_in * (2 if precision == "bf16" else 4)
+    head = predicted.head - to_read  # whose gradient has not come yet
+    assert predicted.layers + predicted.ends + head == pytest.approx(kept_bytes(spec), rel=0.05)
+
+
+PROCESS = """
+import json, sys
+import torch
+from scaling.model import build
+from scaling.objectives.objectives import Example
+from scaling.spec.run_spec import from_dict
+from scaling.train.step import Stepper
+torch.set_num_threads(1)
+spec = from_dict(json.loads(sys.argv[1]))
+sequences, shape = spec.recipe.batch_sequences, spec.model
+
+def memory(field):
+    for line in open("/proc/self/status"):
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+
+def steps(shape, count):
+    stepper = Stepper(build(shape, 0), spec.recipe, sequences, torch.device("cpu"))
+    for _ in range(count):
+        tokens = torch.randint(shape.vocab_size, (sequences, shape.context))
+        stepper.take(Example((tokens,), tokens, None, None, tokens.numel()), 1.0)
+
+from dataclasses import replace
+steps(replace(shape, n_layers=1, d_model=16, d_ff=16, vocab_size=16, context=8), 1)
+open("/proc/self/clear_refs", "w").write("5")  # the high-water mark starts again
+before = memory("VmRSS")
+steps(shape, 2)
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for a process's peak memory")
+@pytest.mark.parametrize(
+    ("changes", "sequences"),
+    [
+        ({"n_layers": 4, "d_model": 128, "n_heads": 4, "n_kv_heads": 4, "d_ff": 512, "vocab_size": 2048}, 8),
+        ({"n_layers": 1, "d_model": 768, "n_heads": 4, "n_kv_heads": 4, "d_ff": 3072, "vocab_size": 16384}, 1),
+    ],
+    ids=["activations", "weights"],
+)
+def test_a_step_takes_the_memory_predicted(changes: dict[str, Any], sequences: int) -> None:
+    spec = spec_of(replace(GPT2, **changes, context=128))
+    spec = replace(spec, recipe=replace(spec.recipe, batch_sequences=sequences))
+    asked = json.dumps(to_dict(spec))
+    # Freed memory goes back at once, so that what is measured is what is held.
+    environment = {"MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, asked], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert step_bytes(spec, sequences, recomputed=False) == pytest.approx(int(done.stdout), rel=0.15)
+
+
+@pytest.mark.parametrize("name", ["decoder", "decoder, as in Pythia", "encoder", "encoder-decoder"])
+def test_recomputing_costs_what_is_counted_and_changes_no_gradient(name: str) -> None:
+    shape = SHAPES[name]
+    inputs = inputs_of(shape)
+    gradients, counted = [], []
+    for recomputed in (False, True):
+        model = build(shape, 0)
+        if recomputed:
+            recompute_activations(model)
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model(*inputs).sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        counted.append(counter.get_total_flops())
+    assert counted[0] == SEQUENCES * train_flops_per_sequence(shape)
+    assert counted[1] - counted[0] == SEQUENCES * recompute_flops_per_sequence(shape)
+    for kept, again in zip(*gradients, strict=True):
+        assert kept is not None
+        assert again is not None
+        assert torch.equal(kept, again)
+    spec = spec_of(shape)
+    assert activations(spec).kept(recomputed=True) < activations(spec).kept(recomputed=False)
+
+
+def test_the_largest_micro_batch_is_found_from_the_estimate() -> None:
+    spec = spec_of(SHAPES["decoder"])
+    spec = replace(spec, recipe=replace(spec.recipe, batch_sequences=12))
+    assert largest_micro_batch(spec, 1e12, recomputed=False) == 12
+    for sequences in (1, 3, 4, 6):
+        needed = step_bytes(spec, sequences, recomputed=False)
+        assert largest_micro_batch(spec, needed, recomputed=False) == sequences
+    with pytest.raises(ValueError, match=r"for a single sequence, and about 1e-06 GB are free: try runtime.recompute"):
+        largest_micro_batch(spec, 1e3, recomputed=False)

@@ -1,0 +1,143 @@
+"""Steps replayed from a recording, with a stand-in for the GPU's: the operations of one step, done again one by one."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from scaling.model import build
+from scaling.objectives.objectives import Example
+from scaling.spec.run_spec import RunSpec
+from scaling.train.cuda_graph import WARM_STEPS, why_not
+from scaling.train.step import Stepper
+from scaling.train.step_result import Stepped
+from tests.examples import ENCODER, ENCODER_DECODER, TINY
+from tests.train.test_loop import spec_for
+
+CPU = torch.device("cpu")
+
+
+class Tape(TorchDispatchMode):
+    """Operations with the tensors that they read and wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a recording cannot wait for the device"
+        out = func(*args, **(kwargs or {}))
+        self.done.append((func, args, kwargs or {}, out))
+        return out
+
+
+class FakeGraph:
+    """Does again what was recorded, on the same memory; what a recording itself did to `state` is undone."""
+
+    def __init__(self) -> None:
+        self.state: list[Tensor] = []
+        self.replays = 0
+        self.tape = Tape()
+
+    def warm_up(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        before = [tensor.detach().clone() for tensor in self.state]
+        with self.tape:
+            yield
+        with torch.no_grad():
+            for tensor, held in zip(self.state, before, strict=True):
+                tensor.copy_(held)
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        self.replays += 1
+        for func, args, kwargs, out in self.tape.done:
+            for mine, again in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
+                if isinstance(mine, Tensor) and mine.data_ptr() != again.data_ptr():
+                    mine.copy_(again)
+
+
+def batches(spec: RunSpec, count: int, sequences: int = 4) -> list[Example]:
+    """Random ones; those of the families with two inputs leave out a target of the first sequence."""
+    draw = torch.Generator().manual_seed(0)
+
+    def tokens(length: int, below: int = spec.model.vocab_size) -> Tensor:
+        return torch.randint(below, (sequences, length), generator=draw)
+
+    def one() -> Example:
+        if spec.model.kind == "decoder":
+            return Example((tokens(16),), tokens(16), None, None, sequences * 16)
+        weights = torch.ones(sequences, 3)
+        weights[0, 0] = 0
+        return Example((tokens(16), tokens(3, below=3)), tokens(3), weights, None, sequences * 3 - 1)
+
+    return [one() for _ in range(count)]
+
+
+def steps(spec: RunSpec, graph: FakeGraph | None, given: list[Example]) -> list[Stepped]:
+    """Every fifth measures its noise; the learning rate differs in each."""
+    model = build(spec.model, spec.seed)
+    stepper = Stepper(model, spec.recipe, 4, CPU, graph)
+    found = []
+    for number, batch in enumerate(given):
+        if graph is not None:
+            moments = [t for held in stepper.optimizer.state.values() for t in held.values()]
+            graph.state = [*model.parameters(), *moments]
+        found.append(stepper.take(batch, 1 / (number + 1), measure_noise=number % 5 == 4))
+    return found
+
+
+@pytest.mark.parametrize("shape", [TINY, ENCODER, ENCODER_DECODER], ids=lambda shape: shape.kind)
+def test_replayed_steps_are_the_steps_taken_one_by_one(shape: Any) -> None:
+    spec = spec_for(model=shape)
+    given, graph = batches(spec, 14), FakeGraph()
+    plain, replayed = steps(spec, None, given), steps(spec, graph, given)
+    measured = len(given) // 5
+    assert graph.replays == len(given) - WARM_STEPS - measured
+    assert [s.loss.item() for s in replayed] == pytest.approx([s.loss.item() for s in plain], rel=1e-6)
+    assert [s.grad_norm.item() for s in replayed] == pytest.approx([s.grad_norm.item() for s in plain], rel=1e-5)
+    assert sum(step.noise is not None for step in replayed) == measured
+
+
+def test_a_batch_of_another_shape_is_taken_as_it_is() -> None:
+    spec, graph = spec_for(), FakeGraph()
+    given = batches(spec, WARM_STEPS + 1)
+    short = batches(spec, 1, sequences=2)
+    found = steps(spec, graph, [*given, *short])
+    assert graph.replays == 1
+    assert found[-1].loss.item() == pytest.approx(steps(spec, None, [*given, *short])[-1].loss.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "micro_batch", "device", "why"),
+    [
+        ({}, 4, "cuda", ""),
+        ({}, 4, "cpu", "trains on cpu"),
+        ({}, 3, "cuda", "batch of 4 sequences is taken 3 at a time"),
+        ({"optimizer": "muon"}, 4, "cuda", "muon reads its learning rate on the host"),
+        ({"dropout": 0.1}, 4, "cuda", "dropout"),
+    ],
+)
+def test_what_cannot_be_recorded_is_said(changed: dict[str, Any], micro_batch: int, device: str, why: str) -> None:
+    spec = spec_for()
+    optimizer = replace(spec.recipe.optimizer, kind=changed.get("optimizer", "adamw"))
+    recipe = replace(spec.recipe, batch_sequences=4, optimizer=optimizer)
+    spec = replace(spec, recipe=recipe, model=replace(spec.model, dropout=changed.get("dropout", 0.0)))
+    found = why_not(spec, micro_batch, torch.device(device))
+    assert (why in found) if why else found == ""
+
+
+def test_what_is_already_there_is_not_moved() -> None:
+    """A recorded step reads its batch where it lies; pinning what is on a GPU would fail."""
+    there = batches(spec_for(), 1)[0].to(torch.device("meta"))
+    assert there.targets_BP.is_meta
+    assert there.to(torch.device("meta")).targets_BP is there.targets_BP

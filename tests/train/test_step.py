@@ -1,0 +1,173 @@
+"""The fast training step weighed against a plain one: what makes it fast must not move the loss."""
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from scaling.data.batches import Batches
+from scaling.data.prepare import prepare
+from scaling.model import build
+from scaling.objectives.chunked_loss import chunked_cross_entropy
+from scaling.objectives.objectives import mean_loss, training_example
+from scaling.spec import memory
+from scaling.spec.run_spec import RunSpec
+from scaling.train.flat_parameters import BLOCK, clip_
+from scaling.train.schedule import learning_rate_factor
+from scaling.train.step import Stepper
+from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, TINY, runtime_in
+from tests.train.test_loop import DATA, curve, run, spec_for
+
+STEPS = 40
+TOLERANCE = 1e-5  # relative, of the loss after so many steps: what summing in another order does in float32
+
+
+def plain_losses(spec: RunSpec, path: Path) -> list[float]:
+    """The loss of every step of the loop that a textbook has: whole logits, one optimizer that nothing is fused in."""
+    tokens = prepare(DATA, spec.data, runtime_in(path).cache_dir, progress=False)
+    recipe, asked = spec.recipe, spec.recipe.optimizer
+    model = build(spec.model, spec.seed)
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": asked.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+        betas=(asked.beta1, asked.beta2),
+        eps=asked.eps,
+        foreach=False,
+    )
+    batches = Batches(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
+    losses = []
+    for step in range(1, STEPS + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = asked.learning_rate * learning_rate_factor(recipe.schedule, step - 1, STEPS)
+        batch = training_example(spec, batches.batch(step - 1), step, None)
+        each = F.cross_entropy(model(*batch.inputs).flatten(0, 1), batch.targets_BP.flatten(), reduction="none")
+        weights = torch.ones_like(each) if batch.weights_BP is None else batch.weights_BP.flatten()
+        loss = (each * weights).sum() / weights.sum()
+        optimizer.zero_grad()
+        loss.backward()
+        if asked.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), asked.clip_norm, foreach=False)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+SPECS = {name: spec_for(model=shape, objective=objective) for name, (shape, objective) in FAMILIES.items()}
+SPECS["head apart"] = spec_for(model=replace(TINY, tied_embeddings=False))
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "faster",
+    [
+        {},
+        {"chunk": 100},
+        {"micro_batch_sequences": 3},
+        {"recompute_activations": True},
+        pytest.param({"compile": True}, marks=pytest.mark.filterwarnings("ignore")),  # the compiler warns about itself
+    ],
+    ids=lambda faster: next(iter(faster), "as it is"),
+)
+def test_every_way_of_taking_a_step_keeps_the_loss(
+    name: str, faster: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, settings = SPECS[name], dict(faster)
+    if settings.pop("compile", False):
+        if name != "decoder" or shutil.which("g++") is None:
+            pytest.skip("compiled once, and where there is a compiler")
+        spec = replace(spec, recipe=replace(spec.recipe, compile=True))
+    monkeypatch.setattr(memory, "CHUNK_LOGITS", settings.pop("chunk", memory.CHUNK_LOGITS))
+    run(spec, tmp_path, log_points=STEPS, **settings)
+    found = [row["train_loss"] for row in curve(tmp_path, spec)]
+    assert found == pytest.approx(plain_losses(spec, tmp_path), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["all count", "some count"])
+@pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("rows", [1, 7, 100])
+@pytest.mark.parametrize("models", [1, 3])
+def test_a_loss_in_chunks_has_the_gradients_of_the_whole(
+    models: int, rows: int, biased: bool, weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CHUNK_LOGITS", rows * 11)
+    draw = torch.Generator().manual_seed(0)
+    x, weight, bias = (
+        torch.randn(size, generator=draw).requires_grad_() for size in ((models, 23, 5), (models, 11, 5), (models, 11))
+    )
+    targets = torch.randint(11, (models, 23), generator=draw)
+    counts = torch.rand(models, 23, generator=draw).round() if weighted else None
+    asked = (x, weight, bias) if biased else (x, weight)
+    whole = torch.zeros(models)
+    for r in range(models):
+        logits = F.linear(x[r], weight[r], bias[r] if biased else None)
+        each = F.cross_entropy(logits, targets[r], reduction="none")
+        whole[r] = each.sum() if counts is None else (each * counts[r]).sum()
+    chunked = chunked_cross_entropy(x, weight, bias if biased else None, targets, counts)
+    torch.testing.assert_close(chunked, whole, rtol=1e-6, atol=0)
+    factor = torch.arange(3.0, 3 + models)
+    found, expected = (torch.autograd.grad((factor * losses).sum(), asked) for losses in (chunked, whole))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_in_bfloat16_the_loss_still_adds_up_in_float32() -> None:
+    """A sum kept in bfloat16 would be off in its third digit."""
+    draw = torch.Generator().manual_seed(0)
+    x, weight = torch.randn((4096, 8), generator=draw).bfloat16(), torch.randn((64, 8), generator=draw)
+    targets = torch.randint(64, (4096,), generator=draw)
+    exact = F.cross_entropy(x.double() @ weight.bfloat16().double().T, targets, reduction="sum")
+    (found,) = chunked_cross_entropy(x[None], weight[None], None, targets[None], None)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(exact.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [TINY, ENCODER, ENCODER_DECODER], ids=lambda shape: shape.kind)
+def test_what_the_head_reads_makes_the_logits_and_the_loss(shape: Any) -> None:
+    model = build(shape, 0)
+    tokens = torch.arange(2 * shape.context).view(2, shape.context) % shape.vocab_size
+    inputs = (tokens,) if shape.kind == "decoder" else (tokens, tokens[:, :4] % 4)
+    logits, unread = model(*inputs), model.read(*inputs)
+    assert torch.equal(unread.logits(), logits)
+    targets = torch.ones(logits.shape[:2], dtype=torch.long)
+    torch.testing.assert_close(mean_loss(unread, targets), mean_loss(logits, targets))
+
+
+@pytest.mark.parametrize("limit", [None, 0.0, 1e-3, 0.7, 1e9])
+def test_each_row_is_clipped_as_torch_clips_a_whole_gradient(limit: float | None) -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows = [torch.randn(3, blocks * BLOCK, generator=draw) for blocks in (2, 1)]
+    expected, norms = [], []
+    for r in range(3):
+        parts = [torch.nn.Parameter(torch.zeros_like(row[r])) for row in rows]
+        for part, row in zip(parts, rows, strict=True):
+            part.grad = row[r].clone()
+        norms.append(torch.nn.utils.clip_grad_norm_(parts, limit or math.inf))
+        expected.append([part.grad for part in parts])
+    torch.testing.assert_close(clip_(rows, limit), torch.stack(norms))
+    for r in range(3):
+        for row, wanted in zip(rows, expected[r], strict=True):
+            torch.testing.assert_close(row[r], wanted)
+
+
+def test_the_norm_of_a_long_row_keeps_its_digits() -> None:
+    """A plain float32 sum over ten million squares is off by 4e-4 on a CPU."""
+    row = torch.randn(1, 10_000 * BLOCK, generator=torch.Generator().manual_seed(0))
+    assert clip_([row], None).item() == pytest.approx(row.double().norm().item(), rel=1e-6)
+
+
+def test_a_models_parameters_are_views_of_its_rows() -> None:
+    stepper = Stepper(build(TINY, 0), SPECS["decoder"].recipe, 8, torch.device("cpu"))
+    plain = dict(build(TINY, 0).named_parameters())
+    inside = {row.untyped_storage().data_ptr() for row in stepper.rows.weights_N}
+    for name, parameter in stepper.model.named_parameters():
+        assert torch.equal(parameter, plain[name]), name
+        assert parameter.untyped_storage().data_ptr() in inside
+        assert parameter.grad is not None
+        assert parameter.data_ptr() % 64 == stepper.rows.weights_N[0].data_ptr() % 64
+    assert sum(len(group["params"]) for group in stepper.optimizer.param_groups) == len(stepper.rows.weights_N) == 2
