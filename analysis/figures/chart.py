@@ -154,7 +154,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ColorScale:
     """A continuous colour code, logarithmic, from the darkest at `low` to the palest at `high`."""
 
     label: str
@@ -178,7 +178,7 @@ class Chart:
     columns: int = 1
     height: float = 3.6  # inches of print, at 6.5 inches width
     row_heights: tuple[float, ...] = ()
-    scale: Scale | None = None
+    scale: ColorScale | None = None
     below: str = ""  # a label that all x axes share
     matrix: bool = False  # columns share their x axis, so they stay side by side on a narrow screen
     legend: str = "below"  # or "right"

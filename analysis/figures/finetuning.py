@@ -8,12 +8,12 @@ from analysis.figures.chart import (
     Absent,
     Axis,
     Chart,
+    ColorScale,
     Line,
     Mark,
     Panel,
     Points,
     Results,
-    Scale,
     array,
     extent,
     marker,
@@ -120,7 +120,7 @@ def transfer(results: Results) -> Chart | Absent:
         whys = sorted({point["transfer"]["why"] for point in points if point["transfer"]["why"]})
         return Absent(title, whys[0] if whys else "pretraining was worth no examples in any run")
     sizes = [point["params"] for point in shown]
-    scale = Scale("parameters, non-embedding", min(sizes), max(sizes))
+    scale = ColorScale("parameters, non-embedding", min(sizes), max(sizes))
     y = extent(array([point["transfer"]["transferred"] for point in shown]), log=True, margin=0.08)
     x = extent(array([point["examples"] for point in shown]), log=True, margin=0.08)
     panels = []
@@ -146,7 +146,7 @@ def transfer(results: Results) -> Chart | Absent:
     return Chart(title, caption, tuple(panels), len(panels), height=TRANSFER_HEIGHT, scale=scale)
 
 
-def _bounds_and_values(points: list[Results], scale: Scale) -> list[Mark]:
+def _bounds_and_values(points: list[Results], scale: ColorScale) -> list[Mark]:
     marks: list[Mark] = []
     for status, shape, filled, label in (
         ("within", "circle", True, "measured"),
@@ -163,7 +163,7 @@ def _bounds_and_values(points: list[Results], scale: Scale) -> list[Mark]:
     return marks
 
 
-def _laws(family: Results, scale: Scale) -> list[Mark]:
+def _laws(family: Results, scale: ColorScale) -> list[Mark]:
     law = family["transfer"][-1]["law"] if family["transfer"] else None
     if law is None:
         return []

@@ -13,13 +13,13 @@ from analysis.figures.chart import (
     Axis,
     Band,
     Chart,
+    ColorScale,
     Line,
     Mark,
     Panel,
     Points,
     Results,
     Rule,
-    Scale,
     Span,
     array,
     extent,
@@ -40,7 +40,7 @@ def collapse(results: Results) -> Chart | Absent:
         return Absent(title, found["why"])
     x, runs = array(found["x"]), found["runs"]
     normalised = array(runs["normalised"])
-    scale = Scale(words_of(results, "params"), min(runs["params"]), max(runs["params"]))
+    scale = ColorScale(words_of(results, "params"), min(runs["params"]), max(runs["params"]))
     left: list[Mark] = [_cooldown(found)] if found["cooldown_from"] is not None else []
     for k, run in enumerate(runs["run_id"]):
         text = f"{run}\n{count(runs['params'][k])} parameters\n{flops_text(runs['flops'][k])}"
@@ -177,7 +177,7 @@ def seed_noise(results: Results) -> Chart | Absent:
         line = trend["line"]
         label = f"trend with size, N^{trend['slope']:.2f}".replace("-", "−")
         marks.append(Line(array(line["params"]), array(line["sd_nats"]), RED, label=label, hover=label))
-    scale = Scale(words_of(results, "flops"), min(cells["flops"]), max(cells["flops"]))
+    scale = ColorScale(words_of(results, "flops"), min(cells["flops"]), max(cells["flops"]))
     beside = _apart(params, float(np.log(ends[1] / ends[0])))
     low, high = array(cells["low"]), array(cells["high"])
     for k, (n, c, runs) in enumerate(zip(params, cells["flops"], cells["runs"], strict=True)):

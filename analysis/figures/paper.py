@@ -257,7 +257,7 @@ def _draw_axis(axis: Axis, limits: tuple[float, float], axes: Axes, along: str, 
         own.set_tick_params(which="both", length=0)
 
 
-def _draw_scale(scale: charts.Scale, figure: FigureBase, axes: list[Axes]) -> None:
+def _draw_scale(scale: charts.ColorScale, figure: FigureBase, axes: list[Axes]) -> None:
     high = scale.high if scale.high > scale.low else scale.low * 1.01
     colors = ListedColormap([charts.viridis(k / 255) for k in range(256)])
     bar = figure.colorbar(

@@ -12,12 +12,12 @@ from analysis.figures.chart import (
     Absent,
     Axis,
     Chart,
+    ColorScale,
     Line,
     Mark,
     Panel,
     Points,
     Results,
-    Scale,
     array,
     extent,
 )
@@ -34,7 +34,7 @@ def curves(results: Results) -> Chart | Absent:
     if not found:
         return Absent(title, NO_CURVES)
     sizes = [curve["params"] for curve in found]
-    scale = Scale(words_of(results, "params"), min(sizes), max(sizes))
+    scale = ColorScale(words_of(results, "params"), min(sizes), max(sizes))
     panels = []
     for name in ("flops", "tokens"):
         marks: list[Mark] = []

@@ -11,12 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.fitting.fit import Fit
-from analysis.fitting.profile_likelihood import Profile, profile
+from analysis.fitting.profile_likelihood import ProfileLikelihood
 from analysis.fitting.refits import Refits, number_clusters, refit
 from analysis.laws.jet import Array
 from analysis.laws.law import Law, Parameter
-
-__all__ = ["Identification", "Interval", "Profile", "Refits", "Resamples", "bootstrap", "identify", "profile", "refit"]
 
 MIN_DRAWS = 20  # converged resamples below which there is no interval
 WIDE_FACTOR = 1e3  # ratio of the ends of an interval beyond which a factor such as A is called weakly identified
@@ -108,7 +106,7 @@ class Identification:
 
 
 def identify(
-    fit: Fit, resamples: Resamples, profiles: Mapping[str, Profile] | None = None, *, level: float = 0.95
+    fit: Fit, resamples: Resamples, profiles: Mapping[str, ProfileLikelihood] | None = None, *, level: float = 0.95
 ) -> dict[str, Identification]:
     """Return for each parameter whether it is identified, from its resamples and, where given, its profile.
 
@@ -123,7 +121,9 @@ def identify(
     }
 
 
-def _identify(name: str, fit: Fit, declared: Parameter, interval: Interval, profile: Profile | None) -> Identification:
+def _identify(
+    name: str, fit: Fit, declared: Parameter, interval: Interval, profile: ProfileLikelihood | None
+) -> Identification:
     value = fit.law.params[name]
     span = f"{interval.level:.0%} interval {interval.low:.4g} to {interval.high:.4g}"
     if name in fit.evidence.at_bound:

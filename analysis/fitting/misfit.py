@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.fitting.newton import Local
 from analysis.laws import jet
 from analysis.laws.jet import Array, Number
-from analysis.laws.law import Law, Scale, build, factor
+from analysis.laws.law import Law, Units, build, factor
 
 CHUNK = 16_384  # numbers per array in flight: the dozens of arrays of one evaluation then stay in the cache
 SMOOTHINGS = (0.03, 0.006)  # Huber widths on the way from least squares to the width asked, relative loss
@@ -100,7 +100,7 @@ class Problem:
     x: Mapping[str, Array]  # scaled, by the law's own variable names
     y: Array  # scaled loss
     loss: Loss
-    scale: Scale
+    scale: Units
     weights: Weights
     fixed: Mapping[str, Array] = field(default_factory=dict)  # name -> raw values (R,), held there
 
@@ -268,6 +268,6 @@ def pose(law: type[Law], x: Mapping[str, Array], y: Array, loss: Loss, weights: 
         scaled,
         y / (1.0 if "L" in law.unscaled else typical),
         loss,
-        Scale(centre, spread, typical),
+        Units(centre, spread, typical),
         lambda _: whole,
     )

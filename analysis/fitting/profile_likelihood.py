@@ -1,4 +1,4 @@
-"""Profile intervals: hold one parameter at many values, refit the others, see when the misfit is too much.
+"""Profile-likelihood intervals: hold one parameter at many values, refit the others, see when the misfit is too much.
 
 The threshold is calibrated: the sandwich variance of the parameter (clustered by run) over the variance
 that the objective's curvature alone would claim, times Student's t squared (Kent 1982, Biometrika 69:19).
@@ -27,7 +27,7 @@ SWEEPS = 3  # how often each value also starts from its neighbours' optima
 
 
 @dataclass(frozen=True)
-class Profile:
+class ProfileLikelihood:
     """The objective minimised over all other parameters, at each value of one of them, in raw units.
 
     low, high: where it crosses the threshold; an end that never crosses is where the search stopped and
@@ -45,7 +45,7 @@ class Profile:
     threshold: float  # objective at the ends of the interval
 
 
-def profile(
+def profile_likelihood(
     fit: Fit,
     x: Mapping[str, ArrayLike],
     y: ArrayLike,
@@ -54,7 +54,7 @@ def profile(
     level: float = 0.95,
     clusters: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-) -> Profile:
+) -> ProfileLikelihood:
     """Return the profile of a parameter of the fitted law, with its calibrated interval."""
     law = type(fit.law)
     if parameter not in fit.law.params:
@@ -72,7 +72,7 @@ def profile(
     ends = [line.crossing(side, best + rise) for side in (-1.0, 1.0)]
     order = np.argsort(line.values)
     unit = problem.objective_unit
-    return Profile(
+    return ProfileLikelihood(
         parameter,
         np.array(line.values)[order],
         np.array(line.objective)[order] * unit,

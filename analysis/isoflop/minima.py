@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.isoflop.curve_models import CURVES, LEAST_SIZES_OF, Minima, parabola, polynomial
-from analysis.runs.budgets import LEAST_SIZES, LEAST_UNNAMED, TOLERANCE, Budget, group_budgets
+from analysis.runs.budgets import LEAST_SIZES, LEAST_UNNAMED, TOLERANCE, BudgetRuns, group_budgets
 from analysis.runs.observations import Observations
 from analysis.runs.repeats import deviations
 
@@ -40,7 +40,7 @@ class Noise:
 class IsoFlop:
     """Budgets, the minima of every curve model at each, and the noise behind their draws."""
 
-    budgets: tuple[Budget, ...]
+    budgets: tuple[BudgetRuns, ...]
     minima: tuple[Mapping[str, Minima], ...]  # one mapping a budget
     noise: Noise
     draws: int
@@ -77,7 +77,7 @@ def measure(observations: Observations, *, draws: int, seed: int, tolerance: flo
     return IsoFlop(budgets, tuple(minima), noise, draws, outside)
 
 
-def choose_noise(budgets: tuple[Budget, ...]) -> Noise:
+def choose_noise(budgets: tuple[BudgetRuns, ...]) -> Noise:
     """Seeds about their cells' means where there are replicates; else residuals about each budget's parabola.
 
     With many sizes a budget's own
@@ -108,13 +108,13 @@ def choose_noise(budgets: tuple[Budget, ...]) -> Noise:
     return Noise("parametric", words, sd, free)
 
 
-def _residuals(budget: Budget) -> Array:
+def _residuals(budget: BudgetRuns) -> Array:
     fitted = parabola(budget.log_params, budget.loss[:, None], budget.weights).curve(budget.log_params)
     residuals: Array = (budget.loss - fitted) * np.sqrt(budget.weights)
     return residuals
 
 
-def draw_losses(budget: Budget, noise: Noise, draws: int, rng: np.random.Generator) -> Array:
+def draw_losses(budget: BudgetRuns, noise: Noise, draws: int, rng: np.random.Generator) -> Array:
     """(n, 1 + draws): the measured losses, then draws of what another set of the same runs would have
     measured.
 
@@ -137,7 +137,7 @@ def draw_losses(budget: Budget, noise: Noise, draws: int, rng: np.random.Generat
     return np.concatenate([budget.loss[:, None], budget.loss[:, None] + errors], axis=1)
 
 
-def _repeats(budget: Budget) -> tuple[Array, int]:
+def _repeats(budget: BudgetRuns) -> tuple[Array, int]:
     """Losses of sizes with repeats less their size's mean, scaled up to the spread of single ones, and the degrees of
     freedom that they hold.
 
@@ -151,7 +151,7 @@ def _repeats(budget: Budget) -> tuple[Array, int]:
     return scaled, free
 
 
-def vertex_variance(budget: Budget, noise: Noise) -> float:
+def vertex_variance(budget: BudgetRuns, noise: Noise) -> float:
     """Variance of the log params at a parabola's vertex, to first order in the noise; infinite without a
     minimum.
     """
@@ -164,7 +164,7 @@ def vertex_variance(budget: Budget, noise: Noise) -> float:
     return float(noise.loss_sd_nats**2 * slope @ np.linalg.pinv(design.T @ design) @ slope)
 
 
-def edge(budget: Budget, minimum: Minima) -> str:
+def edge(budget: BudgetRuns, minimum: Minima) -> str:
     """Why a budget's minimum is not to be trusted, in words; empty when it lies inside the sizes tried."""
     x, low, high = minimum.log_params[0], budget.log_params[0], budget.log_params[-1]
     least, most = np.exp(low), np.exp(high)
@@ -197,7 +197,7 @@ def percentiles(draws: Array, level: float) -> tuple[Array, Array]:
     return ends[0], ends[1]
 
 
-def as_draws(budget: Budget, minimum: Minima) -> dict[str, Array]:
+def as_draws(budget: BudgetRuns, minimum: Minima) -> dict[str, Array]:
     """Params, tokens, loss and tokens per parameter at the minimum, (1 + draws,) each."""
     params, tokens = np.exp(minimum.log_params), budget.tokens_at(minimum.log_params)
     return {"params": params, "tokens": tokens, "loss": minimum.loss, "tokens_per_param": tokens / params}

@@ -9,7 +9,7 @@ import numpy as np
 
 from analysis.laws import jet
 from analysis.laws.jet import Number
-from analysis.laws.law import Law, Scale, amplitude, exponent, level, number, positive
+from analysis.laws.law import Law, Units, amplitude, exponent, level, number, positive
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Farseer(Law):
     name: ClassVar = "farseer"
     variables: ClassVar = ("N", "D")
     equation: ClassVar = "L = exp(a3 N^gamma + b3) + exp(a2 N^beta + b2) D^-exp(a1 N^alpha + b1)"
-    source: ClassVar = "Li et al. 2025 (Predictable Scale, part II: Farseer), eq. 3; values: illustrative"
+    source: ClassVar = "Li et al. 2025 (Predictable Units, part II: Farseer), eq. 3; values: illustrative"
     example: ClassVar = {
         "a1": -0.124, "b1": 0.424, "alpha": 0.123,
         "a2": 88.01, "b2": -6.287, "beta": -0.1,
@@ -90,7 +90,7 @@ class Farseer(Law):
     gamma: Any = exponent(low=-2.0, high=2.0, grid=(0.1,))
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], scale: Scale, /) -> dict[str, Number]:
+    def unpack(cls, q: Mapping[str, Number], scale: Units, /) -> dict[str, Number]:
         """Coordinates b: log of exponent, D term and floor at the centre; a: their slopes in log N there."""
         at_centre = np.log(scale.centre["D"]) * jet.exp(q["b1"])
         log_loss = np.log(scale.loss)

@@ -47,7 +47,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Scale:
+class Units:
     """The fitter's units: each variable's geometric centre and log half range, and the typical loss."""
 
     centre: Mapping[str, float]
@@ -127,7 +127,7 @@ class Law:
         return {name: p for name, p in found.items() if p is not None}
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], scale: Scale, /) -> dict[str, Number]:
+    def unpack(cls, q: Mapping[str, Number], scale: Units, /) -> dict[str, Number]:
         """Return the scaled parameters for internal coordinates q."""
         return {name: _from_coordinate(p, q[name], scale) for name, p in cls.declared().items()}
 
@@ -232,7 +232,7 @@ class Law:
         return f"{self.name}: {self.equation}; {values}"
 
 
-def factor(unit: Mapping[str, Number], scale: Scale) -> Number:
+def factor(unit: Mapping[str, Number], scale: Units) -> Number:
     """Return the size of a parameter's unit: each variable's centre to the power the unit declares."""
     log_size: Number = 0.0
     for of, power in unit.items():
@@ -250,7 +250,7 @@ def from_columns(cls: type[Law], values: Array, variable: str = "") -> Law:
     return build(cls, {name: values[:, [k]] for k, name in enumerate(cls.declared())}, variable)
 
 
-def _from_coordinate(p: Parameter, q: Number, scale: Scale) -> Number:
+def _from_coordinate(p: Parameter, q: Number, scale: Units) -> Number:
     if p.kind == "plain":
         return q
     if p.kind == "log":

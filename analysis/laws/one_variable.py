@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.laws import jet
 from analysis.laws.jet import Number
-from analysis.laws.law import Law, Scale, amplitude, exponent, level, positive
+from analysis.laws.law import Law, Units, amplitude, exponent, level, positive
 
 X_RANGE = (1e6, 1e11)
 
@@ -61,7 +61,7 @@ class BatchSize(Law):
     name: ClassVar = "batch_size"
     variables: ClassVar = ("x",)
     equation: ClassVar = "B = k x^p"
-    source: ClassVar = "Li et al. 2025 (Predictable Scale, part I: Step Law), eq. 1, with x = D"
+    source: ClassVar = "Li et al. 2025 (Predictable Units, part I: Step Law), eq. 1, with x = D"
     predicts: ClassVar = "a batch size"
     example: ClassVar = {"k": 0.58, "p": 0.571}
     domain: ClassVar = {"x": (2e9, 1e11)}
@@ -153,7 +153,7 @@ class M4(Law):
     c: Any = exponent(grid=(0.1, 0.3, 0.6, 1.2))
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], _scale: Scale, /) -> dict[str, Number]:
+    def unpack(cls, q: Mapping[str, Number], _scale: Units, /) -> dict[str, Number]:
         """Coordinates eps_0: log of its distance from eps_inf; beta: log of the excess at the centre."""
         p = dict(q)
         p["eps_0"] = q["eps_inf"] + jet.exp(q["eps_0"])
@@ -237,7 +237,7 @@ class TaskExponential(Law):
     gamma: Any = exponent(high=200.0, grid=(0.3, 1.0, 2.0, 4.0, 8.0, 16.0), unit=lambda _: {"x": -1.0})
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], _scale: Scale, /) -> dict[str, Number]:
+    def unpack(cls, q: Mapping[str, Number], _scale: Units, /) -> dict[str, Number]:
         """Coordinate k: the size of the exponential term at the centre."""
         return {**q, "k": q["k"] * jet.exp(q["gamma"])}
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from analysis.laws import jet
 from analysis.laws.jet import Array, Number
-from analysis.laws.law import FLOPS_PER_PARAM_TOKEN, Law, Scale, amplitude, exponent, level, positive
+from analysis.laws.law import FLOPS_PER_PARAM_TOKEN, Law, Units, amplitude, exponent, level, positive
 
 N_RANGE = (2e7, 2e10)
 D_RANGE = (1e9, 1e12)
@@ -71,7 +71,7 @@ class Kaplan(Law):
     alpha_D: Any = exponent(low=1e-3, grid=(0.05, 0.1, 0.2, 0.4))
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], _scale: Scale, /) -> dict[str, Number]:
+    def unpack(cls, q: Mapping[str, Number], _scale: Units, /) -> dict[str, Number]:
         """Coordinates N_c, D_c: the loss each term alone would give at the centre."""
         alpha_N, alpha_D = q["alpha_N"], q["alpha_D"]
         N_c, D_c = (jet.exp(jet.log(q[c]) / a) for c, a in (("N_c", alpha_N), ("D_c", alpha_D)))
@@ -178,7 +178,7 @@ class LearningRate(Law):
     name: ClassVar = "learning_rate"
     variables: ClassVar = ("N", "D")
     equation: ClassVar = "lr = k N^p D^q"
-    source: ClassVar = "Li et al. 2025 (Predictable Scale, part I: Step Law), eq. 1"
+    source: ClassVar = "Li et al. 2025 (Predictable Units, part I: Step Law), eq. 1"
     predicts: ClassVar = "a learning rate"
     example: ClassVar = {"k": 1.79, "p": -0.713, "q": 0.307}
     domain: ClassVar = {"N": (5e7, 1e9), "D": (2e9, 1e11)}

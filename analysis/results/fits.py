@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from analysis.fitting.bootstrap import Resamples
 from analysis.fitting.fit import Fit
-from analysis.fitting.profile_likelihood import Profile
+from analysis.fitting.profile_likelihood import ProfileLikelihood
 from analysis.isoflop.minima import percentiles
 from analysis.judgement.holdout import aicc, noise_sd
 from analysis.laws.law import Law
@@ -90,8 +90,8 @@ def fit_section(
     return section
 
 
-def profiles_section(profiles: Mapping[str, Profile]) -> dict[str, Any]:
-    """Profile intervals and the profiles themselves."""
+def profiles_section(profiles: Mapping[str, ProfileLikelihood]) -> dict[str, Any]:
+    """Profile-likelihood intervals and the profiles themselves."""
     return {
         name: {
             "values": one.values,

@@ -12,7 +12,7 @@ from analysis.isoflop.minima import LEAST_MINIMA, IsoFlop, as_draws, edge, perce
 from analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
 from analysis.judgement.forecast import Form
 from analysis.judgement.holdout import MeasuredOptimum
-from analysis.runs.budgets import TOLERANCE, Budget
+from analysis.runs.budgets import TOLERANCE, BudgetRuns
 
 Array = NDArray[np.float64]
 
@@ -210,7 +210,7 @@ def _excess_scatter(compute: Array, values: Array, weights: Array, exponent: flo
     return max(1.0, float(np.sqrt((share * off**2).sum() / ((share * variance).sum() * free / len(compute)))))
 
 
-def surface_minimum(budget: Budget, lead: Form) -> dict[str, Array]:
+def surface_minimum(budget: BudgetRuns, lead: Form) -> dict[str, Array]:
     """The surface's optimum at a budget under the cost of the budget's own runs, (1 + draws,) each."""
     found = {}
     point = lead.point.optimum(budget.flops, budget.cost)
@@ -223,7 +223,7 @@ def surface_minimum(budget: Budget, lead: Form) -> dict[str, Array]:
     return found | {"tokens_per_param": found["tokens"] / found["params"]}
 
 
-def parabola_bias(budget: Budget, lead: Form) -> float | None:
+def parabola_bias(budget: BudgetRuns, lead: Form) -> float | None:
     """Relative error in params of a noise-free parabola on this budget's grid, against the surface along
     the same grid.
     """
@@ -249,7 +249,7 @@ def surface_agreement(study: IsoFlop, lead: Form) -> float:
     return float(chi2.sf(sum(told), len(told))) if told else 1.0
 
 
-def _vertex_on_surface(budget: Budget, lead: Form) -> float:
+def _vertex_on_surface(budget: BudgetRuns, lead: Form) -> float:
     """Log params of the minimum of a parabola through the surface's losses at this budget's runs."""
     exact = lead.point(N=np.exp(budget.log_params), D=np.exp(budget.log_tokens))
     return float(parabola(budget.log_params, exact[:, None], budget.weights).log_params[0])

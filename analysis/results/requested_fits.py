@@ -8,7 +8,7 @@ import numpy as np
 from analysis.fitting.bootstrap import Resamples
 from analysis.fitting.bootstrap import bootstrap as resample
 from analysis.fitting.fit import Fit, Loss, Status, fit
-from analysis.fitting.profile_likelihood import Profile, profile
+from analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
 from analysis.judgement import forecast
 from analysis.judgement.forecast import Form
 from analysis.judgement.holdout import aicc
@@ -31,7 +31,7 @@ class Fitted:
 
     fit: Fit
     resamples: Resamples | None
-    profiles: Mapping[str, Profile]
+    profiles: Mapping[str, ProfileLikelihood]
     observations: Observations
     variables: tuple[str, ...]
 
@@ -86,13 +86,13 @@ def fit_all(
     return fits, refused
 
 
-def _profile(fitted: Fit, data: Observations, variables: tuple[str, ...]) -> dict[str, Profile]:
+def _profile(fitted: Fit, data: Observations, variables: tuple[str, ...]) -> dict[str, ProfileLikelihood]:
     if len(data.table) > MOST_PROFILED:
         return {}
     x, y, weights = data.variables(variables), data.column("loss"), data.column("weight")
     seen = [p for p in fitted.law.params if p not in (*fitted.evidence.at_bound, *fitted.evidence.unseen)]
     with np.errstate(all="ignore"):  # far from the optimum a law may overflow; such values are turned down
-        return {name: profile(fitted, x, y, name, clusters=data.clusters, weights=weights) for name in seen}
+        return {name: profile_likelihood(fitted, x, y, name, clusters=data.clusters, weights=weights) for name in seen}
 
 
 def _frontier(observations: Observations) -> Observations:

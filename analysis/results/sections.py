@@ -10,7 +10,7 @@ from analysis.fitting.fit import Loss
 from analysis.isoflop import envelope as envelopes
 from analysis.judgement.holdout import Score, Unscored
 from analysis.laws.cost import Cost
-from analysis.runs.budgets import Budget
+from analysis.runs.budgets import BudgetRuns
 from analysis.runs.observations import Observations
 
 CURVE_POINTS = 120  # of one run's training curve
@@ -37,7 +37,7 @@ def loss_section(loss: Loss) -> dict[str, Any]:
     return {"name": loss.name, "delta": loss.delta, "on": loss.on, "reduction": "sum"}
 
 
-def observations_section(observations: Observations, budgets: Sequence[Budget]) -> dict[str, Any]:
+def observations_section(observations: Observations, budgets: Sequence[BudgetRuns]) -> dict[str, Any]:
     """The rows used, column by column, each with its budget's number (null: in none)."""
     number = np.full(len(observations.table), -1)
     for k, budget in enumerate(budgets):

@@ -19,7 +19,7 @@ LEAST_SHARE = 1 / 3  # of the fullest budget's runs, for a budget found in the d
 
 
 @dataclass(frozen=True)
-class Budget:
+class BudgetRuns:
     """The runs of one compute budget: row numbers into the observations and their values, sorted by size."""
 
     flops: float
@@ -38,7 +38,7 @@ class Budget:
         return tokens
 
 
-def group_budgets(observations: Observations, tolerance: float = TOLERANCE) -> tuple[tuple[Budget, ...], int]:
+def group_budgets(observations: Observations, tolerance: float = TOLERANCE) -> tuple[tuple[BudgetRuns, ...], int]:
     """Cluster runs into budgets, and count the runs in none.
 
     Runs that name a budget are grouped by it; the others by their compute, the window of ±`tolerance` with
@@ -57,7 +57,7 @@ def group_budgets(observations: Observations, tolerance: float = TOLERANCE) -> t
         rows = np.flatnonzero(label == k)
         rows = rows[np.argsort(sizes[rows], kind="stable")]
         budgets.append(
-            Budget(
+            BudgetRuns(
                 flops=float(np.exp(np.median(np.log(flops[rows])))),
                 rows=rows,
                 log_params=np.log(sizes[rows]),

@@ -24,7 +24,7 @@ from analysis.runs.columns import find_columns
 from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost, fit_cost
 from analysis.runs.readers import read
 from analysis.runs.reading import Exclusion, Reading
-from analysis.runs.row_checks import Judge
+from analysis.runs.row_checks import RowChecks
 
 Array = NDArray[np.float64]
 
@@ -122,7 +122,7 @@ def validate(
     conventions, notes = dict(columns.conventions), list(columns.notes)
     table = reading.table.assign(row=np.arange(1, len(reading.table) + 1))
     has_runs = "run_id" in table.columns and bool(table["run_id"].notna().any())
-    judge = Judge(table, reading.source)
+    judge = RowChecks(table, reading.source)
     for name, column in columns.found.items():
         judge.number(name, reading.table[column])
     if where is not None:

@@ -20,7 +20,7 @@ FLOPS_RATIO = (
 )  # of flops / (params tokens): sparse models lie low, tiny ones with a large head high
 
 
-class Judge:
+class RowChecks:
     """The table under judgement, and the exclusions so far."""
 
     def __init__(self, table: pd.DataFrame, source: str) -> None:

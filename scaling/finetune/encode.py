@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from scaling.data.tokenizers import END_ID, Tokenizer
 from scaling.finetune.tasks import Example
-from scaling.objectives.objectives import Example as Batch
-from scaling.objectives.objectives import example
+from scaling.objectives.batch import Batch, batch_of
 from scaling.shapes.families import EncoderDecoderShape
 from scaling.spec.run_spec import FinetunedSpec
 
@@ -36,7 +35,7 @@ class Encoded:
     def batch(self, rows: Array | slice) -> Batch:
         """Some of the examples, as the losses of `scaling.objectives.objectives` take them."""
         weights = None if self.weights_NP is None else self.weights_NP[rows]
-        return example(tuple(array[rows] for array in self.inputs), self.targets_NP[rows], weights)
+        return batch_of(tuple(array[rows] for array in self.inputs), self.targets_NP[rows], weights)
 
     def batches(self, size: int) -> Iterator[Batch]:
         """All examples in order, at most `size` at a time."""

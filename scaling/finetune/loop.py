@@ -27,7 +27,7 @@ from scaling.finetune.price import forward_flops_per_example, train_flops_per_ex
 from scaling.finetune.scores import TEXT_SCORES, by_group, in_buckets
 from scaling.finetune.tasks import STOP, TRAIN, VAL, Example
 from scaling.machine import hardware
-from scaling.objectives.objectives import token_losses
+from scaling.objectives.losses import token_losses
 from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, claim, now
 from scaling.records.files import write_json
 from scaling.records.record import DONE, RunRecord, publish_record, read_record

@@ -14,7 +14,7 @@ from scaling.machine import hardware
 from scaling.model import parameters_by_group
 from scaling.records.attempt import now
 from scaling.records.record import DIVERGED, DONE, SCHEMA, RunRecord
-from scaling.shapes import flops as ledger
+from scaling.shapes import flops as exact_flops
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import to_dict
 from scaling.train.checkpoint import weights_digest
@@ -65,7 +65,7 @@ def record_of(
         "seen_in_pretraining": task.on_stdlib and spec.data.kind == "stdlib" and run.start is not None,
         "samples": list(found.samples),
     }
-    per_token = (1 + ledger.BACKWARD_PER_FORWARD) * spec.recipe.batch_sequences / spec.batch_tokens
+    per_token = (1 + exact_flops.BACKWARD_PER_FORWARD) * spec.recipe.batch_sequences / spec.batch_tokens
     return RunRecord(
         schema=SCHEMA,
         run_id=spec.run_id,
@@ -76,7 +76,7 @@ def record_of(
         params_by_group=parameters_by_group(family) | head,
         n_params=parameter_counts(spec.model),
         flops_per_token_by_group={group: flops * per_token for group, flops in groups.items()},
-        flops_convention=ledger.EXACT_IN_WORDS,
+        flops_convention=exact_flops.EXACT_IN_WORDS,
         budget_flops=None,
         train_flops=seen * train_flops_per_example(spec),
         optimizer_flops=0,

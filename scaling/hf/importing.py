@@ -1,4 +1,4 @@
-"""A published checkpoint as a run of the ledger: its weights here, evaluated on the user's data."""
+"""A published checkpoint becomes a finished run of a study, its weights evaluated on the user's data."""
 
 import math
 import os
@@ -27,7 +27,7 @@ from scaling.plan.run import Run
 from scaling.records.attempt import now
 from scaling.records.files import write_json
 from scaling.records.record import DONE, SCHEMA, RunRecord, publish_record, read_record
-from scaling.shapes import flops as ledger
+from scaling.shapes import flops as exact_flops
 from scaling.shapes.families import SHAPES
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.objective import names_of
@@ -170,7 +170,7 @@ def _record(
     started_at: str,
     machine: dict[str, Any],
 ) -> RunRecord:
-    per_sequence, manifest = ledger.train_flops_per_sequence(spec.model), tokens.manifest
+    per_sequence, manifest = exact_flops.train_flops_per_sequence(spec.model), tokens.manifest
     whole = spec.objective.predicts_every_token
     loss = validation.loss_nats
     return RunRecord(
@@ -182,14 +182,14 @@ def _record(
         spec=to_dict(spec),
         params_by_group=parameters_by_group(model),
         n_params=parameter_counts(spec.model),
-        flops_per_token_by_group=ledger.train_flops_per_token_by_group(spec.model),
-        flops_convention=ledger.EXACT_IN_WORDS,
+        flops_per_token_by_group=exact_flops.train_flops_per_token_by_group(spec.model),
+        flops_convention=exact_flops.EXACT_IN_WORDS,
         budget_flops=None,
         train_flops=spec.train_tokens * per_sequence // spec.model.sequence_tokens,
         paid_flops=0,
         trunk=None,
         optimizer_flops=0,
-        eval_flops=validation.sequences * per_sequence // (1 + ledger.BACKWARD_PER_FORWARD),
+        eval_flops=validation.sequences * per_sequence // (1 + exact_flops.BACKWARD_PER_FORWARD),
         recompute_flops=0,
         train_tokens=spec.train_tokens,
         predicted_tokens=spec.train_tokens * spec.lengths.predicted // spec.model.sequence_tokens,

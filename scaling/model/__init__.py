@@ -13,7 +13,7 @@ from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import STANDARD, Multipliers
 
 FAMILIES: dict[str, type[Any]] = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
-# The ledger's group of a parameter, by a part of its name.
+# The group that a parameter is counted in, by a part of its name.
 GROUPS = {
     "embedding": "embedding",
     "positions": "embedding",
@@ -37,7 +37,7 @@ WITHIN = "model."  # before the names of a model's parameters where a classifier
 
 
 def group_of(parameter_name: str) -> str:
-    """The ledger's group of a parameter, by its name."""
+    """The group that a parameter is counted in, by its name."""
     parts = parameter_name.removeprefix(WITHIN).split(".")
     if any(part.endswith("norm") for part in parts):
         return "norm"

@@ -27,7 +27,7 @@ from scaling.data.prepare import prepared
 from scaling.data.token_text import TokenText
 from scaling.machine import hardware
 from scaling.model import build
-from scaling.profiling import memory
+from scaling.profiling import peak_memory
 from scaling.profiling.inference import GENERATION_WORDS, PREFILL_WORDS, greedy, new_tokens, prefill, prompt
 from scaling.profiling.storage import FORMATS, store
 from scaling.profiling.timing import time_call, time_steps
@@ -74,7 +74,7 @@ def profile_run(run_dir: Path, batches: Sequence[int], device: str, cache_dir: P
 def _serve(spec: RunSpec, weights: dict[str, Tensor], batches: list[int], device: torch.device, say: Say) -> Json:
     """Latency, throughput and memory."""
     shape, precision = spec.model, spec.recipe.precision
-    model = _model(spec, weights, device).to(memory.DTYPES[precision])
+    model = _model(spec, weights, device).to(peak_memory.DTYPES[precision])
     new, no_generation = new_tokens(shape)
     read, written = [], []
     for batch in batches:
@@ -84,7 +84,7 @@ def _serve(spec: RunSpec, weights: dict[str, Tensor], batches: list[int], device
         if new:
             written.append(time_steps(lambda: greedy(model, shape, inputs, new), device, skip=1))  # noqa: B023
     say("measuring memory")
-    peaks = memory.peak_memory(spec, batches, precision, device, torch.get_num_threads())
+    peaks = peak_memory.peak_memory(spec, batches, precision, device, torch.get_num_threads())
     last = shape.towers()[-1]
     return {
         "prefill": {
@@ -112,7 +112,7 @@ def _serve(spec: RunSpec, weights: dict[str, Tensor], batches: list[int], device
             }
             for i, batch in enumerate(batches)
         ],
-        "memory_words": memory.WORDS[device.type],
+        "memory_words": peak_memory.WORDS[device.type],
     }
 
 

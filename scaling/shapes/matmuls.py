@@ -1,7 +1,7 @@
-"""What the ledgers of parameters and FLOPs are sums of, and the parameters under each convention.
+"""The matmuls of a shape, and the parameters that they hold under each convention.
 
-A shape lists its matmuls once; parameters (here) and FLOPs (`flops.py`) are both sums over that list, so the two
-ledgers cannot drift apart.
+A shape lists its matmuls once. Parameters (here) and FLOPs (`flops.py`) are both sums over that list, so the two counts
+cannot drift apart.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class AttentionScores:
 
 
 class Shape(Protocol):
-    """What a model family must tell the ledgers."""
+    """What parameters and FLOPs are counted from: the dimensions and matmuls of a model family."""
 
     @property
     def kind(self) -> str: ...

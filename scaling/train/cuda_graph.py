@@ -9,9 +9,9 @@ from typing import Protocol
 
 import torch
 
-from scaling.objectives.objectives import Example
+from scaling.objectives.batch import Batch
 from scaling.spec.run_spec import RunSpec
-from scaling.train.step_result import Stepped
+from scaling.train.step_result import StepResult
 
 WARM_STEPS = 3  # taken as they are: kernels are chosen or compiled in them, and the optimizer's state is made
 
@@ -47,16 +47,16 @@ class CudaGraph:
         self._graph.replay()
 
 
-class RecordedStep:
+class GraphedStep:
     """Takes steps: the first few as they are, the others as a replay of one."""
 
-    def __init__(self, take: Callable[[Example], Stepped], graph: Graph, device: torch.device) -> None:
+    def __init__(self, take: Callable[[Batch], StepResult], graph: Graph, device: torch.device) -> None:
         self._take, self._graph, self._device = take, graph, device
         self._taken = 0
-        self._batch: Example | None = None  # where a replay reads
-        self._found: Stepped | None = None  # and where it writes
+        self._batch: Batch | None = None  # where a replay reads
+        self._found: StepResult | None = None  # and where it writes
 
-    def __call__(self, batch: Example) -> Stepped:
+    def __call__(self, batch: Batch) -> StepResult:
         """The step on a batch, which is taken as it is where its shape is not the recorded one's."""
         if self._taken < WARM_STEPS:
             self._taken += 1

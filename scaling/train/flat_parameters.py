@@ -17,7 +17,7 @@ ALIGNED = 16  # numbers: where a parameter begins, so that kernels read it in wh
 BLOCK = 1024  # numbers: a row holds whole blocks, whose norms are taken first; a sum of all at once would lose digits
 
 
-class Rows:
+class FlatParameters:
     """The memory of a model's weights and gradients."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:

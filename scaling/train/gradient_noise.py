@@ -14,7 +14,7 @@ EVERY = 64  # steps
 
 
 @dataclass(frozen=True)
-class Noise:
+class GradientNoise:
     """Unbiased estimates of one step, on the model's device."""
 
     square: Tensor  # |G|^2, of the loss in nats per predicted token
@@ -26,7 +26,7 @@ def is_measured(step: int) -> bool:
     return step % EVERY == 0
 
 
-def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: int) -> Noise | None:
+def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: int) -> GradientNoise | None:
     """Both estimates from the norms of a part's share of a batch's gradient and of the whole.
 
     Tokens are predicted ones; the share is the part's mean gradient times its share of the tokens. None where the part
@@ -37,10 +37,10 @@ def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: in
     of_part, of_whole = (part_norm.double() * (tokens / part_tokens)) ** 2, whole_norm.double() ** 2
     square = (tokens * of_whole - part_tokens * of_part) / (tokens - part_tokens)
     trace = (of_part - of_whole) / (1 / part_tokens - 1 / tokens)
-    return Noise(square, trace)
+    return GradientNoise(square, trace)
 
 
-class NoiseSum:
+class GradientNoiseSum:
     """The estimates since the last metric row, added up on the device."""
 
     def __init__(self, device: torch.device) -> None:
@@ -56,7 +56,7 @@ class NoiseSum:
         """The sums and the steps behind them; reading them waits for the device."""
         return [*self._sums.tolist(), self._steps]
 
-    def add(self, noise: Noise) -> None:
+    def add(self, noise: GradientNoise) -> None:
         """Count in a step's estimates."""
         self._sums += torch.stack([noise.square, noise.trace])
         self._steps += 1

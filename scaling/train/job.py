@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 
-from scaling.data.batches import epoch_tokens
+from scaling.data.chunks import epoch_tokens
 from scaling.data.prepare import TokenData
 from scaling.machine import hardware
 from scaling.plan.branches import trunk_id, trunk_steps
 from scaling.records.attempt import Attempt, now
 from scaling.records.record import DIVERGED, DONE, SCHEMA, RunRecord
-from scaling.shapes import flops as ledger
+from scaling.shapes import flops as exact_flops
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import RunSpec, to_dict
 from scaling.spec.runtime import Runtime
@@ -38,10 +38,10 @@ def record_of(
     """The record of a run that ended in this state; `diverged` says why if it did."""
     spec, manifest, row = job.spec, job.tokens.manifest, state["row"]
     sequences = state["step"] * spec.recipe.batch_sequences
-    again = sequences * ledger.recompute_flops_per_sequence(spec.model) if job.runtime.recompute_activations else 0
+    again = sequences * exact_flops.recompute_flops_per_sequence(spec.model) if job.runtime.recompute_activations else 0
     given = state["trunk"] or {"steps": 0, "paid_by": None}
-    per_step = ledger.train_flops_per_step(spec.model, spec.recipe.batch_sequences, spec.recipe.optimizer.kind)
-    optimizer_flops = ledger.OPTIMIZER_FLOPS[spec.recipe.optimizer.kind](spec.model)
+    per_step = exact_flops.train_flops_per_step(spec.model, spec.recipe.batch_sequences, spec.recipe.optimizer.kind)
+    optimizer_flops = exact_flops.OPTIMIZER_FLOPS[spec.recipe.optimizer.kind](spec.model)
     # A source's entropies bound what is predicted from one side alone.
     bounded = spec.objective.predicts_every_token
     return RunRecord(
@@ -53,8 +53,8 @@ def record_of(
         spec=to_dict(spec),
         params_by_group=params_by_group,
         n_params=parameter_counts(spec.model),
-        flops_per_token_by_group=ledger.train_flops_per_token_by_group(spec.model),
-        flops_convention=ledger.EXACT_IN_WORDS + (", and the optimizer's own" if optimizer_flops else ""),
+        flops_per_token_by_group=exact_flops.train_flops_per_token_by_group(spec.model),
+        flops_convention=exact_flops.EXACT_IN_WORDS + (", and the optimizer's own" if optimizer_flops else ""),
         budget_flops=job.budget_flops,
         train_flops=state["step"] * per_step,
         optimizer_flops=state["step"] * optimizer_flops,

@@ -11,7 +11,7 @@ import torch
 
 from scaling.records.record import RunRecord
 from scaling.train.stacked_step import Ask, Stack
-from scaling.train.step_result import Stepped
+from scaling.train.step_result import StepResult
 
 Training = Generator[Ask | None, Any, RunRecord]  # it asks for None while it waits for another process
 LOOK_AGAIN_S = 1.0
@@ -69,7 +69,7 @@ class _Together:
     def _step(self, asking: Sequence[int]) -> None:
         """Take the step of each of these runs, and let each go on with what it found."""
         started = time.perf_counter()
-        found: Sequence[Stepped | BaseException]
+        found: Sequence[StepResult | BaseException]
         try:
             found = self._take([ask for run in asking if (ask := self._asks[run]) is not None])
         except BaseException as error:
@@ -79,7 +79,7 @@ class _Together:
             self._runs[run][1].add(share)
             self._go_on(run, one)
 
-    def _take(self, asks: Sequence[Ask]) -> list[Stepped]:
+    def _take(self, asks: Sequence[Ask]) -> list[StepResult]:
         if len(asks) < 2:
             return [ask.take() for ask in asks]
         steppers = [ask.stepper for ask in asks]
@@ -90,7 +90,7 @@ class _Together:
             torch.cuda.synchronize()  # otherwise the first to read would wait, and pay, for all
         return found
 
-    def _go_on(self, run: int, found: Stepped | BaseException | None) -> None:
+    def _go_on(self, run: int, found: StepResult | BaseException | None) -> None:
         """Let a run go on to its next step, or to its end."""
         training, clock = self._runs[run]
         clock.start()

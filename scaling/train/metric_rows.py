@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from scaling.data.manifest import Manifest
-from scaling.shapes import flops as ledger
+from scaling.shapes import flops as exact_flops
 from scaling.spec.objective import asks_next_sentence
 from scaling.spec.run_spec import RunSpec
 from scaling.spec.runtime import Runtime
-from scaling.train.gradient_noise import NoiseSum
-from scaling.train.step_result import Stepped
+from scaling.train.gradient_noise import GradientNoiseSum
+from scaling.train.step_result import StepResult
 from scaling.train.validation import Validation, bits_per_byte
 
 # A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
@@ -29,7 +29,7 @@ BLANK: dict[str, Any] = {
 }
 
 
-class Curve:
+class MetricRows:
     """What a run of `steps` steps makes of the losses; a trunk keeps one more for each run that branches off it."""
 
     def __init__(
@@ -39,11 +39,11 @@ class Curve:
         self.steps = _spread(steps, runtime.log_points) | self.val_steps
         self.diverged = ""  # why the run ends as diverged, once it does
         self._spec, self._manifest = spec, manifest
-        self._flops_per_sequence = ledger.train_flops_per_sequence(spec.model)
+        self._flops_per_sequence = exact_flops.train_flops_per_sequence(spec.model)
         recipe = spec.recipe
-        self._step_flops = ledger.train_flops_per_step(spec.model, recipe.batch_sequences, recipe.optimizer.kind)
+        self._step_flops = exact_flops.train_flops_per_step(spec.model, recipe.batch_sequences, recipe.optimizer.kind)
         self._loss_sum, self._next_sum = torch.zeros((), device=device), torch.zeros((), device=device)
-        self._noise = NoiseSum(device)
+        self._noise = GradientNoiseSum(device)
         self._tokens, self._train_s = 0, train_s  # since the last row, and then
         self.restore(BLANK)
 
@@ -67,7 +67,7 @@ class Curve:
             "row": self.row,
         }
 
-    def add(self, stepped: Stepped) -> None:
+    def add(self, stepped: StepResult) -> None:
         """Count in what a step found."""
         self._loss_sum += stepped.loss
         if stepped.next_loss is not None:
@@ -99,7 +99,9 @@ class Curve:
         self.diverged = _divergence(train_loss, spec.model.vocab_size, step)
         if step in self.val_steps and not self.diverged:
             validation = validate()
-            self._eval_flops += validation.sequences * self._flops_per_sequence // (1 + ledger.BACKWARD_PER_FORWARD)
+            self._eval_flops += (
+                validation.sequences * self._flops_per_sequence // (1 + exact_flops.BACKWARD_PER_FORWARD)
+            )
             row["val_loss"], row["val_loss_se"] = validation.loss_nats, validation.se_nats
             row["val_bpb"] = self._bits_per_byte(validation.loss_nats)
             row["val_tokens"] = validation.predicted_tokens

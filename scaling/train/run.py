@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from scaling.data.batches import Batches
+from scaling.data.chunks import TrainingChunks
 from scaling.data.token_text import TokenText
 from scaling.machine import hardware
 from scaling.model import build, parameters_by_group
 from scaling.model.tower import recompute_activations
-from scaling.objectives.objectives import training_example
+from scaling.objectives.objectives import training_batch
 from scaling.records.attempt import Heartbeat, now
 from scaling.trackers import Tracker
 from scaling.train import checkpoint
@@ -22,7 +22,7 @@ from scaling.train.cuda_graph import CudaGraph, why_not
 from scaling.train.gradient_noise import is_measured
 from scaling.train.job import Job, record_of
 from scaling.train.lockstep import Clock, Training
-from scaling.train.metric_rows import BLANK, Curve
+from scaling.train.metric_rows import BLANK, MetricRows
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.stacked_step import Ask
 from scaling.train.step import Stepper
@@ -69,13 +69,13 @@ def run(
     if job.resume_from is not None:
         checkpoint.restore(job.resume_from, model, optimizer)
         state |= {"branches": {}, **job.resume_from.state}
-    curve = Curve(spec, steps, tokens.manifest, runtime, device, state["train_s"])
+    curve = MetricRows(spec, steps, tokens.manifest, runtime, device, state["train_s"])
     curve.restore(state)
     trunk = Trunk(spec, state, tokens.manifest, runtime, device)
 
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
     text_tokens = spec.lengths.text
-    batches = Batches(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
+    batches = TrainingChunks(tokens.train, text_tokens, recipe.batch_sequences, spec.seed)
 
     def validate() -> Validation:
         return evaluate(model, validation_examples(spec, tokens.val, text, device), stepper.autocast)
@@ -92,7 +92,7 @@ def run(
             factor = learning_rate_factor(recipe.schedule, step - 1, steps)
             if spec.model.dropout:
                 torch.manual_seed(_mix(spec.seed, step))  # dropout, too, is a function of (seed, step)
-            batch = training_example(spec, batches.batch(step - 1), step, text)
+            batch = training_batch(spec, batches.batch(step - 1), step, text)
             logged = step in curve.steps or trunk.due(step)
             stepped = yield Ask(stepper, batch, factor, is_measured(step), logged)
             state["predicted_tokens"] += batch.predicted
@@ -108,7 +108,12 @@ def run(
             state["step"] = step
             state["train_s"] += clock.read() - mark
             take_row = partial(
-                Curve.take_row, step=step, lr=rate, grad_norm=norm, train_s=state["train_s"], validate=cache(validate)
+                MetricRows.take_row,
+                step=step,
+                lr=rate,
+                grad_norm=norm,
+                train_s=state["train_s"],
+                validate=cache(validate),
             )
             if step in curve.steps:
                 row = take_row(curve)

@@ -11,11 +11,12 @@ from torch import nn
 
 from scaling.model.stacked import stack
 from scaling.model.tower import compile_blocks
-from scaling.objectives.objectives import Example, join, logits_of, mean_losses
+from scaling.objectives.batch import Batch, join
+from scaling.objectives.losses import logits_of, mean_losses
 from scaling.train.flat_parameters import clip_
 from scaling.train.optimizers import joined, set_learning_rate
 from scaling.train.step import Stepper
-from scaling.train.step_result import Stepped
+from scaling.train.step_result import StepResult
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Ask:
     """A step that a run wants taken."""
 
     stepper: Stepper
-    batch: Example
+    batch: Batch
     factor: float  # of the peak learning rate
     measure_noise: bool
     logged: bool  # whether the run will read at once what the step finds
@@ -33,7 +34,7 @@ class Ask:
         """Whether its batch is not taken in parts, as it is to measure its noise."""
         return self.stepper.at_once(self.batch, self.measure_noise) >= len(self.batch.targets_BP)
 
-    def take(self) -> Stepped:
+    def take(self) -> StepResult:
         """Take it, alone."""
         return self.stepper.take(self.batch, self.factor, measure_noise=self.measure_noise)
 
@@ -61,7 +62,7 @@ class Stack:
         if first.recipe.compile:
             compile_blocks(self.model)
 
-    def take(self, asks: Sequence[Ask]) -> list[Stepped]:
+    def take(self, asks: Sequence[Ask]) -> list[StepResult]:
         """What every stepper, in their order, asks for: as one step where all ask for a whole one of the same size."""
         first = asks[0]
         if not all(ask.whole and ask.batch.is_like(first.batch) for ask in asks):
@@ -80,4 +81,4 @@ class Stack:
         norm_R = clip_(self.gradients_RN, first.stepper.recipe.optimizer.clip_norm)
         for optimizer in factors:
             optimizer.step()
-        return [Stepped(loss, None, norm, None) for loss, norm in zip(losses_R.detach(), norm_R, strict=True)]
+        return [StepResult(loss, None, norm, None) for loss, norm in zip(losses_R.detach(), norm_R, strict=True)]

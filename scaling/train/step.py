@@ -4,13 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from scaling.model.tower import compile_blocks
-from scaling.objectives.objectives import Example, logits_of, mean_loss, next_sentence_loss
+from scaling.objectives.batch import Batch
+from scaling.objectives.losses import logits_of, mean_loss, next_sentence_loss
 from scaling.spec.run_spec import RecipeSpec
-from scaling.train.cuda_graph import Graph, RecordedStep
-from scaling.train.flat_parameters import Rows, clip_, norms
+from scaling.train.cuda_graph import Graph, GraphedStep
+from scaling.train.flat_parameters import FlatParameters, clip_, norms
 from scaling.train.gradient_noise import estimate
 from scaling.train.optimizers import build_optimizer, keep_rates_on, set_learning_rate
-from scaling.train.step_result import Stepped
+from scaling.train.step_result import StepResult
 
 
 class Stepper:
@@ -29,14 +30,14 @@ class Stepper:
     ) -> None:
         self.recipe, self.micro_batch, self.device = recipe, micro_batch, device
         self.model, self.optimizer = model, build_optimizer(model, recipe)
-        self.rows = Rows(self.optimizer)
+        self.rows = FlatParameters(self.optimizer)
         if recipe.compile:
             compile_blocks(model)
         self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
-        self.recorded = None if graph is None else RecordedStep(self._take, graph, device)
+        self.recorded = None if graph is None else GraphedStep(self._take, graph, device)
 
-    def take(self, batch: Example, factor: float, *, measure_noise: bool = False) -> Stepped:
+    def take(self, batch: Batch, factor: float, *, measure_noise: bool = False) -> StepResult:
         """Update the model by the gradient of a batch, at this share of the peak learning rate.
 
         To measure its noise a batch that would be taken whole is taken in two halves, but not by a compiled model,
@@ -48,12 +49,12 @@ class Stepper:
         keep_rates_on(self.optimizer, self.device)  # here, since a checkpoint may have brought them back
         return self.recorded(batch)
 
-    def at_once(self, batch: Example, measure_noise: bool) -> int:
+    def at_once(self, batch: Batch, measure_noise: bool) -> int:
         """Sequences of a batch that are taken at once."""
         halved = measure_noise and not self.recipe.compile
         return min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
 
-    def _take(self, batch: Example, measure_noise: bool = False) -> Stepped:
+    def _take(self, batch: Batch, measure_noise: bool = False) -> StepResult:
         gradients_1N = [gradient.unsqueeze(0) for gradient in self.rows.gradients_N]
         for gradient in gradients_1N:
             gradient.zero_()
@@ -67,9 +68,9 @@ class Stepper:
             shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
         )
         noise = None if part_norm is None else estimate(part_norm, norm, first.predicted, batch.predicted)
-        return Stepped(loss, beside[0] if beside else None, norm, noise)
+        return StepResult(loss, beside[0] if beside else None, norm, noise)
 
-    def _backward(self, part: Example, batch: Example) -> tuple[Tensor, ...]:
+    def _backward(self, part: Batch, batch: Batch) -> tuple[Tensor, ...]:
         """Add the gradient of a part of a batch; give its share of the loss, and of the next-sentence loss if asked."""
         with self.autocast:
             output = self.read(*part.inputs)

@@ -23,7 +23,7 @@ from scaling.records.record import read_record
 from scaling.spec.run_spec import RunSpec
 from scaling.spec.runtime import Runtime
 from scaling.train import checkpoint
-from scaling.train.metric_rows import BLANK, Curve
+from scaling.train.metric_rows import BLANK, MetricRows
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Branch:
     steps: int
     leaves_at: int
     rows: list[dict[str, Any]]
-    curve: Curve
+    curve: MetricRows
 
     def state(self) -> dict[str, Any]:
         return {"steps": self.steps, "leaves_at": self.leaves_at, "rows": self.rows, **self.curve.state()}
@@ -63,12 +63,12 @@ class Trunk:
         self._spec, self._study_dir = spec, runtime.study_dir
         self.branches = []
         for run_id, kept in state["branches"].items():
-            curve = Curve(spec, kept["steps"], manifest, runtime, device, state["train_s"])
+            curve = MetricRows(spec, kept["steps"], manifest, runtime, device, state["train_s"])
             curve.restore(kept)
             self.branches.append(Branch(run_id, kept["steps"], kept["leaves_at"], list(kept["rows"]), curve))
 
     @property
-    def curves(self) -> list[Curve]:
+    def curves(self) -> list[MetricRows]:
         return [branch.curve for branch in self.branches]
 
     def due(self, step: int) -> bool:
@@ -78,7 +78,7 @@ class Trunk:
     def pass_step(
         self,
         state: dict[str, Any],
-        take_row: Callable[[Curve], object],
+        take_row: Callable[[MetricRows], object],
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
     ) -> None:

@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from scaling.data.batches import validation_batches
+from scaling.data.chunks import validation_chunks
 from scaling.data.token_source import Ids
 from scaling.data.token_text import TokenText
-from scaling.objectives.objectives import Example, logits_of, next_sentence_loss, token_losses, validation_example
+from scaling.objectives.batch import Batch
+from scaling.objectives.losses import logits_of, next_sentence_loss, token_losses
+from scaling.objectives.objectives import validation_batch
 from scaling.spec.run_spec import RunSpec
 
 Counts = NDArray[np.float64]
@@ -33,16 +35,16 @@ class Validation:
 
 def validation_examples(
     spec: RunSpec, val_tokens: Ids, text: TokenText | None, device: torch.device
-) -> Iterator[Example]:
+) -> Iterator[Batch]:
     """The run's fixed validation set, a batch at a time."""
     length = spec.lengths.text
-    chunks = validation_batches(val_tokens, length, max(1, VAL_BATCH_TOKENS // length), spec.val_tokens)
+    chunks = validation_chunks(val_tokens, length, max(1, VAL_BATCH_TOKENS // length), spec.val_tokens)
     for i, chunk in enumerate(chunks):
-        yield validation_example(spec, chunk, i, text).to(device)
+        yield validation_batch(spec, chunk, i, text).to(device)
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, examples: Iterable[Example], autocast: torch.autocast) -> Validation:
+def evaluate(model: nn.Module, examples: Iterable[Batch], autocast: torch.autocast) -> Validation:
     """Mean loss over all predicted tokens, and its standard error from the spread of the sequences' losses.
 
     Tokens of one sequence are not independent, sequences nearly are, so the sequence is the unit. Where sequences

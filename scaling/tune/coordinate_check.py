@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from scaling.config.config import compose, to_run
 from scaling.config.grid import cell_runs
-from scaling.data.batches import Batches
+from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import TokenData, prepare
 from scaling.data.token_text import TokenText
 from scaling.model import build, is_hidden
 from scaling.model.layers import Attention, split_heads
-from scaling.objectives.objectives import Example, logits_of, training_example
+from scaling.objectives.batch import Batch
+from scaling.objectives.losses import logits_of
+from scaling.objectives.objectives import training_batch
 from scaling.spec.parametrization import TRANSFERS
 from scaling.spec.run_spec import RunSpec
 from scaling.train.step import Stepper
@@ -29,7 +31,7 @@ STANDARD = "standard"
 
 
 @dataclass(frozen=True)
-class Cell:
+class CheckedModel:
     """One model of the check: a dimension of the base model, times a factor."""
 
     parametrization: str
@@ -41,7 +43,7 @@ class Cell:
 class Measurement:
     """Root mean squares of one trained cell, by quantity."""
 
-    cell: Cell
+    cell: CheckedModel
     seed: int
     size: dict[str, float]  # at the start
     change: dict[str, float]  # by the steps
@@ -64,7 +66,7 @@ def measurements(
     for axis in axes:
         if len(set(factors[axis])) < 2:
             raise ValueError(f"--{axis}s {','.join(map(str, factors[axis]))}: a slope takes at least two, e.g. 1,4")
-    cells = [Cell(name, axis, factor) for name in (STANDARD, kind) for axis in axes for factor in factors[axis]]
+    cells = [CheckedModel(name, axis, factor) for name in (STANDARD, kind) for axis in axes for factor in factors[axis]]
     rows = [_overrides(cell, master.recipe) for cell in cells]
     runs = cell_runs(master, rows, lambda row: compose([*overrides, *row]))
     run = runs[0]
@@ -73,7 +75,7 @@ def measurements(
     return len(tasks), (measure(cell, run.spec, tokens, steps, seed) for cell, run, seed in tasks)
 
 
-def _overrides(cell: Cell, recipe: Any) -> tuple[str, ...]:
+def _overrides(cell: CheckedModel, recipe: Any) -> tuple[str, ...]:
     """The cell's model, its heads growing wider with it, and its parametrization."""
     width = cell.factor if cell.axis == "width" else 1
     depth = cell.factor if cell.axis == "depth" else 1
@@ -85,18 +87,18 @@ def _overrides(cell: Cell, recipe: Any) -> tuple[str, ...]:
     )
 
 
-def measure(cell: Cell, spec: RunSpec, tokens: TokenData, steps: int, seed: int) -> Measurement:
+def measure(cell: CheckedModel, spec: RunSpec, tokens: TokenData, steps: int, seed: int) -> Measurement:
     """Train the cell's model for so many steps on the CPU, and probe it before and after."""
     recipe = replace(spec.recipe, batch_sequences=SEQUENCES)
     spec = replace(spec, recipe=recipe, seed=seed)
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
-    batches = Batches(tokens.train, spec.lengths.text, SEQUENCES, seed)
+    batches = TrainingChunks(tokens.train, spec.lengths.text, SEQUENCES, seed)
     model = build(spec.model, seed, recipe.multipliers)
     stepper = Stepper(model, replace(recipe, precision="fp32", compile=False), SEQUENCES, torch.device("cpu"))
-    probe = training_example(spec, batches.batch(0), 1, text)
+    probe = training_batch(spec, batches.batch(0), 1, text)
     before = probed(model, probe)
     for step in range(1, steps + 1):
-        stepper.take(training_example(spec, batches.batch(step), step, text), 1.0)
+        stepper.take(training_batch(spec, batches.batch(step), step, text), 1.0)
     after = probed(model, probe)
     size = {name: _rms(tensors) for name, tensors in before.items()}
     change = {name: _rms([b - a for a, b in zip(before[name], after[name], strict=True)]) for name in before}
@@ -104,7 +106,7 @@ def measure(cell: Cell, spec: RunSpec, tokens: TokenData, steps: int, seed: int)
 
 
 @torch.no_grad()
-def probed(model: nn.Module, example: Example) -> dict[str, list[Tensor]]:
+def probed(model: nn.Module, example: Batch) -> dict[str, list[Tensor]]:
     """What one batch meets in the model: of the last tower's last block where there are several.
 
     `scores` are queries with keys before the softmax, positions aside; `weights` are all hidden matrices times their

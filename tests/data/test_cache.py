@@ -211,6 +211,6 @@ def test_progress_is_drawn_only_on_a_terminal_when_the_wait_is_long(tmp_path, mo
 
 def test_the_data_package_imports_nothing_heavy():
     heavy = "'torch', 'hydra', 'omegaconf', 'pyarrow', 'tokenizers', 'rich', 'pandas', 'datasets', 'transformers'"
-    script = f"import sys, scaling.data.prepare, scaling.data.batches; print({{{heavy}}} & set(sys.modules))"
+    script = f"import sys, scaling.data.prepare, scaling.data.chunks; print({{{heavy}}} & set(sys.modules))"
     process = worker(script)
     assert process.communicate(timeout=60)[0].strip() == "set()"

@@ -14,7 +14,7 @@ from scaling.finetune.generation import answer
 from scaling.finetune.model import Classifier, start_model
 from scaling.finetune.price import train_flops_per_example
 from scaling.finetune.tasks import Example
-from scaling.objectives.objectives import mean_loss
+from scaling.objectives.losses import mean_loss
 from scaling.shapes.families import DecoderShape, EncoderDecoderShape
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.objective import Objective, Prefix

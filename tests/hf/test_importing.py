@@ -72,7 +72,7 @@ def test_a_run_that_was_exported_comes_back_bit_for_bit(
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-def test_an_imported_run_stands_in_the_ledger_and_says_where_it_came_from(
+def test_an_imported_run_stands_in_its_study_and_says_where_it_came_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,9 @@ from scaling.data.token_text import TokenText
 from scaling.hf.export import export
 from scaling.hf.importing import import_checkpoint
 from scaling.launch.reporting import SilentReporter
-from scaling.objectives.objectives import Example, added_ids, mean_loss
+from scaling.objectives.batch import Batch
+from scaling.objectives.losses import mean_loss
+from scaling.objectives.objectives import added_ids
 from scaling.plan.run import Run
 from scaling.records.record import RunRecord, read_records
 from scaling.spec.objective import SpecialIds
@@ -104,7 +106,7 @@ def imported(name: str, source: Path, settings: list[str]) -> tuple[RunRecord, R
     return record, from_dict(record.spec)
 
 
-def examples_of(run: Run) -> Iterator[Example]:
+def examples_of(run: Run) -> Iterator[Batch]:
     data: TokenData = prepare(run.data, run.spec.data, run.runtime.cache_dir, progress=False)
     return validation_examples(run.spec, data.val, None, torch.device("cpu"))
 

@@ -10,7 +10,8 @@ import torch
 
 from scaling.model import FAMILIES, build
 from scaling.model.layers import Rotary, relative_buckets, sinusoids
-from scaling.objectives.objectives import OBJECTIVES, logits_of, mean_loss, training_example
+from scaling.objectives.losses import logits_of, mean_loss
+from scaling.objectives.objectives import OBJECTIVES, training_batch
 from scaling.shapes.families import SHAPES, EncoderDecoderShape, EncoderShape
 from scaling.shapes.shape import RELATIVE_BUCKETS, TransformerShape
 from scaling.spec.objective import OBJECTIVE_SPECS
@@ -145,7 +146,7 @@ def test_initial_loss_is_near_a_uniform_guess(family: str) -> None:
     shape, objective = examples.FAMILIES[family]
     spec = replace(SPEC, model=shape, objective=objective)
     text = np.random.default_rng(0).integers(1, 37, (64, spec.lengths.text + 1))
-    example = training_example(spec, text, 1, None)
+    example = training_batch(spec, text, 1, None)
     loss = mean_loss(logits_of(build(shape, seed=0)(*example.inputs)), example.targets_BP, example.weights_BP)
     assert loss.item() == pytest.approx(math.log(shape.vocab_size), rel=0.05)
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from scaling.data.token_text import TokenText
 from scaling.data.tokenizers import END_ID, Bpe, Bytes, Chars
 from scaling.model import build
+from scaling.objectives.batch import Batch
 from scaling.objectives.corruption import Draws, choose_words, cut_sentences, cut_spans
-from scaling.objectives.objectives import Example, added_ids, mean_loss, training_example, validation_example
+from scaling.objectives.losses import mean_loss
+from scaling.objectives.objectives import added_ids, training_batch, validation_batch
 from scaling.shapes.families import EncoderDecoderShape, EncoderShape
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.objective import Causal, Denoising, Infilling, Masked, Objective, Prefix, check_pair
@@ -54,7 +56,7 @@ def prose_for(spec: RunSpec, sequences: int) -> np.ndarray:
     return np.stack([ids[i * 37 : i * 37 + size] for i in range(sequences)])
 
 
-def tensors(example: Example) -> list[torch.Tensor]:
+def tensors(example: Batch) -> list[torch.Tensor]:
     rest = [tensor for tensor in (example.weights_BP, example.follows_B) if tensor is not None]
     return [*example.inputs, example.targets_BP, *rest]
 
@@ -76,13 +78,13 @@ def test_examples_are_a_function_of_seed_and_step(name: str) -> None:
     spec = spec_for(ALL[name], 96)
     chunk = prose_for(spec, 6)
     before = chunk.copy()
-    first, again = training_example(spec, chunk, 7, TEXT), training_example(spec, chunk, 7, TEXT)
+    first, again = training_batch(spec, chunk, 7, TEXT), training_batch(spec, chunk, 7, TEXT)
     np.testing.assert_array_equal(chunk, before)
     assert all(torch.equal(one, other) for one, other in zip(tensors(first), tensors(again), strict=True))
     others = [
-        training_example(spec, chunk, 8, TEXT),
-        training_example(replace(spec, seed=1), chunk, 7, TEXT),
-        validation_example(spec, chunk, 7, TEXT),
+        training_batch(spec, chunk, 8, TEXT),
+        training_batch(replace(spec, seed=1), chunk, 7, TEXT),
+        validation_batch(spec, chunk, 7, TEXT),
     ]
     for other in others:
         same = [a.shape == b.shape and torch.equal(a, b) for a, b in zip(tensors(first), tensors(other), strict=True)]
@@ -93,14 +95,14 @@ def test_examples_are_a_function_of_seed_and_step(name: str) -> None:
 def test_validation_hides_the_same_whatever_the_seed(name: str) -> None:
     spec = spec_for(ALL[name], 96)
     chunk = prose_for(spec, 6)
-    one, other = (validation_example(replace(spec, seed=seed), chunk, 3, TEXT) for seed in (0, 1))
+    one, other = (validation_batch(replace(spec, seed=seed), chunk, 3, TEXT) for seed in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_inputs_fit_the_streams_that_the_shape_prices(name: str) -> None:
     spec = spec_for(ALL[name], 96)
-    example = training_example(spec, prose_for(spec, 6), 1, TEXT)
+    example = training_batch(spec, prose_for(spec, 6), 1, TEXT)
     streams = spec.model.stream_tokens()
     sources = ("source", "predicted", "source") if isinstance(spec.model, EncoderShape) else ("source", "target")
     if not isinstance(spec.model, EncoderShape | EncoderDecoderShape):
@@ -117,7 +119,7 @@ def test_inputs_fit_the_streams_that_the_shape_prices(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_parts_of_a_batch_weigh_as_much_as_the_whole(name: str) -> None:
     spec = spec_for(ALL[name], 96)
-    example = training_example(spec, prose_for(spec, 7), 1, TEXT)
+    example = training_batch(spec, prose_for(spec, 7), 1, TEXT)
     parts = list(example.split(3))
     assert [len(part.targets_BP) for part in parts] == [3, 3, 1]
     assert sum(part.predicted for part in parts) == example.predicted
@@ -141,7 +143,7 @@ def test_what_has_no_weight_does_not_move_the_loss() -> None:
 
 def test_causal_targets_are_the_inputs_one_later() -> None:
     spec = spec_for(ALL["causal"], 10)
-    example = training_example(spec, chunk_for(spec, 2), 1, None)
+    example = training_batch(spec, chunk_for(spec, 2), 1, None)
     (inputs,) = example.inputs
     assert torch.equal(inputs[:, 1:], example.targets_BP[:, :-1])
     assert inputs.shape == example.targets_BP.shape == (2, 10)
@@ -150,7 +152,7 @@ def test_causal_targets_are_the_inputs_one_later() -> None:
 
 def test_prefix_predicts_what_follows_the_prefix_and_nothing_of_it() -> None:
     spec = spec_for(ALL["prefix"], 40)
-    example = training_example(spec, chunk_for(spec, 500), 1, None)
+    example = training_batch(spec, chunk_for(spec, 500), 1, None)
     seen = example.inputs[1]
     assert int(seen.min()) == 4
     assert int(seen.max()) <= 36
@@ -162,7 +164,7 @@ def test_prefix_predicts_what_follows_the_prefix_and_nothing_of_it() -> None:
         assert first + 1 == seen[row]
 
 
-def restored(spec: RunSpec, example: Example) -> torch.Tensor:
+def restored(spec: RunSpec, example: Batch) -> torch.Tensor:
     """The text that a masked example was made of."""
     tokens = example.inputs[0].clone()
     return tokens.scatter(1, example.inputs[1], example.targets_BP)
@@ -171,7 +173,7 @@ def restored(spec: RunSpec, example: Example) -> torch.Tensor:
 def test_masks_hide_the_share_asked_for_and_eight_in_ten_of_it_by_the_mask() -> None:
     spec = spec_for(MASKED, 200)
     chunk = chunk_for(spec, 400)
-    example = training_example(spec, chunk, 1, None)
+    example = training_batch(spec, chunk, 1, None)
     original, corrupted = torch.from_numpy(chunk[:, :-1]), example.inputs[0]
     assert torch.equal(restored(spec, example), original)
     assert example.predicted == 400 * 30
@@ -191,7 +193,7 @@ def test_masks_hide_the_share_asked_for_and_eight_in_ten_of_it_by_the_mask() -> 
 
 def test_every_place_is_masked_equally_often() -> None:
     spec = spec_for(MASKED, 20)
-    example = training_example(spec, chunk_for(spec, 4000), 1, None)
+    example = training_batch(spec, chunk_for(spec, 4000), 1, None)
     counts = torch.bincount(example.inputs[1].flatten(), minlength=20).double()
     assert torch.all((counts / 4000 - 0.15).abs() < 4.5 * math.sqrt(0.15 * 0.85 / 4000))
 
@@ -200,7 +202,7 @@ def test_a_head_that_sees_everything_counts_the_same_predictions() -> None:
     spec = spec_for(MASKED, 40)
     every = replace(spec, model=replace(ENCODER, context=40, vocab_size=65, predicted=6, head_sees="all"))
     chunk = chunk_for(spec, 5)
-    one, other = training_example(spec, chunk, 1, None), training_example(every, chunk, 1, None)
+    one, other = training_batch(spec, chunk, 1, None), training_batch(every, chunk, 1, None)
     assert other.predicted == one.predicted
     assert other.weights_BP is not None
     assert torch.equal(other.inputs[1][other.weights_BP.bool()], one.inputs[1].flatten())
@@ -210,7 +212,7 @@ def test_a_head_that_sees_everything_counts_the_same_predictions() -> None:
 def test_whole_words_are_masked_whole_and_no_more_than_asked() -> None:
     spec = spec_for(replace(MASKED, whole_words=True, masked=1.0, replaced=0.0), 120)
     chunk = prose_for(spec, 50)
-    example = training_example(spec, chunk, 1, TEXT)
+    example = training_batch(spec, chunk, 1, TEXT)
     hidden = (example.inputs[0] == added_ids(spec)["<mask>"]).numpy()
     starts = TEXT.word_starts(chunk[:, :-1])
     words = np.cumsum(starts, axis=1)
@@ -251,7 +253,7 @@ def test_a_word_that_does_not_fit_is_passed_over() -> None:
 def test_pairs_follow_half_of_the_time_and_say_so() -> None:
     spec = spec_for(replace(MASKED, next_sentence=True, masked=0.0, replaced=0.0), 43)
     chunk = chunk_for(spec, 1000)
-    example = training_example(spec, chunk, 1, None)
+    example = training_batch(spec, chunk, 1, None)
     tokens, _, segments = example.inputs
     ids = added_ids(spec)
     assert torch.all(tokens[:, 0] == ids["<cls>"])
@@ -286,7 +288,7 @@ def test_spans_put_back_give_the_text_and_fill_the_lengths_that_were_priced(
     spec = spec_for(Denoising("denoising", rate, mean), context)
     assert isinstance(spec.objective, Denoising)
     chunk = chunk_for(spec, sequences)
-    example = training_example(spec, chunk, 1, None)
+    example = training_batch(spec, chunk, 1, None)
     source, before = example.inputs
     sentinels = list(added_ids(spec).values())
     tokens, spans = spec.objective.cut(context)
@@ -322,7 +324,7 @@ def test_every_way_to_cut_is_as_likely_as_any_other() -> None:
 def test_sentences_are_cut_whole_and_put_back_give_the_text() -> None:
     spec = spec_for(Infilling("infilling", 0.4, 3), 150)
     chunk = prose_for(spec, 40)
-    example = training_example(spec, chunk, 1, TEXT)
+    example = training_batch(spec, chunk, 1, TEXT)
     source, _ = example.inputs
     sentinels = list(added_ids(spec).values())
     assert example.weights_BP is not None
@@ -380,7 +382,7 @@ def test_impossible_settings_are_named(make: Any, message: str) -> None:
 def test_a_gradient_step_on_one_batch_lowers_its_loss(family: str) -> None:
     shape, objective = FAMILIES[family]
     spec = replace(SPEC, model=shape, objective=objective)
-    example = training_example(spec, chunk_for(replace(spec, data=SPEC.data), 8), 1, None)
+    example = training_batch(spec, chunk_for(replace(spec, data=SPEC.data), 8), 1, None)
     model = build(shape, seed=0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = mean_loss(model(*example.inputs), example.targets_BP, example.weights_BP)

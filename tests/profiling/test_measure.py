@@ -11,7 +11,7 @@ import torch
 from scaling.cli import main
 from scaling.model import build
 from scaling.model.layers import Past
-from scaling.profiling import memory, timing
+from scaling.profiling import peak_memory, timing
 from scaling.profiling.inference import greedy, new_tokens, prompt
 from scaling.profiling.storage import FORMATS, store
 from scaling.records.record import read_profile
@@ -113,7 +113,7 @@ def test_a_profile_stands_beside_the_record_and_is_replaced_whole(
     assert "key-value cache" in said
     assert "1 threads" in said
     (run_dir / "profile.json").write_text('{"half":')
-    monkeypatch.setattr(memory, "peak_memory", lambda *_: {1: 7})  # a process takes seconds to start
+    monkeypatch.setattr(peak_memory, "peak_memory", lambda *_: {1: 7})  # a process takes seconds to start
     assert main(["profile", str(run_dir.parent), "--missing", "--batches", "1", "--cache", str(tmp_path / "no")]) == 0
     again = json.loads((run_dir / "profile.json").read_text())
     assert again["storage"]["int8"]["loss_nats"] is None
@@ -125,7 +125,7 @@ def test_a_profile_stands_beside_the_record_and_is_replaced_whole(
 
 
 def test_an_encoder_generates_nothing_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "peak_memory", lambda *_: {1: 7})  # measured in the test above
+    monkeypatch.setattr(peak_memory, "peak_memory", lambda *_: {1: 7})  # measured in the test above
     _, run_dir = trained(tmp_path, ENCODER, MASKED)
     assert main(["profile", str(run_dir), "--batches", "1"]) == 0
     found = read_profile(run_dir)

@@ -85,7 +85,7 @@ def counted_by_torch(shape: TransformerShape, **more: torch.Tensor) -> tuple[int
 
 
 @pytest.mark.parametrize("shape", [*VARIANTS, *PARALLEL, *ENCODERS, *ENCODER_DECODERS], ids=name_of)
-def test_both_ledgers_equal_the_built_module_and_torchs_counter(shape: TransformerShape) -> None:
+def test_both_counts_equal_the_built_module_and_torchs_counter(shape: TransformerShape) -> None:
     assert parameters_by_group(build(shape, seed=0)) == shape.parameters_by_group()
     forward, both = counted_by_torch(shape)
     tokens = {stream: BATCH * count for stream, count in shape.stream_tokens().items()}

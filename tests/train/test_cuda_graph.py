@@ -12,11 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from scaling.model import build
-from scaling.objectives.objectives import Example
+from scaling.objectives.batch import Batch
 from scaling.spec.run_spec import RunSpec
 from scaling.train.cuda_graph import WARM_STEPS, why_not
 from scaling.train.step import Stepper
-from scaling.train.step_result import Stepped
+from scaling.train.step_result import StepResult
 from tests.examples import ENCODER, ENCODER_DECODER, TINY
 from tests.train.test_loop import spec_for
 
@@ -66,24 +66,24 @@ class FakeGraph:
                     mine.copy_(again)
 
 
-def batches(spec: RunSpec, count: int, sequences: int = 4) -> list[Example]:
+def batches(spec: RunSpec, count: int, sequences: int = 4) -> list[Batch]:
     """Random ones; those of the families with two inputs leave out a target of the first sequence."""
     draw = torch.Generator().manual_seed(0)
 
     def tokens(length: int, below: int = spec.model.vocab_size) -> Tensor:
         return torch.randint(below, (sequences, length), generator=draw)
 
-    def one() -> Example:
+    def one() -> Batch:
         if spec.model.kind == "decoder":
-            return Example((tokens(16),), tokens(16), None, None, sequences * 16)
+            return Batch((tokens(16),), tokens(16), None, None, sequences * 16)
         weights = torch.ones(sequences, 3)
         weights[0, 0] = 0
-        return Example((tokens(16), tokens(3, below=3)), tokens(3), weights, None, sequences * 3 - 1)
+        return Batch((tokens(16), tokens(3, below=3)), tokens(3), weights, None, sequences * 3 - 1)
 
     return [one() for _ in range(count)]
 
 
-def steps(spec: RunSpec, graph: FakeGraph | None, given: list[Example]) -> list[Stepped]:
+def steps(spec: RunSpec, graph: FakeGraph | None, given: list[Batch]) -> list[StepResult]:
     """Every fifth measures its noise; the learning rate differs in each."""
     model = build(spec.model, spec.seed)
     stepper = Stepper(model, spec.recipe, 4, CPU, graph)

@@ -11,7 +11,8 @@ from torch import nn
 
 from analysis.health.noise_scale import scale_with_interval
 from scaling.model import build
-from scaling.objectives.objectives import Example, logits_of, mean_loss
+from scaling.objectives.batch import Batch
+from scaling.objectives.losses import logits_of, mean_loss
 from scaling.train import gradient_noise
 from scaling.train.loop import train
 from scaling.train.step import Stepper
@@ -56,9 +57,9 @@ def test_parts_that_predict_nothing_or_all_are_not_measured() -> None:
 SEQUENCES = 8
 
 
-def batch_of(tokens: torch.Tensor, weights: torch.Tensor | None = None) -> Example:
+def batch_of(tokens: torch.Tensor, weights: torch.Tensor | None = None) -> Batch:
     predicted = tokens[:, 1:].numel() if weights is None else int(weights.sum())
-    return Example((tokens[:, :-1],), tokens[:, 1:], weights, None, predicted)
+    return Batch((tokens[:, :-1],), tokens[:, 1:], weights, None, predicted)
 
 
 def stepper(**recipe: object) -> Stepper:

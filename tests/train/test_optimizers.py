@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scaling.config.config import compose, to_run
 from scaling.model import build
-from scaling.objectives.objectives import logits_of
+from scaling.objectives.losses import logits_of
 from scaling.records.record import read_metrics
 from scaling.shapes import flops
 from scaling.shapes.shape import TransformerShape
@@ -35,7 +35,7 @@ def test_a_steps_matmuls_are_counted_as_torch_counts_them(kind: str, shape: Tran
     assert counter.get_total_flops() == flops.OPTIMIZER_FLOPS[kind](shape)
 
 
-def test_the_ledger_prices_every_optimizer_there_is() -> None:
+def test_the_flop_count_prices_every_optimizer_there_is() -> None:
     assert set(OPTIMIZERS) == set(flops.OPTIMIZER_FLOPS)
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scaling.data.batches import Batches
+from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import prepare
 from scaling.model import build
 from scaling.objectives.chunked_loss import chunked_cross_entropy
-from scaling.objectives.objectives import mean_loss, training_example
+from scaling.objectives.losses import mean_loss
+from scaling.objectives.objectives import training_batch
 from scaling.spec import memory
 from scaling.spec.run_spec import RunSpec
 from scaling.train.flat_parameters import BLOCK, clip_
@@ -40,12 +41,12 @@ def plain_losses(spec: RunSpec, path: Path) -> list[float]:
         eps=asked.eps,
         foreach=False,
     )
-    batches = Batches(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
+    batches = TrainingChunks(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
     losses = []
     for step in range(1, STEPS + 1):
         for group in optimizer.param_groups:
             group["lr"] = asked.learning_rate * learning_rate_factor(recipe.schedule, step - 1, STEPS)
-        batch = training_example(spec, batches.batch(step - 1), step, None)
+        batch = training_batch(spec, batches.batch(step - 1), step, None)
         each = F.cross_entropy(model(*batch.inputs).flatten(0, 1), batch.targets_BP.flatten(), reduction="none")
         weights = torch.ones_like(each) if batch.weights_BP is None else batch.weights_BP.flatten()
         loss = (each * weights).sum() / weights.sum()

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from scaling.model import build
-from scaling.objectives.objectives import Example, token_losses, validation_example
+from scaling.objectives.batch import Batch
+from scaling.objectives.losses import token_losses
+from scaling.objectives.objectives import validation_batch
 from scaling.spec.objective import Masked, Prefix
 from scaling.train.validation import bits_per_byte, evaluate
 from tests.examples import ENCODER, SPEC, TINY
@@ -17,9 +19,9 @@ from tests.examples import ENCODER, SPEC, TINY
 PLAIN = torch.autocast("cpu", enabled=False)
 
 
-def examples(sequences: int, size: int) -> Iterator[Example]:
+def examples(sequences: int, size: int) -> Iterator[Batch]:
     chunks = np.random.default_rng(1).integers(TINY.vocab_size, size=(sequences, TINY.context + 1))
-    return validation_example(SPEC, chunks, 0, None).split(size)
+    return validation_batch(SPEC, chunks, 0, None).split(size)
 
 
 def test_loss_is_the_mean_over_tokens_and_its_error_that_of_the_chunks_means() -> None:
@@ -39,7 +41,7 @@ def test_the_error_of_a_loss_over_unequal_sequences_is_what_repeating_the_set_sh
     got = []
     for index in range(200):
         chunks = draws.integers(TINY.vocab_size, size=(50, TINY.context + 1))
-        got.append(evaluate(model, [validation_example(spec, chunks, index, None)], PLAIN))
+        got.append(evaluate(model, [validation_batch(spec, chunks, index, None)], PLAIN))
     spread = np.std([one.loss_nats for one in got], ddof=1)
     # The spread of 200 losses is itself known to about 1 / sqrt(2 * 199), 5%.
     assert np.mean([one.se_nats for one in got]) == pytest.approx(spread, rel=0.2)
@@ -51,7 +53,7 @@ def test_the_next_sentence_loss_is_the_mean_over_sequences_of_batches_of_any_siz
     model = build(shape, seed=0)
     model.head_next.weight.data *= 30
     chunks = np.random.default_rng(1).integers(1, 37, size=(12, spec.lengths.text + 1))
-    example = validation_example(spec, chunks, 0, None)
+    example = validation_batch(spec, chunks, 0, None)
     got = evaluate(model, example.split(5), PLAIN)
     expected = torch.nn.functional.cross_entropy(model(*example.inputs)[1], example.follows_B)
     assert got.next_loss_nats == pytest.approx(expected.item(), rel=1e-5)

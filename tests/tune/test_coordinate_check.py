@@ -15,7 +15,7 @@ from scaling.cli import main
 from scaling.config.config import compose, to_run
 from scaling.data.prepare import TokenData, prepare
 from scaling.spec.run_spec import RunSpec
-from scaling.tune.coordinate_check import Cell, measure
+from scaling.tune.coordinate_check import CheckedModel, measure
 
 SMALL = (
     "recipe=completep",
@@ -56,7 +56,7 @@ def cell_of(folder: Path, axis: str, factor: int, felt: str) -> tuple[RunSpec, T
 @cache
 def base(folder: Path, felt: str) -> list[Any]:
     spec, tokens = cell_of(folder, "width", 1, felt)
-    return [measure(Cell("completep", "width", 1), spec, tokens, STEPS, seed) for seed in range(2)]
+    return [measure(CheckedModel("completep", "width", 1), spec, tokens, STEPS, seed) for seed in range(2)]
 
 
 def checked(folder: Path, axis: str, felt: str = "", **removed: Any) -> dict[tuple[str, str], Slope]:
@@ -70,7 +70,7 @@ def checked(folder: Path, axis: str, felt: str = "", **removed: Any) -> dict[tup
     ours = {name: removed.pop(name) for name in vars(multipliers) if name in removed}
     parametrization = replace(parametrization, multipliers=replace(multipliers, **ours), **removed)
     spec = replace(spec, recipe=replace(spec.recipe, optimizer=optimizer, parametrization=parametrization))
-    grown = [measure(Cell("completep", axis, GROWN), spec, tokens, STEPS, seed) for seed in range(2)]
+    grown = [measure(CheckedModel("completep", axis, GROWN), spec, tokens, STEPS, seed) for seed in range(2)]
     samples = [
         Sample("completep", axis, part, name, found.cell.factor, value)
         for found in (*base(folder, felt), *grown)

@@ -5,8 +5,9 @@ import pytest
 from scipy.stats import binom
 
 from analysis.fitting import fit
-from analysis.fitting.bootstrap import Identification, Profile, bootstrap, identify, profile
+from analysis.fitting.bootstrap import Identification, bootstrap, identify
 from analysis.fitting.fit import Loss
+from analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
 from analysis.laws import LAWS
 from analysis.laws.law import build
 from analysis.laws.size_and_data import Chinchilla
@@ -143,7 +144,7 @@ def test_ignoring_runs_makes_intervals_too_narrow() -> None:
 def test_the_profile_is_lowest_at_the_estimate_and_its_interval_matches_the_bootstrap(loss: Loss) -> None:
     x, y, run, _ = study(8, sizes=14)
     found = fit.fit("chinchilla", x, y, loss=loss)
-    line = profile(found, x, y, "alpha", clusters=run)
+    line = profile_likelihood(found, x, y, "alpha", clusters=run)
     assert (np.diff(line.values) >= 0).all()
     assert line.objective.min() == pytest.approx(found.objective, rel=1e-3)
     assert line.closed == (True, True)
@@ -157,7 +158,7 @@ def test_the_profile_is_lowest_at_the_estimate_and_its_interval_matches_the_boot
 def test_a_profile_refits_everything_else() -> None:
     """With E held and least squares on the loss, only alpha and beta are nonlinear: a dense grid is a witness."""
     x, y, run, _ = study(9)
-    line = profile(fit.fit("chinchilla", x, y, loss=Loss("mse", on="linear")), x, y, "E", clusters=run)
+    line = profile_likelihood(fit.fit("chinchilla", x, y, loss=Loss("mse", on="linear")), x, y, "E", clusters=run)
     k = int(np.argmin(np.abs(line.values - line.high)))
     excess = y - line.values[k]
 
@@ -174,10 +175,12 @@ def test_a_profile_refits_everything_else() -> None:
 def test_an_unknown_parameter_to_profile_is_named() -> None:
     x, y, _, _ = study(10)
     with pytest.raises(ValueError, match="unknown parameter 'a' of 'chinchilla'; choose from E, A, B, alpha, beta"):
-        profile(fit.fit("chinchilla", x, y), x, y, "a")
+        profile_likelihood(fit.fit("chinchilla", x, y), x, y, "a")
 
 
-def judged(name: str, x: dict[str, np.ndarray], y: np.ndarray, **profiles: Profile) -> dict[str, Identification]:
+def judged(
+    name: str, x: dict[str, np.ndarray], y: np.ndarray, **profiles: ProfileLikelihood
+) -> dict[str, Identification]:
     found = fit.fit(name, x, y)
     return identify(found, bootstrap(found, x, y, n=150), profiles or None)
 
@@ -200,7 +203,7 @@ def test_few_noisy_runs_identify_neither_floor_nor_exponents() -> None:
 def test_a_flat_profile_makes_a_parameter_weak() -> None:
     x, y, _, _ = study(13, budgets=3, sizes=4, checkpoints=1, noise=0.03)
     found = fit.fit("chinchilla", x, y)
-    line = profile(found, x, y, "E")
+    line = profile_likelihood(found, x, y, "E")
     assert not all(line.closed)
     flag = identify(found, bootstrap(found, x, y, n=60), {"E": line})["E"]
     assert flag.kind in ("weakly identified", "at a bound")

@@ -16,7 +16,7 @@ def epoch_tokens(split_tokens: int, context: int) -> int:
     return split_tokens // context * context
 
 
-class Batches:
+class TrainingChunks:
     """Training batches: the split as a ring, cut into T-token chunks, with new borders and order each epoch.
 
     Within an epoch no token is predicted twice, and all are when T divides the split. Chunk k of the run is
@@ -57,7 +57,7 @@ def _chunk_starts(split_tokens: int, context: int, seed: int, epoch: int) -> NDA
     return (order * context + int(words[0] % split_tokens)) % split_tokens
 
 
-def validation_batches(tokens: Ids, context: int, batch_sequences: int, max_tokens: int) -> Iterator[NDArray[np.int64]]:
+def validation_chunks(tokens: Ids, context: int, batch_sequences: int, max_tokens: int) -> Iterator[NDArray[np.int64]]:
     """The fixed validation set: up to `max_tokens` predictions in chunks spread evenly over the split.
 
     Yields (b, T + 1) with b <= batch_sequences; no token is predicted twice. Raises ValueError when the split

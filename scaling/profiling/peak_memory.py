@@ -1,4 +1,4 @@
-"""Peak memory of inference, measured in a process of its own: `python -m scaling.profiling.memory`, JSON in and out.
+"""Peak memory of inference, measured in a process of its own (`python -m scaling.profiling.peak_memory`).
 
 Values do not matter to memory, so the process builds the model from its spec and reads no weights.
 """
@@ -43,7 +43,7 @@ def peak_memory(
     root = str(Path(scaling.__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-m", "scaling.profiling.memory"],
+        [sys.executable, "-m", "scaling.profiling.peak_memory"],
         input=json.dumps(question),
         capture_output=True,
         text=True,
