@@ -36,7 +36,7 @@ class Tracker(Protocol):
 class NoTracker:
     """Mirrors nothing."""
 
-    def __init__(self, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def log(self, row: Mapping[str, Any]) -> None:

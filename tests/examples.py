@@ -4,9 +4,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from scaling.data.prepare import DataConfig
+from scaling.plan.run import Run
 from scaling.records.record import SCHEMA, RunRecord
 from scaling.shapes.families import DecoderShape, EncoderDecoderShape, EncoderShape
 from scaling.shapes.shape import TransformerShape
+from scaling.spec.budget import Allocation, Scale
 from scaling.spec.objective import Causal, Denoising, Masked, Objective
 from scaling.spec.run_spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
 from scaling.spec.runtime import Runtime
@@ -112,7 +115,7 @@ RECORD = RunRecord(
     val_loss_nats=2.5,
     val_loss_se_nats=0.01,
     val_bits_per_byte=3.6,
-    val_next_loss_nats=None,
+    val_auxiliary_nats={},
     train_loss_nats=2.4,
     val_tokens=10,
     entropy_rate_nats=None,
@@ -150,3 +153,10 @@ def runtime_in(path: Path, **changes: Any) -> Runtime:
         tracker_settings={},
     )
     return replace(runtime, **changes)
+
+
+def asked(spec: RunSpec, data: DataConfig, runtime: Runtime, budget_flops: float | None = None) -> Run:
+    """A run as training takes it; its price is nobody's business here."""
+    scale = Scale(params=1.0, tokens=1.0, flops=1.0)
+    price = Allocation(scale, spec.recipe.batch_sequences, spec.recipe.steps, spec.train_tokens, 1.0, 1)
+    return Run(spec, price, data, runtime, budget_flops, tuned=None, by_law=None)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import Text
-from scaling.launch.reporting import SilentReporter
+from scaling.records.life import Reporter
 from scaling.records.record import RunRecord
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.objective import Objective
-from scaling.train.loop import train
-from tests.examples import SPEC, runtime_in
+from scaling.train.run import train_run
+from tests.examples import SPEC, asked, runtime_in
 
 TEXTS = ("a cat sat on the mat. ", "the dog, naïve and 犬, ran\n\tto  town ", "it's 1,234 words or <|endoftext|> so ")
 
@@ -34,5 +34,5 @@ def trained(
     recipe = replace(SPEC.recipe, steps=3, schedule=replace(SPEC.recipe.schedule, warmup_steps=1, cooldown_steps=1))
     spec = replace(SPEC, model=shape, objective=objective, data=identify(data), recipe=recipe)
     runtime = runtime_in(folder, log_points=3, eval_fractions=(1.0,), keep_weights=keep_weights)
-    record = train(spec, data, runtime, None, SilentReporter())
+    record = train_run(asked(spec, data, runtime, None), Reporter())
     return record, folder / "s" / record.run_id

@@ -36,7 +36,7 @@ def test_the_wheel_holds_configs_sweeps_plugins_and_templates(installed: Path) -
 def test_an_installed_wheel_plans_and_trains_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
     run = (
         f"import sys; sys.path[:] = [{str(installed)!r}] + [p for p in sys.path if p not in {CHECKOUT!r}];"
-        "import scaling, hydra_plugins.scaling_local;"
+        "import scaling, hydra_plugins.scaling_launcher;"
         f"assert scaling.__file__.startswith({str(installed)!r}), scaling.__file__;"
         "from scaling.cli import main; assert main(['plan', '+sweep=smoke']) == 0;"
         "sys.exit(main(['train', 'data=synthetic', 'data.source.tokens=100000', 'budget.flops=1e8']))"

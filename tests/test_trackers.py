@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from scaling.launch.reporting import SilentReporter
+from scaling.records.life import Reporter
 from scaling.records.record import read_metrics
 from scaling.trackers import DASHBOARD_NAMES, TRACKERS, start_tracker
 from scaling.train import gradient_noise
-from scaling.train.loop import Order, train_together
-from tests.examples import runtime_in
+from scaling.train.lockstep import train_stack
+from tests.examples import asked, runtime_in
 from tests.train.test_loop import DATA, run, spec_for
 
 
@@ -57,7 +57,7 @@ def test_every_run_of_a_stack_is_mirrored_as_its_own(tmp_path: Path) -> None:
     settings: dict[str, str | None] = {"mode": "offline", "project": "p", "dir": str(tmp_path)}
     runtime = runtime_in(tmp_path, tracker="wandb", tracker_settings=settings)
     specs = [replace(spec_for(), seed=seed) for seed in (0, 1)]
-    train_together([Order(spec, DATA, runtime, 1e6, SilentReporter()) for spec in specs])
+    train_stack([asked(spec, DATA, runtime, 1e6) for spec in specs], [Reporter() for spec in specs])
     for spec in specs:
         mirrored = [
             entry["history"]["item"] for entry in read_back(tmp_path, spec.run_id) if entry["type"] == "history"

@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "",
         "--precision bf16 --seconds 10",
     )
+    bench.add_argument("overrides", nargs="*", help="the launcher's Hydra overrides, e.g. hydra.launcher.slots=2")
     bench.add_argument("--precision", default="fp32", help="fp32 or bf16 (default: %(default)s)")
     bench.add_argument("--seconds", type=float, default=3.0, help="of training a measurement (default: %(default)s)")
     bench.add_argument("--cache", type=Path, default=Path("runs/cache"), help="where plans look (default: %(default)s)")

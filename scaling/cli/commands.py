@@ -81,15 +81,17 @@ def bench(options: Any) -> int:
     """Time this machine."""
     from rich.console import Console
 
+    from scaling.config.config import compose
     from scaling.machine.speed import fit_speed, remember, speed
-    from scaling.profiling.bench import CASES, device_here, print_timings, time_cases, time_matmul
+    from scaling.profiling.bench import CASES, device_here, places, print_timings, time_cases, time_matmul
     from scaling.spec.run_spec import check_precision
 
     device, precision = device_here(), check_precision("--precision", options.precision)
     if not options.seconds > 0:
         raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
     guess, _ = speed(options.cache, device, precision)
-    ceiling = time_matmul(device, precision)
+    alone, sweep = places(dict(compose(options.overrides).hydra.launcher), device)
+    ceiling = time_matmul(device, precision, alone)
     said = Console(stderr=True)
     timings = time_cases(
         device,
@@ -97,6 +99,8 @@ def bench(options: Any) -> int:
         CASES[device],
         options.seconds,
         guess,
+        alone,
+        sweep,
         lambda t: said.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s", highlight=False),
     )
     print_timings(timings, ceiling, precision, Console())

@@ -1,19 +1,22 @@
-"""`scaling finetune`: plan and price, train what is missing on every core, say what became of it."""
+"""`scaling finetune`: plan and price, fine-tune the missing runs with a launcher, and state how each ended."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from scaling.data.extra import extra
-from scaling.finetune.plan import TuningPlan, describe, make_plan
+from scaling.finetune.plan import FinetuningPlan, PlannedFinetuning, describe, make_plan
 from scaling.finetune.settings import read_settings
-from scaling.launch.pool import Job, Pool
+from scaling.launch.jobs import Channel, Job
+from scaling.launch.launchers import launcher, run_jobs
+from scaling.launch.reporting import ChannelReporter
 from scaling.launch.sweep import explain
-from scaling.launch.table import LiveTable
-from scaling.machine.slots import gpu_ids, slots
-from scaling.records.attempt import FAILED, KILLED, run_state, tally
+from scaling.machine.slots import gpu_ids
+from scaling.records.attempt import FAILED, KILLED, tally
 from scaling.records.record import DIVERGED, DONE
+from scaling.spec.runtime import Runtime
 
 SHOWN = 12  # lines of the plan
 
@@ -24,24 +27,17 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
     ValueError, before anything is written, for whatever cannot be done.
     """
     console = Console(stderr=True)
-    config, task = read_settings(overrides)
+    config, task, launcher_settings = read_settings(overrides)
     if task.metric == "bleu":
         extra("sacrebleu", f"task={task.kind}")
-    use_gpus = config.device != "cpu" and bool(gpu_ids())
-    places = slots(config.slots, config.threads_per_slot, use_gpus)
+    place = launcher(launcher_settings, config.device != "cpu" and bool(gpu_ids()))
     plan = make_plan(source, config, task)
     _show(plan, console)
     missing = plan.missing
     plan.write()
     if missing:
-        from scaling.finetune.loop import Tuning, run_job  # imports torch
-
-        jobs = [
-            Job(run.label, Tuning(run, plan.cache_dir, config.device, None, config.keep_weights)) for run in missing
-        ]
-        pool = Pool(places, run_job, plan.study_dir, preload=["scaling.launch.preload", "scaling.finetune.loop"])
-        with LiveTable(jobs, places) as table:
-            pool.run(jobs, table.refresh)
+        jobs = [Job(run.label, (run, plan.runtime)) for run in missing]
+        run_jobs(place, jobs, _finetune, plan.study_dir, preload=["scaling.finetune.loop"])
         for job in jobs:
             if job.status in (FAILED, KILLED):
                 look = f"; look at {job.log}" if job.log else ""
@@ -49,7 +45,15 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
     return plan.study_dir, _conclude(plan, console)
 
 
-def _show(plan: TuningPlan, console: Console) -> None:
+def _finetune(payload: tuple[PlannedFinetuning, Runtime], channel: Channel) -> str:
+    """In the job's process: fine-tune the run; returns its id."""
+    from scaling.finetune.loop import finetune  # imports torch
+
+    run, runtime = payload
+    return finetune(run, replace(runtime, threads=channel.threads), ChannelReporter(channel)).run_id
+
+
+def _show(plan: FinetuningPlan, console: Console) -> None:
     for why in plan.passed_over:
         console.print(f"[yellow]passed over[/yellow] {why}", highlight=False, soft_wrap=True)
     for run in plan.missing[:SHOWN]:
@@ -59,14 +63,14 @@ def _show(plan: TuningPlan, console: Console) -> None:
     console.print(plan.words(), highlight=False, soft_wrap=True)
 
 
-def _conclude(plan: TuningPlan, console: Console) -> bool:
-    """Say what became of every run; True when all are finished, diverged ones included."""
-    states = {run.spec.run_id: run_state(run.run_dir) for run in plan.runs}
+def _conclude(plan: FinetuningPlan, console: Console) -> bool:
+    """State how every run ended; True when all are finished, diverged ones included."""
+    states = plan.states()
     console.print(f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}", highlight=False, soft_wrap=True)
     for run_id, state in states.items():
         if state.status == DIVERGED:
             console.print(explain(plan.study_dir, run_id, state), highlight=False, soft_wrap=True)
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
-        console.print("The same command again trains only what is missing.")
+        console.print("The same command again trains only what is missing, from the last checkpoints.")
     return finished

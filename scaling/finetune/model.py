@@ -50,8 +50,8 @@ class Classifier(nn.Module):
         return out_BTD
 
 
-def start_model(spec: FinetunedSpec, parent_dir: Path | None) -> tuple[nn.Module, nn.Module]:
-    """The module to train and the family's model within it, with the parent's weights or random ones.
+def start_model(spec: FinetunedSpec, parent_dir: Path | None) -> nn.Module:
+    """The model to train, with the parent's weights or random ones: the family's own, or a classifier around it.
 
     ValueError where the parent's weights are not those that its record names.
     """
@@ -61,8 +61,8 @@ def start_model(spec: FinetunedSpec, parent_dir: Path | None) -> tuple[nn.Module
         assert parent_dir is not None
         load(model, final_weights(parent_dir), parent_dir, parent.weights_sha256)
     if not spec.finetuned.classes:
-        return model, model
-    return Classifier(model, spec.model, spec.finetuned.classes), model
+        return model
+    return Classifier(model, spec.model, spec.finetuned.classes)
 
 
 def load(model: nn.Module, weights: dict[str, Tensor], parent_dir: Path, weights_sha256: str) -> None:

@@ -12,12 +12,13 @@ from scaling.finetune.price import forward_flops_per_example, train_flops_per_ex
 from scaling.finetune.settings import FinetuneConfig
 from scaling.finetune.tasks import TRAIN, VAL, Examples, Task
 from scaling.quantities import duration, short
-from scaling.records.attempt import run_state
+from scaling.records.attempt import RunState, run_state
 from scaling.records.record import DIVERGED, DONE, RunRecord, read_record, run_dirs
 from scaling.shapes.families import EncoderDecoderShape, EncoderShape
 from scaling.shapes.matmuls import parameter_counts
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import Finetuned, FinetunedSpec, Parent, RunSpec, from_dict
+from scaling.spec.runtime import Runtime
 
 # An example's cost beside its FLOPs on one slot, and the speed of the rest: measured on one core of a 2020s server CPU.
 STEP_S, CPU_FLOPS_PER_S = 2e-3, 20e9
@@ -34,13 +35,12 @@ class Start:
 
 
 @dataclass(frozen=True)
-class PlannedTuning:
+class PlannedFinetuning:
     """One fine-tuning run: what it is, where it starts and what it costs."""
 
     spec: FinetunedSpec
     start: Start | None  # None: random weights
     examples: Examples
-    run_dir: Path
 
     @property
     def train_flops(self) -> int:
@@ -62,19 +62,27 @@ class PlannedTuning:
 
 
 @dataclass(frozen=True)
-class TuningPlan:
+class FinetuningPlan:
     """Every run asked for, and which runs of the study were passed over, with the reason."""
 
-    study_dir: Path
-    cache_dir: Path  # of the parents' prepared data
-    runs: tuple[PlannedTuning, ...]
+    runtime: Runtime
+    runs: tuple[PlannedFinetuning, ...]
     passed_over: tuple[str, ...]
 
     @property
-    def missing(self) -> tuple[PlannedTuning, ...]:
+    def study_dir(self) -> Path:
+        return self.runtime.study_dir
+
+    @property
+    def missing(self) -> tuple[PlannedFinetuning, ...]:
         """What is still to be trained, the dearest first."""
-        left = [run for run in self.runs if run_state(run.run_dir).status not in (DONE, DIVERGED)]
+        states = self.states()
+        left = [run for run in self.runs if states[run.spec.run_id].status not in (DONE, DIVERGED)]
         return tuple(sorted(left, key=lambda run: run.train_flops, reverse=True))
+
+    def states(self) -> dict[str, RunState]:
+        """The state of every run, by its id."""
+        return {run.spec.run_id: run_state(self.runtime.run_dir(run.spec.run_id)) for run in self.runs}
 
     def write(self) -> None:
         """Write plan.jsonl into the study, one run a line."""
@@ -140,7 +148,7 @@ def _start(run_dir: Path, classifies: bool, task: str) -> Start:
     return Start(run_dir, record, spec)
 
 
-def make_plan(source: Path, config: FinetuneConfig, task: Task) -> TuningPlan:
+def make_plan(source: Path, config: FinetuneConfig, task: Task) -> FinetuningPlan:
     """Price every run; ValueError, with nothing written, for whatever cannot be fine-tuned or costs too much."""
     source = source.resolve()
     starts, passed_over = find_starts(source, task.classifies, task.kind)
@@ -152,10 +160,11 @@ def make_plan(source: Path, config: FinetuneConfig, task: Task) -> TuningPlan:
     pool = task.read()
     for spec in {start.spec.data: start.spec for start in starts}.values():
         _check_reads(tokenizer_of(spec, cache_dir), pool, spec, task.kind)
-    found: dict[str, PlannedTuning] = {}
-    for run in _runs(starts, pool, config, task, study_dir):
+    found: dict[str, PlannedFinetuning] = {}
+    for run in _runs(starts, pool, config, task):
         found.setdefault(run.spec.run_id, run)  # a control serves every parent of its shape
-    plan = TuningPlan(study_dir, cache_dir, tuple(found.values()), tuple(passed_over))
+    runtime = _runtime(config, study_dir, cache_dir)
+    plan = FinetuningPlan(runtime, tuple(found.values()), tuple(passed_over))
     total = sum(run.train_flops for run in plan.runs)
     if config.total_flops is not None and total > config.total_flops:
         raise ValueError(
@@ -165,9 +174,31 @@ def make_plan(source: Path, config: FinetuneConfig, task: Task) -> TuningPlan:
     return plan
 
 
-def _runs(
-    starts: Sequence[Start], pool: Examples, config: FinetuneConfig, task: Task, study_dir: Path
-) -> Iterator[PlannedTuning]:
+def _runtime(config: FinetuneConfig, study_dir: Path, cache_dir: Path) -> Runtime:
+    """Where and how the runs execute; what pretraining alone has is off."""
+    settings = dict(config.tracker.settings)
+    if "dir" in settings and settings["dir"] is None:
+        settings["dir"] = str(study_dir.parent)
+    return Runtime(
+        study=study_dir.name,
+        runs_dir=study_dir.parent,
+        cache_dir=cache_dir,
+        device=config.device,
+        threads=None,
+        micro_batch_sequences=None,
+        recompute_activations=False,
+        cuda_graphs=False,
+        log_points=config.recipe.evaluations,
+        eval_fractions=(),
+        checkpoint_every_s=config.checkpoint_every_s,
+        keep_weights=config.keep_weights,
+        progress=False,
+        tracker=config.tracker.name,
+        tracker_settings=settings,
+    )
+
+
+def _runs(starts: Sequence[Start], pool: Examples, config: FinetuneConfig, task: Task) -> Iterator[PlannedFinetuning]:
     for seed in config.seeds:
         sizes = sorted({*task.examples, *(task.scratch_examples if config.scratch else ())})
         for size in sizes:
@@ -177,11 +208,11 @@ def _runs(
                 for parent in (start, None) if config.scratch else (start,):
                     if parent is not None and size not in task.examples:
                         continue
-                    spec = tuned_spec(start.spec, parent, drawn, sha256, config, task, seed)
-                    yield PlannedTuning(spec, parent, drawn, study_dir / spec.run_id)
+                    spec = finetuned_spec(start.spec, parent, drawn, sha256, config, task, seed)
+                    yield PlannedFinetuning(spec, parent, drawn)
 
 
-def tuned_spec(
+def finetuned_spec(
     of: RunSpec, parent: Start | None, drawn: Examples, sha256: str, config: FinetuneConfig, task: Task, seed: int
 ) -> FinetunedSpec:
     """The fine-tuning of a run's shape, from the run's weights or from random ones."""
@@ -282,7 +313,7 @@ def parent_facts(start: Start) -> dict[str, Any]:
     }
 
 
-def describe(run: PlannedTuning) -> str:
+def describe(run: PlannedFinetuning) -> str:
     """A line on one run, with its price."""
     n = short(parameter_counts(run.spec.model)["non_embedding"])
     return f"{run.spec.run_id}  {run.label}  N {n}  {run.train_flops:.3g} FLOPs"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config.config import CONF_DIR, compose, typed
+from scaling.config.schema import TrackerSection
 from scaling.finetune.tasks import TASKS, Task
 from scaling.registry import choose
 from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
@@ -88,8 +89,10 @@ class FinetuneConfig:
     device: str
     slots: int | None
     threads_per_slot: int | None
+    checkpoint_every_s: float
     keep_weights: bool
     total_flops: float | None
+    tracker: TrackerSection
 
 
 def _check_known(path: Sequence[str], cfg: Any) -> None:
@@ -101,19 +104,22 @@ def _check_known(path: Sequence[str], cfg: Any) -> None:
             cfg = cfg[name]
 
 
-def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task]:
-    """The configuration under these overrides; ValueError, in a line, for what does not fit."""
+def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task, dict[str, Any]]:
+    """The configuration under these overrides, its task and its launcher's settings; ValueError for a misfit."""
     for override in overrides:
         name, _, value = override.partition("=")
         if name == "task":
             folders = (CONF_DIR / "task", Path.cwd() / "conf" / "task")
             choose("task", {path.stem: path for folder in folders for path in folder.glob("*.yaml")}, value)
-    named = compose([override for override in overrides if override.startswith("task=")], "finetune")
+    named = compose([override for override in overrides if override.startswith(("task=", "tracker="))], "finetune")
     for override in overrides:
-        _check_known(override.partition("=")[0].split("."), named)
+        if not override.startswith("hydra"):
+            _check_known(override.partition("=")[0].split("."), named)
     cfg = compose(overrides, "finetune")
     config = typed(cfg, FinetuneConfig)
     task = typed(cfg.task, choose("task.kind", TASKS, str(config.task.get("kind"))))
     if not config.seeds:
         raise ValueError("seeds is empty; give at least one, e.g. seeds=[0]")
-    return config, task
+    launcher = {str(name): value for name, value in cfg.hydra.launcher.items()}
+    own = {"slots": config.slots, "threads_per_slot": config.threads_per_slot}
+    return config, task, launcher | {name: value for name, value in own.items() if value is not None}

@@ -1,19 +1,16 @@
 """A published checkpoint becomes a finished run of a study, its weights evaluated on the user's data."""
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from scaling.config.config import compose, to_run
+from scaling.data.manifest import Manifest
 from scaling.data.prepare import NO_TOKENIZER, TokenData, prepare
 from scaling.data.pretrained import special_tokens
 from scaling.data.token_text import TokenText
@@ -21,19 +18,19 @@ from scaling.hf.reading import Published, read_published
 from scaling.hf.settings import setting_name, to_ours
 from scaling.hf.weights import to_ours as weights_to_ours
 from scaling.machine import hardware
-from scaling.model import build, parameters_by_group
+from scaling.model import build
 from scaling.objectives.objectives import added_ids
 from scaling.plan.run import Run
 from scaling.records.attempt import now
-from scaling.records.files import write_json
-from scaling.records.record import DONE, SCHEMA, RunRecord, publish_record, read_record
-from scaling.shapes import flops as exact_flops
+from scaling.records.life import Reporter, claim_run, live
+from scaling.records.record import RunRecord, read_record
 from scaling.shapes.families import SHAPES
-from scaling.shapes.matmuls import parameter_counts
+from scaling.shapes.flops import BACKWARD_PER_FORWARD, train_flops_per_sequence
 from scaling.spec.objective import names_of
-from scaling.spec.run_spec import NO_RECIPE, Imported, ImportedSpec, RunSpec, to_dict
+from scaling.spec.run_spec import NO_RECIPE, Imported, ImportedSpec, RunSpec
 from scaling.train import checkpoint
-from scaling.train.validation import Validation, bits_per_byte, evaluate, validation_examples
+from scaling.train.bare_record import bare_record
+from scaling.train.validation import Validation, bits_per_byte, evaluate, validation_batches
 
 COMPARED_TOKENS = 4096  # of the validation split, encoded by both tokenizers
 
@@ -69,20 +66,31 @@ def import_checkpoint(source: str, settings: Sequence[str]) -> str:
     device = hardware.pick_device(run.runtime.device, "fp32")
     started_at = now()
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
-    examples = validation_examples(spec, tokens.val, text, device)
-    validation = evaluate(model.to(device), examples, torch.autocast(device.type, enabled=False))
+    batches = validation_batches(spec, tokens.val, text, device)
+    validation = evaluate(model.to(device), batches, torch.autocast(device.type, enabled=False))
     if not math.isfinite(validation.loss_nats):
         raise ValueError(f"{source}: its validation loss is {validation.loss_nats}; its weights are damaged")
-    imported = {
+    claimed = claim_run(spec, run.runtime, 0, {"hardware": hardware.describe(device)})
+    if isinstance(claimed, RunRecord):
+        return f"{run_dir}: there already, validation loss {claimed.val_loss_nats:.4f} nats"
+    with live(claimed, spec, run.runtime, None, Reporter()) as life:
+        bare = bare_record(spec, claimed, model, device, started_at)
+        record = _filled(bare, spec, stated, validation, tokens.manifest, _origin(published, compared))
+        if run.runtime.keep_weights:
+            checkpoint.save_weights(run_dir, model)
+        life.publish(record)
+    return f"{run_dir}: imported from {published.origin}, validation loss {record.val_loss_nats:.4f} nats"
+
+
+def _origin(published: Published, compared: bool) -> dict[str, Any]:
+    """What a record states of where the weights came from."""
+    return {
         "origin": published.origin,
         "class": published.architecture.model_class,
         "file_sha256": published.file_sha256,
         "unused_weights": list(published.unused),
         "tokenizer_compared": compared,
     }
-    record = _record(spec, run, stated, model, validation, tokens, imported, started_at, hardware.describe(device))
-    _enter(run_dir, record, model if run.runtime.keep_weights else None)
-    return f"{run_dir}: imported from {published.origin}, validation loss {record.val_loss_nats:.4f} nats"
 
 
 def _stated(settings: Sequence[str]) -> tuple[Stated, list[str]]:
@@ -159,78 +167,31 @@ def _check_tokenizer(folder: Path, spec: ImportedSpec, tokens: TokenData) -> boo
     return True
 
 
-def _record(
+def _filled(
+    bare: RunRecord,
     spec: ImportedSpec,
-    run: Run,
     stated: Stated,
-    model: nn.Module,
     validation: Validation,
-    tokens: TokenData,
+    manifest: Manifest,
     imported: dict[str, Any],
-    started_at: str,
-    machine: dict[str, Any],
 ) -> RunRecord:
-    per_sequence, manifest = exact_flops.train_flops_per_sequence(spec.model), tokens.manifest
-    whole = spec.objective.predicts_every_token
-    loss = validation.loss_nats
-    return RunRecord(
-        schema=SCHEMA,
-        run_id=spec.run_id,
-        study=run.runtime.study,
-        status=DONE,
-        why="",
-        spec=to_dict(spec),
-        params_by_group=parameters_by_group(model),
-        n_params=parameter_counts(spec.model),
-        flops_per_token_by_group=exact_flops.train_flops_per_token_by_group(spec.model),
-        flops_convention=exact_flops.EXACT_IN_WORDS,
-        budget_flops=None,
-        train_flops=spec.train_tokens * per_sequence // spec.model.sequence_tokens,
-        paid_flops=0,
-        trunk=None,
-        optimizer_flops=0,
-        eval_flops=validation.sequences * per_sequence // (1 + exact_flops.BACKWARD_PER_FORWARD),
-        recompute_flops=0,
+    """The record of a checkpoint trained elsewhere: its training as stated, its loss as evaluated here."""
+    per_sequence, tokens_each = train_flops_per_sequence(spec.model), spec.model.sequence_tokens
+    whole, loss = spec.objective.predicts_every_token, validation.loss_nats
+    return replace(
+        bare,
+        train_flops=spec.train_tokens * per_sequence // tokens_each,
+        eval_flops=validation.sequences * per_sequence // (1 + BACKWARD_PER_FORWARD),
         train_tokens=spec.train_tokens,
-        predicted_tokens=spec.train_tokens * spec.lengths.predicted // spec.model.sequence_tokens,
+        predicted_tokens=spec.train_tokens * spec.lengths.predicted // tokens_each,
         unique_tokens=stated.unique_tokens,
         epochs=stated.train_tokens / stated.unique_tokens,
-        steps=0,
         val_loss_nats=loss,
         val_loss_se_nats=None if math.isnan(validation.se_nats) else validation.se_nats,
         val_bits_per_byte=bits_per_byte(loss, manifest.val_tokens, manifest.val_bytes) if whole else None,
-        val_next_loss_nats=validation.next_loss_nats,
-        train_loss_nats=None,
+        val_auxiliary_nats=validation.auxiliary_nats,
         val_tokens=validation.predicted_tokens,
         entropy_rate_nats=manifest.entropy_rate_nats if whole else None,
         least_loss_nats=manifest.least_loss_nats(spec.model.context) if whole else None,
-        wall_s=0.0,
-        train_s=0.0,
-        attempts=0,
-        weights_sha256=spec.imported.weights_sha256,
-        hardware=machine,
-        versions=hardware.versions(),
-        git_commit=hardware.git_commit(),
-        started_at=started_at,
-        ended_at=now(),
         imported=imported,
-        finetuned=None,
     )
-
-
-def _enter(run_dir: Path, record: RunRecord, model: nn.Module | None) -> None:
-    """Put the run into its study by one rename, so that nobody sees a part of it."""
-    study, runs = run_dir.parent, run_dir.parents[1]
-    runs.mkdir(parents=True, exist_ok=True)
-    prepared = Path(tempfile.mkdtemp(dir=runs, prefix=".import-"))
-    try:
-        write_json(prepared / "spec.json", record.spec)
-        if model is not None:
-            checkpoint.save_weights(prepared, model)
-        publish_record(prepared, record)
-        os.chmod(prepared, 0o755)
-        study.mkdir(exist_ok=True)
-        os.rename(prepared, run_dir)
-    except BaseException:
-        shutil.rmtree(prepared, ignore_errors=True)
-        raise

@@ -1,22 +1,21 @@
 """A pool of fresh processes, one job a slot: a job that fails, is killed or hangs up never stops or loses another."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from scaling.launch.jobs import Channel, Job, Target, do
 from scaling.machine.slots import Slot
-from scaling.records.attempt import FAILED, INTERRUPTED, KILLED
+from scaling.records.attempt import INTERRUPTED, KILLED
 from scaling.records.record import DONE
 
 POLL_S = 0.2
@@ -30,55 +29,6 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": "67108864",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
-
-
-@dataclass
-class Job:
-    """One thing to do, and how it went."""
-
-    label: str
-    payload: Any
-    runs: int = 1  # that it trains
-    status: str = "waiting"
-    why: str = ""
-    result: Any = None
-    log: Path | None = None
-    slot: str = ""
-    latest: dict[str, Any] = field(default_factory=dict)  # what it last said of itself
-    started: float | None = None
-    ended: float | None = None
-
-
-class Channel:
-    """A job's line to the pool, from within its process."""
-
-    def __init__(self, connection: Connection, log: Path, threads: int) -> None:
-        self._connection = connection
-        self.log = log
-        self._moved = False
-        self.threads = threads
-
-    def tell(self, **news: Any) -> None:
-        """Say something about the job's progress; it appears in the pool's table."""
-        self.send(("news", news))
-
-    def send(self, message: tuple[str, Any]) -> None:
-        """Send to the pool, or to nobody: a run whose pool was killed still has its checkpoint to write."""
-        with contextlib.suppress(ConnectionError):
-            self._connection.send(message)
-
-    def move_log(self, path: Path) -> None:
-        """Let what this process prints go on in `path`, and where else it was moved before: a stack has one log."""
-        if self._moved:
-            with contextlib.suppress(OSError):  # a file system without links: the first run's log is all there is
-                os.link(self.log, path)
-            return
-        os.rename(self.log, path)
-        self.log, self._moved = path, True
-        self.tell(log=path)
-
-
-Target = Callable[[Any, Channel], Any]
 
 
 @dataclass
@@ -154,13 +104,7 @@ class Pool:
     def _listen(self, entry: _Running) -> None:
         try:
             while entry.connection.poll():
-                kind, value = entry.connection.recv()
-                if kind == "news":
-                    entry.job.log = value.pop("log", entry.job.log)
-                    entry.job.latest.update(value)
-                else:
-                    entry.job.status = kind
-                    entry.job.why, entry.job.result = value
+                entry.job.hear(entry.connection.recv())
         except (EOFError, ConnectionError):
             pass
 
@@ -199,14 +143,8 @@ def _enter(target: Target, payload: Any, slot: Slot, connection: Connection, log
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     _stop_when_orphaned()
-    channel = Channel(connection, log, slot.threads)
-    try:
-        outcome = (DONE, ("", target(payload, channel)))
-    except KeyboardInterrupt as error:
-        outcome = (INTERRUPTED, (str(error), None))
-    except BaseException as error:
-        traceback.print_exc()
-        outcome = (FAILED, (f"{type(error).__name__}: {error}", None))
+    channel = Channel(connection.send, log, slot.threads)
+    outcome = do(target, payload, channel)
     sys.stdout.flush()
     sys.stderr.flush()
     channel.send(outcome)

@@ -4,7 +4,7 @@ import hydra.core.utils  # noqa: F401
 import torch
 from hydra.core.plugins import Plugins
 
-import scaling.train.loop  # noqa: F401
+import scaling.train.lockstep  # noqa: F401
 
 # Building the first optimizer imports torch._dynamo, a second by itself. Nothing is computed here: a thread pool that
 # has started before the fork would hang its children.

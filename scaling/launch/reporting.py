@@ -1,64 +1,58 @@
-"""Where a run's news goes: to the pool that started this process, or to a progress line on this terminal."""
+"""Reporters of a run: to the launcher of this process, or to a progress line on this terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from scaling.launch.pool import Channel
+from scaling.launch.jobs import Channel
 from scaling.quantities import short
+from scaling.records.life import Reporter
 
 _channel: Channel | None = None
 
 
-def use_channel(channel: Channel) -> None:
-    """From now on this process reports to the pool that started it."""
+@contextmanager
+def reporting_to(channel: Channel) -> Iterator[None]:
+    """Within, this process reports to the launcher at the other end of the channel."""
     global _channel
-    _channel = channel
+    before, _channel = _channel, channel
+    try:
+        yield
+    finally:
+        _channel = before
 
 
-def reporter(progress: bool) -> "SilentReporter":
+def reporter(progress: bool) -> Reporter:
     """The reporter for this process."""
     if _channel is not None:
         return ChannelReporter(_channel)
-    return ProgressReporter() if progress else SilentReporter()
+    return ProgressReporter() if progress else Reporter()
 
 
-def stacked_reporters(run_ids: Sequence[str]) -> "list[SilentReporter]":
+def stacked_reporters(run_ids: Sequence[str]) -> list[Reporter]:
     """The reporters of the runs of a stack, which are one job of the pool."""
     if _channel is None:
-        return [SilentReporter() for _ in run_ids]
+        return [Reporter() for _ in run_ids]
     latest: dict[str, dict[str, Any]] = {run_id: {} for run_id in run_ids}
     return [StackedReporter(_channel, run_id, latest) for run_id in run_ids]
 
 
-class SilentReporter:
-    """Tells nobody."""
-
-    def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
-        pass
-
-    def row(self, row: dict[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-class ChannelReporter(SilentReporter):
-    """Tells the pool."""
+class ChannelReporter(Reporter):
+    """Reports to the launcher."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
         self._channel.move_log(attempt_dir / "log.txt")
-        self._channel.tell(run_id=run_id, steps=steps, step=start_step)
+        self._channel.report(run_id=run_id, steps=steps, step=start_step)
 
     def row(self, row: dict[str, Any]) -> None:
-        self._channel.tell(**row)
+        self._channel.report(**row)
         print(in_words(row), flush=True)
 
 
@@ -68,7 +62,7 @@ def in_words(row: dict[str, Any]) -> str:
 
 
 class StackedReporter(ChannelReporter):
-    """Tells the pool of one run of a stack: what all have told so far, in the mean."""
+    """Reports one run of a stack to the launcher, which sees the mean of all runs' latest rows."""
 
     def __init__(self, channel: Channel, run_id: str, latest: dict[str, dict[str, Any]]) -> None:
         super().__init__(channel)
@@ -77,11 +71,11 @@ class StackedReporter(ChannelReporter):
     def row(self, row: dict[str, Any]) -> None:
         self._latest[self._run_id].update(row)
         told = {key: [said[key] for said in self._latest.values() if said.get(key) is not None] for key in row}
-        self._channel.tell(**{key: sum(values) / len(values) for key, values in told.items() if values})
+        self._channel.report(**{key: sum(values) / len(values) for key, values in told.items() if values})
         print(f"{self._run_id}  {in_words(row)}", flush=True)
 
 
-class ProgressReporter(SilentReporter):
+class ProgressReporter(Reporter):
     """A progress line: steps, loss, tokens/s, FLOP/s, time left."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from scaling.launch.pool import Job
+from scaling.launch.jobs import Job
 from scaling.machine.slots import Slot
 from scaling.quantities import short
 from scaling.records.record import DONE

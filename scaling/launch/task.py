@@ -37,35 +37,32 @@ def asked_run(cfg: DictConfig) -> Run:
 def train_task(cfg: DictConfig) -> str:
     """Train the configured run unless it is finished; returns its run id."""
     run = asked_run(cfg)
-    from scaling.train.loop import train  # imports torch
+    from scaling.train.run import train_run  # imports torch
 
     to = reporter(run.runtime.progress)
     try:
-        record = train(run.spec, run.data, run.runtime, run.budget_flops, to)
+        record = train_run(run, to)
     finally:
         to.close()
-    _say(run, record)
+    _print(run, record)
     return record.run_id
 
 
-def train_stack(runs: Sequence[Run]) -> list[str]:
-    """Train these runs, their steps as one, those that are not finished; returns their ids.
+def train_together(runs: Sequence[Run]) -> list[str]:
+    """Train the runs of a stack that are not finished, their steps as one; returns the ids of all.
 
-    What ends one leaves the others alone, and is raised when these have ended.
+    An exception that ends one leaves the others alone, and is raised when these have ended.
     """
-    from scaling.train.loop import Order, train_together
+    from scaling.train.lockstep import train_stack
 
     reporters = stacked_reporters([run.spec.run_id for run in runs])
-    orders = [
-        Order(run.spec, run.data, run.runtime, run.budget_flops, to) for run, to in zip(runs, reporters, strict=True)
-    ]
     failed: dict[str, BaseException] = {}
-    for run, outcome in zip(runs, train_together(orders), strict=True):
+    for run, outcome in zip(runs, train_stack(runs, reporters), strict=True):
         if isinstance(outcome, BaseException):
             traceback.print_exception(outcome)
             failed[run.spec.run_id] = outcome
         else:
-            _say(run, outcome)
+            _print(run, outcome)
     if failed:
         stopped = all(isinstance(error, KeyboardInterrupt) for error in failed.values())
         why = "; ".join(f"{run_id}: {error}" for run_id, error in failed.items())
@@ -73,17 +70,16 @@ def train_stack(runs: Sequence[Run]) -> list[str]:
     return [run.spec.run_id for run in runs]
 
 
-def _say(run: Run, record: RunRecord) -> None:
+def _print(run: Run, record: RunRecord) -> None:
     loss = "" if record.val_loss_nats is None else f", validation loss {record.val_loss_nats:.4f} nats"
-    if record.val_next_loss_nats is not None:
-        loss += f", of the next sentence {record.val_next_loss_nats:.4f}"
+    loss += "".join(f", {name} loss {nats:.4f}" for name, nats in record.val_auxiliary_nats.items())
     print(f"{run.directory}: {record.status}{loss}{': ' + record.why if record.why else ''}")
 
 
-def launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
-    """What hands lists of overrides to the configured Hydra launcher, outside a Hydra app; `cfg` as `compose` gave it.
+def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
+    """The configured Hydra launcher, outside a Hydra app; `cfg` is as `compose` gave it.
 
-    Call it as launch(job_overrides, initial_job_idx=0).
+    Call it with lists of overrides, as launch(job_overrides, initial_job_idx=0).
     """
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())

@@ -22,6 +22,7 @@ GROUPS = {
     "attention": "attention",
     "cross_attention": "cross_attention",
     "mlp": "mlp",
+    "task_head": "task_head",
 }
 
 

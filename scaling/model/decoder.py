@@ -6,7 +6,7 @@ B batch, T tokens, D model width, V vocabulary
 from torch import Tensor, nn
 
 from scaling.model.layers import Past
-from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
+from scaling.model.tower import LazyLogits, TowerModule, lazy_logits, token_embedding, token_head
 from scaling.shapes.families import DecoderShape
 from scaling.spec.run_spec import Multipliers
 
@@ -30,7 +30,7 @@ class Decoder(nn.Module):
         """
         return self.read(tokens_BT, seen_B, past).logits()
 
-    def read(self, tokens_BT: Tensor, seen_B: Tensor | None = None, past: list[Past] | None = None) -> Unread:
+    def read(self, tokens_BT: Tensor, seen_B: Tensor | None = None, past: list[Past] | None = None) -> LazyLogits:
         """The same up to the head."""
         x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B, past=past)
-        return unread(x_BTD, self.head_scale, self.embedding, self.head)
+        return lazy_logits(x_BTD, self.head_scale, self.embedding, self.head)

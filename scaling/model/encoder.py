@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scaling.model.layers import INIT_STD, linear, norm
-from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
+from scaling.model.tower import LazyLogits, TowerModule, lazy_logits, token_embedding, token_head
 from scaling.shapes.families import SENTENCE_PAIR, EncoderShape
 from scaling.spec.run_spec import Multipliers
 
@@ -40,17 +40,18 @@ class Encoder(nn.Module):
 
     def forward(
         self, tokens_BT: Tensor, places_BP: Tensor, segments_BT: Tensor | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         """Logits (B, P, V) of the tokens at these places, from all tokens of the sequence.
 
-        A model with a second head also gives logits (B, 2) of whether the second segment follows the first.
+        A model with a second head adds the logits of auxiliary losses by their names: "next", (B, 2), whether the
+        second segment follows the first.
         """
         read = self.read(tokens_BT, places_BP, segments_BT)
-        return read.logits() if isinstance(read, Unread) else (read[0].logits(), read[1])
+        return read.logits() if isinstance(read, LazyLogits) else (read[0].logits(), read[1])
 
     def read(
         self, tokens_BT: Tensor, places_BP: Tensor, segments_BT: Tensor | None = None
-    ) -> Unread | tuple[Unread, Tensor]:
+    ) -> LazyLogits | tuple[LazyLogits, dict[str, Tensor]]:
         """The same up to the head of the vocabulary."""
         x_BTD = self.embedding(tokens_BT)
         if self.segments is not None:
@@ -59,7 +60,7 @@ class Encoder(nn.Module):
         x_BPD = x_BTD.gather(1, places_BP.unsqueeze(-1).expand(-1, -1, x_BTD.shape[-1]))
         if self.head_transform is not None:
             x_BPD = self.head_norm(F.gelu(self.head_transform(x_BPD)))
-        read = unread(x_BPD, self.head_scale, self.embedding, self.head, self.head_bias)
+        read = lazy_logits(x_BPD, self.head_scale, self.embedding, self.head, self.head_bias)
         if self.head_next is None:
             return read
-        return read, self.head_next(torch.tanh(self.head_pooler(x_BTD[:, 0])) * self.head_scale)
+        return read, {"next": self.head_next(torch.tanh(self.head_pooler(x_BTD[:, 0])) * self.head_scale)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scaling.model.layers import Past
-from scaling.model.tower import TowerModule, Unread, token_embedding, token_head, unread
+from scaling.model.tower import LazyLogits, TowerModule, lazy_logits, token_embedding, token_head
 from scaling.shapes.families import EncoderDecoderShape
 from scaling.spec.run_spec import Multipliers
 
@@ -31,7 +31,7 @@ class EncoderDecoder(nn.Module):
         """Logits (B, T, V) of the token after each of the target's, which sees the whole source and none later."""
         return self.read(source_BS, target_BT).logits()
 
-    def read(self, source_BS: Tensor, target_BT: Tensor) -> Unread:
+    def read(self, source_BS: Tensor, target_BT: Tensor) -> LazyLogits:
         """The same up to the head."""
         return self._decode(self.source(self.embedding(source_BS)), target_BT)
 
@@ -39,6 +39,6 @@ class EncoderDecoder(nn.Module):
         """Logits from a source that was read before; with a `past`, the target's tokens follow those in it."""
         return self._decode(source_BSD, target_BT, past).logits()
 
-    def _decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> Unread:
+    def _decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> LazyLogits:
         x_BTD = self.target(self.embedding(target_BT), source_BSD, past=past)
-        return unread(x_BTD, self.head_scale, self.embedding, self.head, self.head_bias)
+        return lazy_logits(x_BTD, self.head_scale, self.embedding, self.head, self.head_bias)

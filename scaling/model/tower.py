@@ -136,7 +136,7 @@ def token_head(shape: TransformerShape, multipliers: Multipliers) -> nn.Linear |
 
 
 @dataclass(frozen=True)
-class Unread:
+class LazyLogits:
     """What a head is about to read, and the matrix that it reads with: the logits before they are made.
 
     Of R models computed as one, matrix and bias are (R, V, D) and (R, V).
@@ -151,13 +151,13 @@ class Unread:
         return F.linear(self.x_BPD, self.weight_VD, self.bias_V)
 
 
-def unread(
+def lazy_logits(
     x_BPD: Tensor, scale: float, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None
-) -> Unread:
+) -> LazyLogits:
     """What the head reads, times `scale`, and its matrix: the embedding's where the two are tied."""
     if scale != 1:
         x_BPD = x_BPD * scale
     device = x_BPD.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):  # as the matmul would
         x_BPD = x_BPD.to(torch.get_autocast_dtype(device))
-    return Unread(x_BPD, embedding.weight if head is None else head.weight, bias_V)
+    return LazyLogits(x_BPD, embedding.weight if head is None else head.weight, bias_V)

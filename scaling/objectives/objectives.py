@@ -51,9 +51,10 @@ def masked(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None)
     starts_BT = text.word_starts(tokens_BT) if asked.whole_words and text is not None else None
     special_BT = np.zeros(tokens_BT.shape, dtype=bool)
     segments: tuple[Chunk, ...] = ()
-    follows_B = None
+    auxiliary: dict[str, Chunk] = {}
     if asked.next_sentence:
         tokens_BT, segments_BT, follows_B = pair_up(tokens_BT, ids["<cls>"], ids["<sep>"], draws)
+        auxiliary = {"next": follows_B}
         special_BT = np.isin(tokens_BT, list(ids.values()))
         segments = (segments_BT,)
         if text is not None and asked.whole_words:
@@ -72,7 +73,7 @@ def masked(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None)
     places_BP = np.sort(np.argsort(~chosen_BT, axis=1, kind="stable")[:, :slots], axis=1)
     targets_BP = np.take_along_axis(tokens_BT, places_BP, axis=1)
     weights_BP = np.take_along_axis(chosen_BT, places_BP, axis=1)
-    return batch_of((corrupted_BT, places_BP, *segments), targets_BP, weights_BP, follows_B)
+    return batch_of((corrupted_BT, places_BP, *segments), targets_BP, weights_BP, auxiliary)
 
 
 def denoising(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Batch:

@@ -25,4 +25,4 @@ class Run:
 
     @property
     def directory(self) -> Path:
-        return self.runtime.study_dir / self.spec.run_id
+        return self.runtime.run_dir(self.spec.run_id)

@@ -5,17 +5,19 @@ What is timed is `train` itself on random tokens, as its own metric rows report 
 
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from scaling.config.config import compose, to_run
-from scaling.launch.pool import Channel, Job, Pool
-from scaling.machine.slots import Slot, gpu_ids, slots
+from scaling.launch.jobs import Channel, Job, Target
+from scaling.launch.launchers import Launcher, launcher
+from scaling.machine.slots import Slot, gpu_ids
 from scaling.machine.speed import Speed, layers
 from scaling.plan.run import Run
 from scaling.plan.stacks import CPU_BATCH_TOKENS
@@ -94,62 +96,73 @@ class Timing:
         return self.layers, self.flops_per_s * self.step_s / slots, self.step_s
 
 
-def time_case(
-    case: Case, precision: str, places: Sequence[Slot], seconds: float, guess: Speed, stacked: int = 1
-) -> Timing:
-    """Train runs of the case on every place at once, for about so many seconds; RuntimeError if one fails."""
+def time_case(case: Case, precision: str, place: Launcher, seconds: float, guess: Speed, stacked: int = 1) -> Timing:
+    """Train runs of the case on every slot at once, for about so many seconds; RuntimeError if one fails."""
     with tempfile.TemporaryDirectory() as folder:
         stacks = [
             [
-                _run(case, precision, Path(folder), place, number * stacked + seed, seconds / stacked, guess)
+                _run(case, precision, Path(folder), slot, number * stacked + seed, seconds / stacked, guess)
                 for seed in range(stacked)
             ]
-            for number, place in enumerate(places)
+            for number, slot in enumerate(place.slots)
         ]
-        jobs = [Job(case.name, stack) for stack in stacks]
-        Pool(places, _train, Path(folder), preload=["scaling.launch.preload"]).run(jobs)
-        for job in jobs:
-            if job.status != DONE:
-                raise RuntimeError(f"{case.name}: {job.status}, {job.why}")
+        _run_all(place, [Job(case.name, stack) for stack in stacks], _train, Path(folder))
         # A run of a stack tells of its share of the slot's time.
         rates = [statistics.mean(map(_tokens_per_s, stack)) for stack in stacks]
     spec = stacks[0][0].spec
     flops_per_token = train_flops_per_sequence(spec.model) / spec.model.sequence_tokens
     return Timing(
         case=case,
-        runs=stacked * len(places),
+        runs=stacked * len(place.slots),
         stacked=stacked,
-        threads=places[0].threads,
+        threads=place.slots[0].threads,
         tokens_per_s=sum(rates),
         flops_per_s=sum(rates) * flops_per_token,
         layers=layers(spec),
     )
 
 
-def time_matmul(device: str, precision: str) -> float:
-    """FLOP/s of a large matmul on all cores, or on one GPU: what no training step exceeds."""
-    (place, *_) = slots(1, None, use_gpus=device == "cuda")
+def time_matmul(device: str, precision: str, place: Launcher) -> float:
+    """FLOP/s of a large matmul on one slot, all cores or one GPU: no training step exceeds it."""
+    job = Job("matmul", (device, precision, place.slots[0].threads))
     with tempfile.TemporaryDirectory() as folder:
-        job = Job("matmul", (device, precision, place.threads))
-        Pool([place], _matmul, Path(folder), preload=["scaling.launch.preload"]).run([job])
-    if job.status != DONE:
-        raise RuntimeError(f"matmul: {job.status}, {job.why}")
+        _run_all(place, [job], _matmul, Path(folder))
     found: float = job.result
     return found
 
 
+def _run_all(place: Launcher, jobs: Sequence[Job], target: Target, folder: Path) -> None:
+    """Run jobs without a table; RuntimeError if one fails."""
+    place.run(jobs, target, folder, (), lambda: None)
+    for job in jobs:
+        if job.status != DONE:
+            raise RuntimeError(f"{job.label}: {job.status}, {job.why}")
+
+
+def places(settings: Mapping[str, Any], device: str) -> tuple[Launcher, Launcher]:
+    """The launcher of these settings with the whole machine for one run, and with the slots that a sweep has."""
+    one = {"slots": 1} if "slots" in settings else {}
+    return launcher({**settings, **one}, device == "cuda"), launcher(settings, device == "cuda")
+
+
 def time_cases(
-    device: str, precision: str, cases: Sequence[Case], seconds: float, guess: Speed, show: Callable[[Timing], None]
+    device: str,
+    precision: str,
+    cases: Sequence[Case],
+    seconds: float,
+    guess: Speed,
+    alone: Launcher,
+    sweep: Launcher,
+    show: Callable[[Timing], None],
 ) -> list[Timing]:
-    """Every case: one run on the whole machine, one on every slot that a sweep would have, and stacks of small ones."""
-    sweep = slots(None, None, use_gpus=device == "cuda")
-    alone = slots(1, None, use_gpus=device == "cuda")
+    """Every case: one run on the whole machine, one on every slot that a sweep has, and stacks of small ones."""
     timings = []
     for case in cases:
         small = case.d_model <= STACKED_WIDTH if device == "cuda" else case.batch_tokens <= CPU_BATCH_TOKENS
-        ways = [(alone, 1), *([(sweep, 1)] if len(sweep) > 1 else []), *((sweep, many) for many in STACKS if small)]
-        for places, stacked in ways:
-            timings.append(time_case(case, precision, places, seconds, guess, stacked))
+        ways = [(alone, 1), *([(sweep, 1)] if len(sweep.slots) > 1 else [])]
+        ways += [(sweep, many) for many in STACKS if small]
+        for place, stacked in ways:
+            timings.append(time_case(case, precision, place, seconds, guess, stacked))
             show(timings[-1])
     return timings
 
@@ -182,7 +195,7 @@ def print_timings(timings: Sequence[Timing], ceiling_flops_per_s: float, precisi
     )
 
 
-def _run(case: Case, precision: str, folder: Path, place: Slot, seed: int, seconds: float, guess: Speed) -> Run:
+def _run(case: Case, precision: str, folder: Path, slot: Slot, seed: int, seconds: float, guess: Speed) -> Run:
     def with_steps(steps: int) -> Run:
         return to_run(
             compose(
@@ -200,12 +213,12 @@ def _run(case: Case, precision: str, folder: Path, place: Slot, seed: int, secon
                     "data.source.tokens=1000000",
                     f"recipe.batch_tokens={{value: {case.batch_tokens}, params: 0, tokens: 0, flops: 0}}",
                     f"recipe.precision={precision}",
-                    f"recipe.compile={str(bool(place.environment['CUDA_VISIBLE_DEVICES'])).lower()}",
+                    f"recipe.compile={str(bool(slot.environment['CUDA_VISIBLE_DEVICES'])).lower()}",
                     "budget.flops=null",
                     f"budget.tokens={steps * case.batch_tokens}",
                     f"val_tokens={case.batch_tokens}",
                     f"runs_dir={folder}",
-                    f"runtime.threads={place.threads}",
+                    f"runtime.threads={slot.threads}",
                     f"runtime.log_points={ROWS}",
                     "runtime.eval_fractions=[]",
                     "runtime.progress=false",
@@ -220,11 +233,10 @@ def _run(case: Case, precision: str, folder: Path, place: Slot, seed: int, secon
 
 
 def _train(runs: Sequence[Run], channel: Channel) -> None:
-    from scaling.launch.reporting import SilentReporter
-    from scaling.train.loop import Order, train_together
+    from scaling.records.life import Reporter
+    from scaling.train.lockstep import train_stack
 
-    silent = SilentReporter()
-    for outcome in train_together([Order(run.spec, run.data, run.runtime, run.budget_flops, silent) for run in runs]):
+    for outcome in train_stack(runs, [Reporter() for _ in runs]):
         if isinstance(outcome, BaseException):
             raise outcome
 

@@ -36,7 +36,7 @@ from scaling.records.files import write_json
 from scaling.records.record import DONE, PROFILE, read_record
 from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.train.checkpoint import final_weights
-from scaling.train.validation import evaluate, validation_examples
+from scaling.train.validation import evaluate, validation_batches
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -128,7 +128,7 @@ def _store(spec: RunSpec, weights: dict[str, Tensor], cache_dir: Path, device: t
         say(f"validating in {name}")
         text = TokenText.of(data.tokenizer()) if spec.objective.needs_text() else None
         autocast = torch.autocast(device.type, enabled=False)
-        found = evaluate(_model(spec, restored, device), validation_examples(spec, data.val, text, device), autocast)
+        found = evaluate(_model(spec, restored, device), validation_batches(spec, data.val, text, device), autocast)
         storage[name] |= {"loss_nats": found.loss_nats, "loss_se_nats": found.se_nats}
     lack = f"the run's data is not in {cache_dir}; name the folder with --cache"
     return {"storage": storage, "no_loss": lack if data is None else ""}

@@ -21,6 +21,8 @@ from scaling.records.files import publish, read_json
 
 SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
+VAL_AUXILIARY = "val_{}_loss_nats"  # an auxiliary loss in the file
+AUXILIARY = ("next",)  # those that stand in every record, null where they are not asked for
 PROFILE = "profile.json"
 
 
@@ -55,7 +57,7 @@ class RunRecord:
     val_loss_nats: float | None  # null when diverged before it could be measured
     val_loss_se_nats: float | None
     val_bits_per_byte: float | None  # null when the source has no bytes, or only some of its tokens are predicted
-    val_next_loss_nats: float | None  # a pair of texts, of whether the second follows; null where that is not asked
+    val_auxiliary_nats: dict[str, float]  # auxiliary losses by name, a sequence; the file has a key for each
     train_loss_nats: float | None  # mean over the last logged interval
     val_tokens: int  # predicted tokens behind the validation loss
     entropy_rate_nats: float | None  # of a synthetic source, where every token is predicted from those before it
@@ -73,10 +75,22 @@ class RunRecord:
     finetuned: dict[str, Any] | None  # of a fine-tuned run: its task, its scores and what is known of its parent
 
 
+def to_json(record: RunRecord) -> dict[str, Any]:
+    """The values of record.json."""
+    values: dict[str, Any] = {}
+    for name, value in asdict(record).items():
+        if name == "val_auxiliary_nats":
+            found = dict.fromkeys(AUXILIARY) | value
+            values |= {VAL_AUXILIARY.format(loss): nats for loss, nats in found.items()}
+        else:
+            values[name] = value
+    return values
+
+
 def publish_record(run_dir: Path, record: RunRecord) -> bool:
     """Publish the record unless one is there already; False means another attempt was first, and its word stands."""
     try:
-        publish(run_dir / "record.json", json.dumps(asdict(record), indent=1), os.link)
+        publish(run_dir / "record.json", json.dumps(to_json(record), indent=1), os.link)
     except FileExistsError:
         return False
     return True
@@ -101,14 +115,19 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; fields added since get the value that was in force then."""
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
-    # Every token of the decoders before it was kept; AdamW alone was there; nothing was imported, fine-tuned, shared or
-    # computed again; what was said of pairs of texts was not kept.
+    # Before these fields every token was predicted, AdamW was the only optimizer, and nothing was imported, fine-tuned,
+    # shared or computed again.
     since = {"optimizer_flops": 0, "recompute_flops": 0, "imported": None, "finetuned": None, "trunk": None}
-    since |= {"val_next_loss_nats": None}
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
     known = {field.name for field in fields(RunRecord)}
-    return RunRecord(**{name: value for name, value in values.items() if name in known})
+    start, end = VAL_AUXILIARY.split("{}")
+    auxiliary = {
+        name.removeprefix(start).removesuffix(end): value
+        for name, value in values.items()
+        if name not in known and name.startswith(start) and name.endswith(end) and value is not None
+    }
+    return RunRecord(**{name: value for name, value in values.items() if name in known}, val_auxiliary_nats=auxiliary)
 
 
 def read_profile(run_dir: Path) -> dict[str, Any] | None:

@@ -27,3 +27,7 @@ class Runtime:
     @property
     def study_dir(self) -> Path:
         return self.runs_dir / self.study
+
+    def run_dir(self, run_id: str) -> Path:
+        """Where a run of the study leaves its files."""
+        return self.study_dir / run_id

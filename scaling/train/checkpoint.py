@@ -4,10 +4,12 @@ checkpoint/NNNN-SSSSSSSS/ was written by attempt NNNN after SSSSSSSS steps. Noth
 dropout of a step are functions of (seed, step).
 """
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -34,9 +36,29 @@ class Checkpoint:
     def step(self) -> int:
         return int(self.state["step"])
 
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """A table of tensors that `save` was given beside the weights."""
+        return load_file(self.path / f"{name}.safetensors")
 
-def save(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Write a checkpoint, then remove those it supersedes."""
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The metric rows up to this step of a checkpoint that another run wrote; this run's attempts hold its own."""
+        return list(self.state.get("rows", ()))
+
+    @property
+    def own_step(self) -> int:
+        """The step up to which this run's attempts hold its metric rows."""
+        return 0 if "rows" in self.state else self.step
+
+
+def save(
+    attempt: Attempt,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    **also: Mapping[str, Tensor],
+) -> None:
+    """Write a checkpoint, then remove those it supersedes; `also` are further tables of tensors, by name."""
     parent = attempt.run_dir / "checkpoint"
     parent.mkdir(exist_ok=True)
     final = parent / f"{attempt.number:04d}-{state['step']:08d}"
@@ -45,6 +67,8 @@ def save(attempt: Attempt, model: nn.Module, optimizer: torch.optim.Optimizer, s
     prepared = Path(tempfile.mkdtemp(dir=parent, prefix=f".{attempt.number:04d}-"))
     save_file(_tensors(model.state_dict()), prepared / "model.safetensors")
     save_file(_optimizer_tensors(optimizer), prepared / "optimizer.safetensors")
+    for name, tensors in also.items():
+        save_file(_tensors(tensors), prepared / f"{name}.safetensors")
     (prepared / "state.json").write_text(json.dumps(state))
     for path in prepared.iterdir():
         with path.open("rb") as file:
@@ -65,7 +89,8 @@ def latest(run_dir: Path) -> Checkpoint | None:
 
 
 def save_weights(run_dir: Path, model: nn.Module) -> None:
-    """Write the final weights of a run that was not trained here, as a finished one keeps them."""
+    """Write the weights of a run as a finished one keeps them, in place of its checkpoints."""
+    shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
     folder = run_dir / "checkpoint" / f"{0:04d}-{0:08d}"
     folder.mkdir(parents=True)
     save_file(_tensors(model.state_dict()), folder / "model.safetensors")
@@ -117,6 +142,8 @@ def finish(run_dir: Path, keep_weights: bool) -> None:
     _remove_superseded(run_dir, keep=1 if keep_weights else 0)
     for path in _newest_first(run_dir):
         (path / "optimizer.safetensors").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it holds the weights
+        (run_dir / "checkpoint").rmdir()
 
 
 def _remove_superseded(run_dir: Path, keep: int) -> None:
@@ -140,7 +167,7 @@ def _read(path: Path) -> Checkpoint | None:
     return Checkpoint(path, state)
 
 
-def _tensors(state: dict[str, Any]) -> dict[str, Tensor]:
+def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 

@@ -1,77 +1,94 @@
 """A training step recorded once as a CUDA graph and then replayed: one launch where there were hundreds.
 
-A small model's kernels are over before the next has been asked for, so that its step takes as long as the asking.
+The kernels of a small model end before the host has launched the next, so that its step takes as long as the launches.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from scaling.objectives.batch import Batch
 from scaling.spec.run_spec import RunSpec
-from scaling.train.step_result import StepResult
 
 WARM_STEPS = 3  # taken as they are: kernels are chosen or compiled in them, and the optimizer's state is made
 
 
 class Graph(Protocol):
-    """What records work on the device and repeats it, on the same memory."""
+    """A recorder of work on a device, which repeats the work on the same memory."""
 
     def warm_up(self) -> AbstractContextManager[None]: ...
     def record(self) -> AbstractContextManager[object]: ...
     def replay(self) -> None: ...
 
 
+class Result(Protocol):
+    """The result of a step, in memory that the next replay overwrites."""
+
+    def clone(self) -> Any: ...
+
+
+R = TypeVar("R", bound=Result)
+
+
 class CudaGraph:
-    """torch.cuda.CUDAGraph, with the stream of their own that torch asks for steps before a recording."""
+    """torch.cuda.CUDAGraph, with a stream of its own for the steps before the recording, as torch asks."""
 
     def __init__(self) -> None:
         self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
-        """What is asked for meanwhile happens in order with what comes before and after."""
+        """Work inside runs on the stream, in order with the work before and after."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             yield
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def record(self) -> AbstractContextManager[object]:
-        """What is asked for meanwhile is recorded, and not done."""
+        """Work inside is recorded, and not done."""
         return torch.cuda.graph(self._graph)
 
     def replay(self) -> None:
-        """Do what was recorded."""
+        """Do the recorded work."""
         self._graph.replay()
 
 
-class GraphedStep:
+class GraphedStep(Generic[R]):
     """Takes steps: the first few as they are, the others as a replay of one."""
 
-    def __init__(self, take: Callable[[Batch], StepResult], graph: Graph, device: torch.device) -> None:
+    def __init__(self, take: Callable[[Batch], R], graph: Graph, device: torch.device) -> None:
         self._take, self._graph, self._device = take, graph, device
         self._taken = 0
         self._batch: Batch | None = None  # where a replay reads
-        self._found: StepResult | None = None  # and where it writes
+        self._result: R | None = None  # and where it writes
 
-    def __call__(self, batch: Batch) -> StepResult:
-        """The step on a batch, which is taken as it is where its shape is not the recorded one's."""
+    def __call__(self, batch: Batch) -> R:
+        """The result of a step on a batch; a batch of another shape than the recorded one is taken as it is."""
         if self._taken < WARM_STEPS:
             self._taken += 1
             with self._graph.warm_up():
                 return self._take(batch)
-        if self._found is None:
+        if self._result is None:
             self._batch = batch.to(self._device).clone()
             with self._graph.record():
-                self._found = self._take(self._batch)
+                self._result = self._take(self._batch)
         assert self._batch is not None
         if not self._batch.is_like(batch):
             return self._take(batch)
         self._batch.copy_(batch)
         self._graph.replay()
-        return self._found.clone()
+        copy: R = self._result.clone()
+        return copy
+
+
+def graph_for(spec: RunSpec, micro_batch: int, device: torch.device) -> CudaGraph | None:
+    """A graph for this run's steps; None, with the reason printed, where they cannot be recorded."""
+    if why := why_not(spec, micro_batch, device):
+        print(f"runtime.cuda_graphs=true: this run's steps are not recorded, since {why}", flush=True)
+        return None
+    return CudaGraph()
 
 
 def why_not(spec: RunSpec, micro_batch: int, device: torch.device) -> str:

@@ -1,7 +1,7 @@
-"""Weights and gradients in few long rows, one for each group that an optimizer treats alike.
+"""Flat parameters: all weights of an optimizer's group in one long row of memory, and all their gradients in another.
 
-Clipping and AdamW then handle a few tensors, however many parameters there are; and the rows of models of one shape can
-lie under each other, as one matrix.
+Clipping and AdamW then handle a few tensors, however many parameters there are. The rows of models of one shape can lie
+under each other, as one matrix.
 
 R models, N numbers of a row
 """
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from scaling.train.optimizers import BY_NUMBER
 
-ALIGNED = 16  # numbers: where a parameter begins, so that kernels read it in whole vectors
-BLOCK = 1024  # numbers: a row holds whole blocks, whose norms are taken first; a sum of all at once would lose digits
+ALIGNED = 16  # numbers: a parameter begins at a multiple of these, so that kernels read it in whole vectors
+BLOCK = 1024  # numbers: a norm is taken of each block first, since one float32 sum over a row would lose digits
 
 
 class FlatParameters:
-    """The memory of a model's weights and gradients."""
+    """The rows that hold a model's weights and gradients, one pair for each group of the optimizer."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move what the optimizer updates into rows, and give it these where it treats every number by itself."""
+        """Move the optimizer's parameters into rows, which it is given where it updates each number by itself."""
         groups = [group for group in optimizer.param_groups if group["params"]]
         self._parameters: list[list[Tensor]] = [list(group["params"]) for group in groups]
         self.weights_N: list[Tensor] = []
@@ -35,7 +35,7 @@ class FlatParameters:
 
     @torch.no_grad()
     def move_to(self, weights_N: Sequence[Tensor], gradients_N: Sequence[Tensor]) -> None:
-        """Go on in this memory, with the weights there are and no gradient."""
+        """Use other memory from now on: the weights are copied there, the gradients start at zero."""
         self.weights_N, self.gradients_N = list(weights_N), list(gradients_N)
         for owner, row, gradient in zip(self._owners, weights_N, gradients_N, strict=True):
             gradient.zero_()
@@ -47,7 +47,7 @@ class FlatParameters:
             parameter.data, parameter.grad = own, self.gradients_N[group][here].view_as(parameter)
 
     def places(self) -> Iterator[tuple[Tensor, tuple[int, int]]]:
-        """Every parameter with its row and where in it it begins."""
+        """Every parameter with the number of its row and the place where it begins."""
         for group, parameters in enumerate(self._parameters):
             place = 0
             for parameter in parameters:
@@ -56,7 +56,7 @@ class FlatParameters:
 
 
 def _aligned(parameter: Tensor) -> int:
-    """Numbers from a parameter's beginning to the next one's."""
+    """Numbers between the beginnings of a parameter and the next."""
     return -(-parameter.numel() // ALIGNED) * ALIGNED
 
 
@@ -73,7 +73,7 @@ def norms(gradients_RN: Sequence[Tensor]) -> Tensor:
 
 
 def clip_(gradients_RN: Sequence[Tensor], limit: float | None) -> Tensor:
-    """Shrink each model's gradient to a norm of at most `limit`, unless it is 0 or None; the norms before."""
+    """Shrink each model's gradient to a norm of at most `limit` (0 or None: none); returns the norms before, (R)."""
     norm_R = norms(gradients_RN)
     if limit:
         factor_R1 = (limit / (norm_R + 1e-6)).clamp(max=1.0).unsqueeze(1)

@@ -1,24 +1,93 @@
-"""Runs of one process, each in its own order of things, whose steps are taken together.
+"""Lockstep: runs of one process whose steps are taken together, as one (`stacked_step.py`).
 
-A run is a generator: it asks for a step, and goes on with what the step found.
+Each run is a coroutine of its own: it awaits its step, and goes on with the step's result. A run that fails or is
+stopped leaves the others alone.
 """
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import torch
 
-from scaling.records.record import RunRecord
-from scaling.train.stacked_step import Ask, Stack
-from scaling.train.step_result import StepResult
+from scaling.objectives.batch import Batch
+from scaling.plan.run import Run
+from scaling.plan.stacks import stack_id, why_not_stacked
+from scaling.records.attempt import RunIsLiveError
+from scaling.records.life import Reporter
+from scaling.records.record import RunRecord, read_record
+from scaling.spec.run_spec import RunSpec
+from scaling.train.run import LOOK_AGAIN_S, claim, train_claimed
+from scaling.train.setup import Setup, set_up
+from scaling.train.stacked_step import Stack, StepRequest
+from scaling.train.step import Pace, Stepper, StepResult
+from scaling.train.stop_request import StopRequest
 
-Training = Generator[Ask | None, Any, RunRecord]  # it asks for None while it waits for another process
-LOOK_AGAIN_S = 1.0
+Outcome = RunRecord | BaseException
+Training = Coroutine[Any, Any, RunRecord]
+
+
+def train_stack(runs: Sequence[Run], reporters: Sequence[Reporter]) -> list[Outcome]:
+    """Train runs as `train_run` does, but their steps as one: the record of each, or the exception that ended it.
+
+    A run that another process trains is waited for when the others have ended. ValueError for runs that cannot be
+    stacked (see `plan/stacks.py`), and for what the user must mend.
+    """
+    if len(runs) > 1:
+        _check_alike([run.spec for run in runs])
+    outcomes: dict[int, Outcome] = {i: done for i, run in enumerate(runs) if (done := read_record(run.directory))}
+    waiting = [i for i in range(len(runs)) if i not in outcomes]
+    setups = {i: set_up(runs[i], sharing=len(waiting)) for i in waiting}
+    announced: set[int] = set()
+    # From here on a signal stops the runs between two steps; before, there is nothing to lose.
+    with StopRequest() as stop:
+        while waiting:
+            members: dict[int, Member] = {}
+            for i in waiting:
+                member = _claimed(runs[i], setups[i], reporters[i], stop, announce=i not in announced)
+                if isinstance(member, Member):
+                    members[i] = member
+                elif member is not None:
+                    outcomes[i] = member
+                announced.add(i)
+            drive(list(members.values()))
+            outcomes |= {i: member.outcome for i, member in members.items() if member.outcome is not None}
+            waiting = [i for i in waiting if i not in outcomes]
+            if waiting and not members:
+                time.sleep(LOOK_AGAIN_S)
+    return [outcomes[i] for i in range(len(runs))]
+
+
+def _claimed(
+    run: Run, setup: Setup, reporter: Reporter, stop: StopRequest, *, announce: bool
+) -> "Member | Outcome | None":
+    """The run as a member, claimed; its outcome where there is one already; None while another process trains it."""
+    try:
+        claimed = claim(run, setup)
+    except RunIsLiveError as error:
+        if announce:
+            print(f"waiting: {error}", flush=True)
+        return KeyboardInterrupt("stopped while waiting") if stop.asked else None
+    except Exception as error:
+        return error
+    if isinstance(claimed, RunRecord):
+        return claimed
+    return Member(lambda pace: train_claimed(run, setup, claimed, reporter, stop, pace))
+
+
+def _check_alike(specs: Sequence[RunSpec]) -> None:
+    for spec in specs:
+        if why := why_not_stacked(spec.model):
+            raise ValueError(f"run {spec.run_id} cannot be stacked: {why}; train it by itself")
+        if stack_id(spec) != stack_id(specs[0]):
+            raise ValueError(
+                f"runs {specs[0].run_id} and {spec.run_id} cannot be stacked: they may differ in the seed and in the "
+                f"optimizer's numbers, and differ in more; train them apart"
+            )
 
 
 class Clock:
-    """Seconds of its slot that a run has taken: its own, and its share of those that several spent on steps as one."""
+    """Seconds of its slot that a run has taken: its own, and its share of the seconds that several spent together."""
 
     def __init__(self) -> None:
         self._taken = 0.0
@@ -29,7 +98,7 @@ class Clock:
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """No longer."""
+        """From now on it is not."""
         self._taken, self._since = self.read(), None
 
     def add(self, seconds: float) -> None:
@@ -41,66 +110,61 @@ class Clock:
         return self._taken + (0.0 if self._since is None else time.perf_counter() - self._since)
 
 
-def drive(runs: Sequence[tuple[Training, Clock]]) -> list[RunRecord | BaseException]:
-    """Every run's record, or what ended it: one that fails or is stopped leaves the others alone."""
-    return _Together(runs).drive()
+class Member:
+    """A run in lockstep: the step that it awaits, or its outcome, and its seconds. It is its own run's `Pace`."""
 
+    def __init__(self, training: Callable[[Pace], Training]) -> None:
+        self.clock = Clock()
+        self.request: StepRequest | None = None
+        self.outcome: Outcome | None = None
+        self._training = training(self)
 
-class _Together:
-    """Runs on their way to their ends."""
+    async def take(
+        self, stepper: Stepper, batch: Batch, factor: float, *, measure_noise: bool, due: bool
+    ) -> StepResult:
+        return await StepRequest(stepper, batch, factor, measure_noise, due)
 
-    def __init__(self, runs: Sequence[tuple[Training, Clock]]) -> None:
-        self._runs = runs
-        self._asks: dict[int, Ask | None] = dict.fromkeys(range(len(runs)))
-        self._outcomes: dict[int, RunRecord | BaseException] = {}
-        self._stack: Stack | None = None
+    def seconds(self) -> float:
+        return self.clock.read()
 
-    def drive(self) -> list[RunRecord | BaseException]:
-        while self._asks:
-            asking = [run for run, ask in self._asks.items() if ask is not None]
-            waiting = [run for run in self._asks if run not in asking]
-            self._step(asking)
-            for run in waiting:
-                self._go_on(run, None)
-            if not any(self._asks.values()) and self._asks:
-                time.sleep(LOOK_AGAIN_S)
-        return [self._outcomes[run] for run in range(len(self._runs))]
-
-    def _step(self, asking: Sequence[int]) -> None:
-        """Take the step of each of these runs, and let each go on with what it found."""
-        started = time.perf_counter()
-        found: Sequence[StepResult | BaseException]
+    def go_on(self, result: StepResult | BaseException | None) -> None:
+        """Let the run go on with the result of its step, to its next step or to its end."""
+        self.request = None
+        self.clock.start()
         try:
-            found = self._take([ask for run in asking if (ask := self._asks[run]) is not None])
-        except BaseException as error:
-            found = [error] * len(asking)
-        share = (time.perf_counter() - started) / max(1, len(asking))
-        for run, one in zip(asking, found, strict=True):
-            self._runs[run][1].add(share)
-            self._go_on(run, one)
-
-    def _take(self, asks: Sequence[Ask]) -> list[StepResult]:
-        if len(asks) < 2:
-            return [ask.take() for ask in asks]
-        steppers = [ask.stepper for ask in asks]
-        if self._stack is None or self._stack.steppers != steppers:
-            self._stack = Stack(steppers)
-        found = self._stack.take(asks)
-        if self._stack.device.type == "cuda" and any(ask.logged for ask in asks):
-            torch.cuda.synchronize()  # otherwise the first to read would wait, and pay, for all
-        return found
-
-    def _go_on(self, run: int, found: StepResult | BaseException | None) -> None:
-        """Let a run go on to its next step, or to its end."""
-        training, clock = self._runs[run]
-        clock.start()
-        try:
-            self._asks[run] = training.throw(found) if isinstance(found, BaseException) else training.send(found)
+            if isinstance(result, BaseException):
+                self.request = self._training.throw(result)
+            else:
+                self.request = self._training.send(result)
         except StopIteration as end:
-            self._outcomes[run] = end.value
+            self.outcome = end.value
         except BaseException as error:
-            self._outcomes[run] = error
+            self.outcome = error
         finally:
-            clock.stop()
-        if run in self._outcomes:
-            del self._asks[run]
+            self.clock.stop()
+
+
+def drive(members: Sequence[Member]) -> None:
+    """Let all members train to their outcomes, every step of those that await one taken together."""
+    for member in members:
+        member.go_on(None)
+    stack: Stack | None = None
+    while asking := [member for member in members if member.request is not None]:
+        requests = [member.request for member in asking if member.request is not None]
+        started = time.perf_counter()
+        results: Sequence[StepResult | BaseException]
+        try:
+            if len(requests) == 1:
+                results = [requests[0].take()]
+            else:
+                steppers = [request.stepper for request in requests]
+                stack = stack if stack is not None and stack.steppers == steppers else Stack(steppers)
+                results = stack.take(requests)
+                if stack.device.type == "cuda" and any(request.due for request in requests):
+                    torch.cuda.synchronize()  # otherwise the first to read would wait, and pay, for all
+        except BaseException as error:
+            results = [error] * len(requests)
+        share = (time.perf_counter() - started) / len(requests)
+        for member, result in zip(asking, results, strict=True):
+            member.clock.add(share)
+            member.go_on(result)

@@ -1,181 +1,155 @@
-"""Train runs, from their specs to their records: claimed, trained, published, and never lost.
+"""The training loop: one run, in order, from its model to its record.
 
-The training itself is in run.py.
+Steps are awaited. Where the run trains by itself a step is taken at once.
 """
 
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from functools import cache
 
 import torch
 
-from scaling.data.prepare import DataConfig, prepare
+from scaling.data.chunks import TrainingChunks, epoch_tokens
+from scaling.data.token_text import TokenText
 from scaling.machine import hardware
-from scaling.plan.stacks import stack_id, why_not_stacked
-from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, RunIsLiveError, claim
-from scaling.records.files import write_json
-from scaling.records.record import RunRecord, publish_record, read_record
-from scaling.shapes.matmuls import parameter_counts
-from scaling.spec.memory import largest_micro_batch
-from scaling.spec.run_spec import RunSpec, to_dict
-from scaling.spec.runtime import Runtime
-from scaling.trackers import Tracker, start_tracker
+from scaling.model import build
+from scaling.model.tower import recompute_activations
+from scaling.objectives.objectives import training_batch
+from scaling.plan.branches import trunk_id, trunk_steps
+from scaling.plan.run import Run
+from scaling.records.life import Life
+from scaling.records.record import DIVERGED, DONE, RunRecord
+from scaling.shapes import flops
 from scaling.train import checkpoint
-from scaling.train.job import Job
-from scaling.train.lockstep import LOOK_AGAIN_S, Clock, Training, drive
-from scaling.train.run import Reporter, run
+from scaling.train.bare_record import bare_record
+from scaling.train.cuda_graph import graph_for
+from scaling.train.gradient_noise import is_measured
+from scaling.train.metric_rows import Row, validated_auxiliary
+from scaling.train.progress import Progress
+from scaling.train.schedule import learning_rate_factor
+from scaling.train.setup import Setup
+from scaling.train.step import Pace, Stepper, seed_dropout
 from scaling.train.stop_request import StopRequest
-
-FREE_SHARE = 0.85  # of the free memory that a step is given: the estimate of what it takes is good to about 15%
-
-
-@dataclass(frozen=True)
-class Order:
-    """A run that is wanted, and who hears of its claim and of every metric row."""
-
-    spec: RunSpec
-    data: DataConfig
-    runtime: Runtime
-    budget_flops: float | None
-    reporter: Reporter
-
-    @property
-    def run_dir(self) -> Path:
-        return self.runtime.study_dir / self.spec.run_id
+from scaling.train.trunk import TrunkRows
+from scaling.train.validation import Validation, evaluate, validation_batches
 
 
-def train(
-    spec: RunSpec,
-    data: DataConfig,
-    runtime: Runtime,
-    budget_flops: float | None,
-    reporter: Reporter,
+async def train(
+    run: Run, setup: Setup, life: Life, resume_from: checkpoint.Checkpoint | None, stop: StopRequest, pace: Pace
 ) -> RunRecord:
-    """Train the run unless it is finished, resuming where an earlier attempt stopped, and return its record.
+    """Train to the last step, or until the run diverges; returns the record, which is not published yet.
 
-    `reporter` hears of the claim and of every metric row. Raises KeyboardInterrupt after a clean stop that left the run
-    resumable, ValueError for what the user must mend.
+    Raises KeyboardInterrupt, with a checkpoint written, when `stop` is asked for.
     """
-    (outcome,) = train_together([Order(spec, data, runtime, budget_flops, reporter)])
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+    spec, runtime, device, tokens = run.spec, run.runtime, setup.device, setup.tokens
+    recipe, steps = spec.recipe, spec.recipe.steps
 
+    # The model, and its optimizer within the stepper.
+    model = build(spec.model, spec.seed, recipe.multipliers).to(device)
+    if runtime.recompute_activations:
+        recompute_activations(model)
+    graph = graph_for(spec, setup.micro_batch, device) if runtime.cuda_graphs else None
+    stepper = Stepper(model, recipe, setup.micro_batch, device, graph)
 
-def train_together(orders: Sequence[Order]) -> list[RunRecord | BaseException]:
-    """Train runs as `train` does, but their steps as one: the record of each, or what `train` would have raised.
+    # The data: the batch of a step is a function of (seed, step).
+    text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
+    chunks = TrainingChunks(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
 
-    ValueError for runs that cannot be stacked (see scaling/plan/stacks.py), and for what the user must mend.
-    """
-    if len(orders) > 1:
-        _check_alike([order.spec for order in orders])
-    records = [read_record(order.run_dir) for order in orders]
-    missing = [order for order, record in zip(orders, records, strict=True) if record is None]
-    ready = [_ready(order, len(missing)) for order in missing]
-    # From here on a signal stops the runs between two steps; before, there is nothing to lose.
-    with StopRequest() as stop:
-        clocks = [Clock() for _ in ready]
-        trained = drive([(begin(clock, stop), clock) for begin, clock in zip(ready, clocks, strict=True)])
-    rest = iter(trained)
-    return [next(rest) if record is None else record for record in records]
+    def validate() -> Validation:
+        return evaluate(model, validation_batches(spec, tokens.val, text, device), stepper.autocast)
 
+    # The beginning, or the step where an earlier attempt stopped.
+    progress = Progress()
+    if resume_from is not None:
+        checkpoint.restore(resume_from, model, stepper.optimizer)
+        progress = Progress.at(resume_from)
+        for earlier in resume_from.rows:
+            life.repeat(earlier)
+    rows = TrunkRows(spec, runtime, tokens.manifest, stepper, progress, resume_from)
 
-def _check_alike(specs: Sequence[RunSpec]) -> None:
-    for spec in specs:
-        if why := why_not_stacked(spec.model):
-            raise ValueError(f"run {spec.run_id} cannot be stacked: {why}; train it by itself")
-        if stack_id(spec) != stack_id(specs[0]):
-            raise ValueError(
-                f"runs {specs[0].run_id} and {spec.run_id} cannot be stacked: they may differ in the seed and in the "
-                f"optimizer's numbers, and differ in more; train them apart"
-            )
-
-
-def _ready(order: Order, beside: int) -> Callable[[Clock, StopRequest], Training]:
-    """What begins the run, once its data is there and its device is known to do; `beside` runs share that device."""
-    runtime, spec = order.runtime, order.spec
-    if runtime.threads is not None:
-        torch.set_num_threads(runtime.threads)
-    device = hardware.pick_device(runtime.device, spec.recipe.precision)
-    tokens = prepare(order.data, spec.data, runtime.cache_dir, progress=runtime.progress)
-    micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
-        spec, FREE_SHARE * hardware.free_bytes(device) / beside, runtime.recompute_activations
-    )
-    order.run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(order.run_dir / "spec.json", to_dict(spec))
-
-    def begin(clock: Clock, stop: StopRequest) -> Training:
-        claimed = yield from _claim(order.run_dir, {"hardware": hardware.describe(device)}, stop)
-        if isinstance(claimed, RunRecord):  # somebody else finished it while we waited
-            return claimed
-        attempt, resume_from = claimed
-        order.reporter.claimed(attempt.path, spec.run_id, spec.recipe.steps, resume_from.step if resume_from else 0)
-        job = Job(spec, tokens, runtime, device, micro_batch, attempt, resume_from, order.budget_flops)
-        with Heartbeat(attempt) as heartbeat:
-            return (yield from _train_and_publish(job, order.reporter, heartbeat, clock, stop))
-
-    return begin
-
-
-def _train_and_publish(job: Job, reporter: Reporter, heartbeat: Heartbeat, clock: Clock, stop: StopRequest) -> Training:
-    """Train to the record; whatever goes wrong, leave word of it and raise."""
-    spec, runtime, attempt = job.spec, job.runtime, job.attempt
-    tracker: Tracker | None = None
-    try:
-        counts = {"n_params": parameter_counts(spec.model), "params_by_group": spec.model.parameters_by_group()}
-        config = {**to_dict(spec), **counts, "budget_flops": job.budget_flops}
-        tracker = start_tracker(runtime.tracker, spec.run_id, runtime.study, config, runtime.tracker_settings)
-        record = yield from run(job, tracker, reporter, heartbeat, clock, stop)
-        return _publish(attempt, record, tracker, runtime.keep_weights)
-    except BaseException as error:
-        status = INTERRUPTED if isinstance(error, KeyboardInterrupt | GeneratorExit) else FAILED
-        attempt.end(status, f"{type(error).__name__}: {error}".rstrip(": "), heartbeat.report["step"])
-        if tracker is not None:
-            tracker.finish(status, {})
-        raise
-
-
-def _claim(
-    run_dir: Path, meta: dict[str, Any], stop: StopRequest
-) -> Generator[None, None, RunRecord | tuple[Attempt, checkpoint.Checkpoint | None]]:
-    """Claim the run, waiting while another process trains it, with the checkpoint to resume from."""
-    told = False
-    while True:
-        resume_from = checkpoint.latest(run_dir)
-        try:
-            # A checkpoint that a trunk left holds the rows up to it, which this attempt then writes itself.
-            own = resume_from is not None and "rows" not in resume_from.state
-            attempt = claim(run_dir, resume_from.step if resume_from and own else 0, meta)
-        except RunIsLiveError as error:
-            if not told:
-                print(f"waiting: {error}", flush=True)
-            told = True
-            if stop.asked:
-                raise KeyboardInterrupt("stopped while waiting") from None
-            again = time.monotonic() + LOOK_AGAIN_S
-            while time.monotonic() < again:
-                yield None
+    wall_before = progress.wall_s
+    started = mark = pace.seconds()
+    saved_at = time.perf_counter()
+    for step in range(progress.step + 1, steps + 1):
+        factor = learning_rate_factor(recipe.schedule, step - 1, steps)
+        if spec.model.dropout:
+            seed_dropout(spec.seed, step)
+        batch = training_batch(spec, chunks.batch(step - 1), step, text)
+        due = rows.due(step)
+        result = await pace.take(stepper, batch, factor, measure_noise=is_measured(step), due=due)
+        rows.add(result)
+        progress.predicted_tokens += batch.predicted
+        stopping = stop.asked  # read once a step: a stop that is announced below was saved
+        save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
+        if not (due or save):
             continue
-        if (finished := read_record(run_dir)) is not None:
-            attempt.end(finished.status, "finished by an earlier attempt", finished.steps)
-            return finished
-        return attempt, resume_from
+
+        # Reading a result waits for the device, so it happens only at steps that are logged or saved.
+        rate, norm = recipe.optimizer.learning_rate * factor, float(result.grad_norm)
+        progress.step = step
+        progress.train_s += pace.seconds() - mark
+        row = rows.make(step, rate, norm, progress.train_s, cache(validate))
+        if row is not None:
+            life.log(row, steps, **_utilisation(row, run, device))
+        progress.wall_s = wall_before + pace.seconds() - started
+        if rows.diverged:
+            break
+        if save:
+            checkpoint.save(life.attempt, model, stepper.optimizer, progress.state() | rows.state())
+            saved_at = time.perf_counter()
+        if stopping and step < steps:
+            raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")
+        mark = pace.seconds()
+
+    bare = bare_record(spec, life.attempt, model, device, progress.started_at)
+    return _filled(bare, run, setup, progress, rows.last, rows.eval_flops, rows.diverged)
 
 
-def _publish(attempt: Attempt, record: RunRecord, tracker: Tracker, keep_weights: bool) -> RunRecord:
-    """Publish the record, unless this attempt was overtaken: then the other's word stands."""
-    if not attempt.is_current() or not publish_record(attempt.run_dir, record):
-        attempt.end(record.status, "overtaken by a later attempt; its record stands", record.steps)
-        return read_record(attempt.run_dir) or record
-    attempt.end(record.status, record.why, record.steps)
-    checkpoint.finish(attempt.run_dir, keep_weights)
-    summary = {
-        "val_loss_nats": record.val_loss_nats,
-        "train_flops": record.train_flops,
-        "train_tokens": record.train_tokens,
-        **{f"n_params.{name}": count for name, count in record.n_params.items()},
-    }
-    tracker.finish(record.status, summary)
-    return record
+def _filled(
+    bare: RunRecord, run: Run, setup: Setup, progress: Progress, row: Row, eval_flops: int, diverged: str
+) -> RunRecord:
+    """The record of a run that ended after these steps, with this row as its last."""
+    spec, manifest, step = run.spec, setup.tokens.manifest, progress.step
+    recipe, kind = spec.recipe, spec.recipe.optimizer.kind
+    sequences, text = step * recipe.batch_sequences, spec.lengths.text
+    per_step = flops.train_flops_per_step(spec.model, recipe.batch_sequences, kind)
+    optimizer_flops = flops.OPTIMIZER_FLOPS[kind](spec.model)
+    recomputed = flops.recompute_flops_per_sequence(spec.model) if run.runtime.recompute_activations else 0
+    taken = progress.trunk or {"steps": 0, "paid_by": None}  # by another run
+    bounded = spec.objective.predicts_every_token  # a source's entropies bound what is predicted from one side alone
+    ended = {} if diverged else row
+    return replace(
+        bare,
+        status=DIVERGED if diverged else DONE,
+        why=diverged,
+        flops_convention=bare.flops_convention + (", and the optimizer's own" if optimizer_flops else ""),
+        budget_flops=run.budget_flops,
+        train_flops=step * per_step,
+        optimizer_flops=step * optimizer_flops,
+        paid_flops=(step - taken["steps"]) * per_step,
+        trunk={"id": trunk_id(spec), "steps": trunk_steps(spec), "paid_by": taken["paid_by"]},
+        eval_flops=eval_flops,
+        recompute_flops=sequences * recomputed,
+        train_tokens=step * spec.batch_tokens,
+        predicted_tokens=progress.predicted_tokens,
+        unique_tokens=manifest.unique_train_tokens,
+        epochs=sequences * text / epoch_tokens(manifest.train_tokens, text),
+        steps=step,
+        val_loss_nats=ended.get("val_loss"),
+        val_loss_se_nats=ended.get("val_loss_se"),
+        val_bits_per_byte=ended.get("val_bpb"),
+        val_auxiliary_nats=validated_auxiliary(ended),
+        train_loss_nats=row["train_loss"],
+        val_tokens=row.get("val_tokens", 0),
+        entropy_rate_nats=manifest.entropy_rate_nats if bounded else None,
+        least_loss_nats=manifest.least_loss_nats(spec.model.context) if bounded else None,
+        wall_s=progress.wall_s,
+        train_s=progress.train_s,
+    )
+
+
+def _utilisation(row: Row, run: Run, device: torch.device) -> dict[str, float]:
+    """The share of the device's peak FLOP/s for a tracker; without one nothing, since finding the peak takes time."""
+    if run.runtime.tracker == "none":
+        return {}
+    return {"mfu": row["flops_per_s"] / hardware.peak_flops(device, run.spec.recipe.precision)}

@@ -3,7 +3,7 @@
 R models, N numbers of a row
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,44 +15,46 @@ from scaling.objectives.batch import Batch, join
 from scaling.objectives.losses import logits_of, mean_losses
 from scaling.train.flat_parameters import clip_
 from scaling.train.optimizers import joined, set_learning_rate
-from scaling.train.step import Stepper
-from scaling.train.step_result import StepResult
+from scaling.train.step import Stepper, StepResult
 
 
 @dataclass(frozen=True)
-class Ask:
-    """A step that a run wants taken."""
+class StepRequest:
+    """A step that a run awaits; awaiting it hands it to whoever drives the run, who sends the result."""
 
     stepper: Stepper
     batch: Batch
     factor: float  # of the peak learning rate
     measure_noise: bool
-    logged: bool  # whether the run will read at once what the step finds
+    due: bool  # whether the run will read the result at once
+
+    def __await__(self) -> Generator["StepRequest", StepResult, StepResult]:
+        return (yield self)
 
     @property
     def whole(self) -> bool:
-        """Whether its batch is not taken in parts, as it is to measure its noise."""
+        """Whether the batch is taken at once, and not in parts, as it is to measure its gradient's noise."""
         return self.stepper.at_once(self.batch, self.measure_noise) >= len(self.batch.targets_BP)
 
     def take(self) -> StepResult:
-        """Take it, alone."""
+        """The result of the step taken alone."""
         return self.stepper.take(self.batch, self.factor, measure_noise=self.measure_noise)
 
 
 class Stack:
-    """Takes the steps of several steppers, which go on in memory that lies together."""
+    """Takes the steps of several steppers as one; their weights move into memory that lies together."""
 
     def __init__(self, steppers: Sequence[Stepper]) -> None:
         first = steppers[0]
         self.steppers, self.models, self.device = list(steppers), len(steppers), first.device
         weights_RN, self.gradients_RN = (
-            [row.new_zeros(self.models, len(row)) for row in first.rows.weights_N] for _ in range(2)
+            [row.new_zeros(self.models, len(row)) for row in first.flat.weights_N] for _ in range(2)
         )
         for r, stepper in enumerate(steppers):
-            stepper.rows.move_to([w[r] for w in weights_RN], [g[r] for g in self.gradients_RN])
+            stepper.flat.move_to([w[r] for w in weights_RN], [g[r] for g in self.gradients_RN])
         names = {id(parameter): name for name, parameter in first.model.named_parameters()}
         parameters, self.gradients = {}, []
-        for parameter, (row, place) in first.rows.places():
+        for parameter, (row, place) in first.flat.places():
             here, shape = slice(place, place + parameter.numel()), (self.models, *parameter.shape)
             parameters[names[id(parameter)]] = nn.Parameter(weights_RN[row][:, here].view(shape))
             self.gradients.append(self.gradients_RN[row][:, here].view(shape))
@@ -62,17 +64,17 @@ class Stack:
         if first.recipe.compile:
             compile_blocks(self.model)
 
-    def take(self, asks: Sequence[Ask]) -> list[StepResult]:
-        """What every stepper, in their order, asks for: as one step where all ask for a whole one of the same size."""
-        first = asks[0]
-        if not all(ask.whole and ask.batch.is_like(first.batch) for ask in asks):
-            return [ask.take() for ask in asks]
-        factors = {optimizer: ask.factor for optimizer, ask in zip(self.optimizers, asks, strict=True)}
+    def take(self, requests: Sequence[StepRequest]) -> list[StepResult]:
+        """The result of every stepper's request, in order: of one step where all batches are whole and of one size."""
+        first = requests[0]
+        if not all(request.whole and request.batch.is_like(first.batch) for request in requests):
+            return [request.take() for request in requests]
+        factors = {optimizer: one.factor for optimizer, one in zip(self.optimizers, requests, strict=True)}
         if self.joined is not None and len(set(factors.values())) == 1:
             factors = {self.joined: first.factor}
         for optimizer, factor in factors.items():
             set_learning_rate(optimizer, factor)
-        batch = join([ask.batch for ask in asks]).to(self.device)
+        batch = join([request.batch for request in requests]).to(self.device)
         with first.stepper.autocast:
             output = self.model.read(*batch.inputs)
         losses_R = mean_losses(logits_of(output), batch.targets_BP, batch.weights_BP, self.models)
@@ -81,4 +83,4 @@ class Stack:
         norm_R = clip_(self.gradients_RN, first.stepper.recipe.optimizer.clip_norm)
         for optimizer in factors:
             optimizer.step()
-        return [StepResult(loss, None, norm, None) for loss, norm in zip(losses_R.detach(), norm_R, strict=True)]
+        return [StepResult(loss, {}, norm, None) for loss, norm in zip(losses_R.detach(), norm_R, strict=True)]

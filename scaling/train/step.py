@@ -1,23 +1,74 @@
 """One training step: forward, backward, clipping and update, on the parts that a batch is split into."""
 
+import time
+from dataclasses import dataclass
+from functools import reduce
+from typing import Protocol
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from scaling.model.tower import compile_blocks
 from scaling.objectives.batch import Batch
-from scaling.objectives.losses import logits_of, mean_loss, next_sentence_loss
+from scaling.objectives.losses import auxiliary_losses, logits_of, mean_loss
 from scaling.spec.run_spec import RecipeSpec
 from scaling.train.cuda_graph import Graph, GraphedStep
 from scaling.train.flat_parameters import FlatParameters, clip_, norms
-from scaling.train.gradient_noise import estimate
+from scaling.train.gradient_noise import GradientNoise, estimate
 from scaling.train.optimizers import build_optimizer, keep_rates_on, set_learning_rate
-from scaling.train.step_result import StepResult
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The losses, the gradient's norm and its noise in one step, on the model's device: reading them waits for it."""
+
+    loss: Tensor  # mean over the batch's predicted tokens, nats
+    auxiliary: dict[str, Tensor]  # mean auxiliary losses by name, nats a sequence
+    grad_norm: Tensor  # before clipping
+    noise: GradientNoise | None  # of the gradient, where it was asked for and could be measured
+
+    def clone(self) -> "StepResult":
+        """A copy in memory of its own."""
+        auxiliary = {name: loss.clone() for name, loss in self.auxiliary.items()}
+        return StepResult(self.loss.clone(), auxiliary, self.grad_norm.clone(), self.noise)
+
+
+def seed_dropout(seed: int, step: int) -> None:
+    """Make the dropout of a step a function of (seed, step), as its batch is."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+
+
+class Pace(Protocol):
+    """How a run takes its steps, and what they cost of its slot's time."""
+
+    async def take(
+        self, stepper: "Stepper", batch: Batch, factor: float, *, measure_noise: bool, due: bool
+    ) -> StepResult:
+        """The result of a step (see `Stepper.take`); `due`: whether the run will read it at once."""
+        ...
+
+    def seconds(self) -> float:
+        """Seconds of its slot that the run has taken so far."""
+        ...
+
+
+class Alone:
+    """The pace of a run that trains by itself: every step is taken at once, and all time is its own."""
+
+    async def take(
+        self, stepper: "Stepper", batch: Batch, factor: float, *, measure_noise: bool, due: bool
+    ) -> StepResult:
+        return stepper.take(batch, factor, measure_noise=measure_noise)
+
+    def seconds(self) -> float:
+        return time.perf_counter()
 
 
 class Stepper:
     """Takes the steps of a recipe on a model, at most `micro_batch` sequences at once.
 
-    With a `graph` they are recorded, except those that measure their noise.
+    With a `graph` steps are recorded and replayed, except those that measure their noise.
     """
 
     def __init__(
@@ -30,24 +81,24 @@ class Stepper:
     ) -> None:
         self.recipe, self.micro_batch, self.device = recipe, micro_batch, device
         self.model, self.optimizer = model, build_optimizer(model, recipe)
-        self.rows = FlatParameters(self.optimizer)
+        self.flat = FlatParameters(self.optimizer)
         if recipe.compile:
             compile_blocks(model)
-        self.read = getattr(model, "read", model)  # a task's head gives logits; there are few of them
+        self.read = getattr(model, "read", model)  # a classifier gives logits at once: they are few
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
-        self.recorded = None if graph is None else GraphedStep(self._take, graph, device)
+        self.graphed = None if graph is None else GraphedStep(self._take, graph, device)
 
     def take(self, batch: Batch, factor: float, *, measure_noise: bool = False) -> StepResult:
         """Update the model by the gradient of a batch, at this share of the peak learning rate.
 
-        To measure its noise a batch that would be taken whole is taken in two halves, but not by a compiled model,
-        which would have to be compiled for them; a batch of one sequence has no halves.
+        To measure the gradient's noise a batch that would be taken whole is taken in two halves. A compiled model takes
+        it whole, since halves would be compiled anew; a batch of one sequence has no halves.
         """
         set_learning_rate(self.optimizer, factor)
-        if self.recorded is None or measure_noise:
+        if self.graphed is None or measure_noise:
             return self._take(batch, measure_noise)
         keep_rates_on(self.optimizer, self.device)  # here, since a checkpoint may have brought them back
-        return self.recorded(batch)
+        return self.graphed(batch)
 
     def at_once(self, batch: Batch, measure_noise: bool) -> int:
         """Sequences of a batch that are taken at once."""
@@ -55,7 +106,7 @@ class Stepper:
         return min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
 
     def _take(self, batch: Batch, measure_noise: bool = False) -> StepResult:
-        gradients_1N = [gradient.unsqueeze(0) for gradient in self.rows.gradients_N]
+        gradients_1N = [gradient.unsqueeze(0) for gradient in self.flat.gradients_N]
         for gradient in gradients_1N:
             gradient.zero_()
         first, *rest = batch.split(self.at_once(batch, measure_noise))
@@ -64,21 +115,20 @@ class Stepper:
         parts += [self._backward(part.to(self.device), batch) for part in rest]
         norm = clip_(gradients_1N, self.recipe.optimizer.clip_norm)[0]
         self.optimizer.step()
-        loss, *beside = (
-            shares[0] if len(shares) == 1 else torch.stack(shares).sum() for shares in zip(*parts, strict=True)
-        )
+        sums = {
+            name: parts[0][name] if len(parts) == 1 else torch.stack([part[name] for part in parts]).sum()
+            for name in parts[0]
+        }
         noise = None if part_norm is None else estimate(part_norm, norm, first.predicted, batch.predicted)
-        return StepResult(loss, beside[0] if beside else None, norm, noise)
+        return StepResult(sums.pop("tokens"), sums, norm, noise)
 
-    def _backward(self, part: Batch, batch: Batch) -> tuple[Tensor, ...]:
-        """Add the gradient of a part of a batch; give its share of the loss, and of the next-sentence loss if asked."""
+    def _backward(self, part: Batch, batch: Batch) -> dict[str, Tensor]:
+        """Add the gradient of a part of a batch; returns the part's share of each mean loss, that of "tokens" first."""
         with self.autocast:
             output = self.read(*part.inputs)
-        loss = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
-        loss = loss * (part.predicted / max(1, batch.predicted))
-        if part.follows_B is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-            return (loss.detach(),)
-        beside = next_sentence_loss(output, part.follows_B) * (len(part.targets_BP) / len(batch.targets_BP))
-        (loss + beside).backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), beside.detach()
+        tokens = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
+        shares = {"tokens": tokens * (part.predicted / max(1, batch.predicted))}
+        sequences = len(part.targets_BP) / len(batch.targets_BP)
+        shares |= {name: loss * sequences for name, loss in auxiliary_losses(output, part).items()}
+        reduce(torch.add, shares.values()).backward()  # type: ignore[no-untyped-call]
+        return {name: share.detach() for name, share in shares.items()}

@@ -1,19 +1,15 @@
-"""The runs that branch off the one being trained: their curves up to there, and the checkpoint that each begins from.
+"""The rows of a run, and of the shorter runs that branch off it: each of these gets the checkpoint that it begins from.
 
-A run in a plan of branches (`plan/branches.py`) that passes the step where a shorter one leaves the common trunk
-writes there the checkpoint that the shorter one would have written, had it been trained alone: as
-checkpoint/0000-SSSSSSSS of that run, published by one rename, its metric rows inside. Whoever then claims the run
-resumes from it as from its own. Nobody owns the trunk, and none waits for it: where the checkpoint is missing, a run
-takes all its steps itself.
+A run in a plan of branches (`plan/branches.py`) passes the step where a shorter one leaves their common trunk. There it
+writes the checkpoint that the shorter run would have written, had it been trained alone: checkpoint/0000-SSSSSSSS of
+that run, published by one rename, its metric rows inside. The process that then claims the run resumes from it as from
+its own. Nobody owns the trunk, and nobody waits for it: where the checkpoint is missing, a run takes all its steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from scaling.data.manifest import Manifest
 from scaling.plan.branches import is_begun, trunk_id, trunk_steps
@@ -23,24 +19,120 @@ from scaling.records.record import read_record
 from scaling.spec.run_spec import RunSpec
 from scaling.spec.runtime import Runtime
 from scaling.train import checkpoint
-from scaling.train.metric_rows import BLANK, MetricRows
+from scaling.train.metric_rows import BLANK, MetricRows, Row
+from scaling.train.progress import Progress
+from scaling.train.step import Stepper, StepResult
+from scaling.train.validation import Validation
 
 
 @dataclass
 class Branch:
-    """A shorter run whose steps are, up to its cooldown, those of the run being trained."""
+    """A shorter run whose steps, up to its cooldown, are those of the run in training."""
 
     run_id: str
     steps: int
     leaves_at: int
-    rows: list[dict[str, Any]]
-    curve: MetricRows
+    rows: MetricRows
+    made: list[Row]  # its rows so far
 
     def state(self) -> dict[str, Any]:
-        return {"steps": self.steps, "leaves_at": self.leaves_at, "rows": self.rows, **self.curve.state()}
+        return {"steps": self.steps, "leaves_at": self.leaves_at, "rows": self.made, **self.rows.state()}
 
 
-def planned_branches(spec: RunSpec, study_dir: Path) -> dict[str, dict[str, Any]]:
+class TrunkRows:
+    """The metric rows of a run, and of the branches still ahead of it."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        runtime: Runtime,
+        manifest: Manifest,
+        stepper: Stepper,
+        progress: Progress,
+        resume_from: checkpoint.Checkpoint | None,
+    ) -> None:
+        """Go on from a checkpoint; without one, with every branch in the study's plan that this run can begin."""
+        self._run_id, self._study_dir = spec.run_id, runtime.study_dir
+        self._stepper, self._progress = stepper, progress
+
+        def rows(steps: int, state: dict[str, Any]) -> MetricRows:
+            found = MetricRows(spec, steps, manifest, runtime, stepper.device, progress.train_s)
+            found.restore(state)
+            return found
+
+        state = BLANK if resume_from is None else resume_from.state
+        planned = _planned(spec, runtime.study_dir) if resume_from is None else state.get("branches", {})
+        self._own = rows(spec.recipe.steps, state)
+        self._branches = [
+            Branch(run_id, kept["steps"], kept["leaves_at"], rows(kept["steps"], kept), list(kept["rows"]))
+            for run_id, kept in planned.items()
+        ]
+
+    @property
+    def diverged(self) -> str:
+        """Why the run ends as diverged, once it does."""
+        return self._own.diverged
+
+    @property
+    def last(self) -> Row:
+        """The run's last row, as it is written."""
+        return self._own.last
+
+    @property
+    def eval_flops(self) -> int:
+        """FLOPs that the run has spent on validation."""
+        return self._own.eval_flops
+
+    def due(self, step: int) -> bool:
+        """Whether the run or a branch makes a row after this step, or a branch leaves."""
+        return self._own.due(step) or any(
+            branch.rows.due(step) or step == branch.leaves_at for branch in self._branches
+        )
+
+    def add(self, result: StepResult) -> None:
+        """Count in the result of a step."""
+        self._own.add(result)
+        for branch in self._branches:
+            branch.rows.add(result)
+
+    def make(
+        self, step: int, lr: float, grad_norm: float, train_s: float, validate: Callable[[], Validation]
+    ) -> Row | None:
+        """The run's own row after this step, if one is due; branches make theirs, and leave where they do."""
+        row = self._own.make(step, lr, grad_norm, train_s, validate) if self._own.due(step) else None
+        for branch in self._branches:
+            if branch.rows.due(step):
+                branch.rows.make(step, lr, grad_norm, train_s, validate)
+                branch.made.append(branch.rows.last)
+        # A branch that would have diverged by here is left to do so by itself.
+        self._branches = [branch for branch in self._branches if not branch.rows.diverged]
+        for branch in self._branches:
+            if step == branch.leaves_at:
+                self._begin(branch)
+        self._branches = [branch for branch in self._branches if step < branch.leaves_at]
+        return row
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps; reading the losses waits for the device."""
+        return {**self._own.state(), "branches": {branch.run_id: branch.state() for branch in self._branches}}
+
+    def _begin(self, branch: Branch) -> None:
+        """Write the checkpoint from which a branch goes on, unless the branch is finished."""
+        run_dir = self._study_dir / branch.run_id
+        if read_record(run_dir) is not None:
+            return
+        run_dir.mkdir(exist_ok=True)
+        begun = {
+            "step": branch.leaves_at,
+            "predicted_tokens": self._progress.predicted_tokens,
+            **branch.rows.state(),
+            "rows": branch.made,
+            "trunk": {"steps": branch.leaves_at, "paid_by": self._run_id},
+        }
+        checkpoint.save(Attempt(run_dir, 0), self._stepper.model, self._stepper.optimizer, begun)
+
+
+def _planned(spec: RunSpec, study_dir: Path) -> dict[str, dict[str, Any]]:
     """The state, before the first step, of every branch in the study's plan that this run can begin, by run id."""
     trunk, ours = trunk_id(spec), trunk_steps(spec)
     lines = [line for line in read_plan(study_dir) if trunk is not None and line.get("trunk") == trunk]
@@ -51,64 +143,3 @@ def planned_branches(spec: RunSpec, study_dir: Path) -> dict[str, dict[str, Any]
         and line["trunk_steps"] <= ours
         and not is_begun(study_dir / line["run_id"], line["trunk_steps"])
     }
-
-
-class Trunk:
-    """The branches that are still ahead of the run being trained."""
-
-    def __init__(
-        self, spec: RunSpec, state: Mapping[str, Any], manifest: Manifest, runtime: Runtime, device: torch.device
-    ) -> None:
-        """`state` is the run's, whose "branches" holds theirs."""
-        self._spec, self._study_dir = spec, runtime.study_dir
-        self.branches = []
-        for run_id, kept in state["branches"].items():
-            curve = MetricRows(spec, kept["steps"], manifest, runtime, device, state["train_s"])
-            curve.restore(kept)
-            self.branches.append(Branch(run_id, kept["steps"], kept["leaves_at"], list(kept["rows"]), curve))
-
-    @property
-    def curves(self) -> list[MetricRows]:
-        return [branch.curve for branch in self.branches]
-
-    def due(self, step: int) -> bool:
-        """Whether a branch has something to note, or leaves, at this step."""
-        return any(step in branch.curve.steps or step == branch.leaves_at for branch in self.branches)
-
-    def pass_step(
-        self,
-        state: dict[str, Any],
-        take_row: Callable[[MetricRows], object],
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        """Note what the branches would have noted after step `state["step"]`, and let go those that leave here."""
-        step = state["step"]
-        for branch in self.branches:
-            if step in branch.curve.steps:
-                take_row(branch.curve)
-                branch.rows.append(branch.curve.row)
-        # One that would have ended as diverged by here is left to do so by itself.
-        for branch in [branch for branch in self.branches if step == branch.leaves_at and not branch.curve.diverged]:
-            self._begin(branch, state, model, optimizer)
-        self.branches = [b for b in self.branches if step < b.leaves_at and not b.curve.diverged]
-
-    def state(self) -> dict[str, dict[str, Any]]:
-        """What a checkpoint keeps of the branches ahead, by run id."""
-        return {branch.run_id: branch.state() for branch in self.branches}
-
-    def _begin(
-        self, branch: Branch, state: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> None:
-        run_dir = self._study_dir / branch.run_id
-        if read_record(run_dir) is not None:
-            return
-        run_dir.mkdir(exist_ok=True)
-        begun = {
-            "step": branch.leaves_at,
-            "predicted_tokens": state["predicted_tokens"],
-            **branch.curve.state(),
-            "rows": branch.rows,
-            "trunk": {"steps": branch.leaves_at, "paid_by": self._spec.run_id},
-        }
-        checkpoint.save(Attempt(run_dir, 0), model, optimizer, begun)

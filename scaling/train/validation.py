@@ -13,7 +13,7 @@ from scaling.data.chunks import validation_chunks
 from scaling.data.token_source import Ids
 from scaling.data.token_text import TokenText
 from scaling.objectives.batch import Batch
-from scaling.objectives.losses import logits_of, next_sentence_loss, token_losses
+from scaling.objectives.losses import auxiliary_losses, logits_of, token_losses
 from scaling.objectives.objectives import validation_batch
 from scaling.spec.run_spec import RunSpec
 
@@ -30,12 +30,10 @@ class Validation:
     se_nats: float
     predicted_tokens: int
     sequences: int
-    next_loss_nats: float | None  # a sequence, of whether the second text follows the first; None where not asked
+    auxiliary_nats: dict[str, float]  # auxiliary losses by name, a sequence; empty where none is asked for
 
 
-def validation_examples(
-    spec: RunSpec, val_tokens: Ids, text: TokenText | None, device: torch.device
-) -> Iterator[Batch]:
+def validation_batches(spec: RunSpec, val_tokens: Ids, text: TokenText | None, device: torch.device) -> Iterator[Batch]:
     """The run's fixed validation set, a batch at a time."""
     length = spec.lengths.text
     chunks = validation_chunks(val_tokens, length, max(1, VAL_BATCH_TOKENS // length), spec.val_tokens)
@@ -44,7 +42,7 @@ def validation_examples(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, examples: Iterable[Batch], autocast: torch.autocast) -> Validation:
+def evaluate(model: nn.Module, batches: Iterable[Batch], autocast: torch.autocast) -> Validation:
     """Mean loss over all predicted tokens, and its standard error from the spread of the sequences' losses.
 
     Tokens of one sequence are not independent, sequences nearly are, so the sequence is the unit. Where sequences
@@ -53,22 +51,21 @@ def evaluate(model: nn.Module, examples: Iterable[Batch], autocast: torch.autoca
     model.eval()
     sums: list[torch.Tensor] = []
     counts: list[torch.Tensor] = []
-    beside: list[torch.Tensor] = []
-    for example in examples:
+    auxiliary: dict[str, list[torch.Tensor]] = {}
+    for batch in batches:
         with autocast:
-            output = model(*example.inputs)
-        if example.follows_B is not None:
-            beside.append(next_sentence_loss(output, example.follows_B) * len(example.follows_B))
-        logits_BPV = logits_of(output)
-        losses_BP = token_losses(logits_BPV, example.targets_BP)
-        weights_BP = torch.ones_like(losses_BP) if example.weights_BP is None else example.weights_BP
+            output = model(*batch.inputs)
+        for name, loss in auxiliary_losses(output, batch).items():
+            auxiliary.setdefault(name, []).append(loss * len(batch.targets_BP))
+        losses_BP = token_losses(logits_of(output), batch.targets_BP)
+        weights_BP = torch.ones_like(losses_BP) if batch.weights_BP is None else batch.weights_BP
         sums.append((losses_BP * weights_BP).sum(dim=1))
         counts.append(weights_BP.sum(dim=1))
     model.train()
     loss_S, tokens_S = (torch.cat(parts).double().cpu().numpy() for parts in (sums, counts))
     mean, error = ratio_and_error(loss_S, tokens_S)
-    next_loss = float(torch.stack(beside).double().sum()) / len(loss_S) if beside else None
-    return Validation(mean, error, int(tokens_S.sum()), len(loss_S), next_loss)
+    means = {name: float(torch.stack(losses).double().sum()) / len(loss_S) for name, losses in auxiliary.items()}
+    return Validation(mean, error, int(tokens_S.sum()), len(loss_S), means)
 
 
 def ratio_and_error(sums: Counts, counts: Counts) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from scaling.config.config import compose, recipe_values, task_overrides
 from scaling.config.grid import cell_runs, load_like
 from scaling.launch.sweep import expand, launch_plan, prepare_data
-from scaling.launch.task import launcher
+from scaling.launch.task import hydra_launcher
 from scaling.plan.plan import OverBudgetError, Plan, make_plan
 from scaling.plan.run import Run
 from scaling.plan.tables import print_plan
@@ -208,7 +208,7 @@ class Search:
         if plan.missing:
             print_plan(replace(plan, runs=plan.missing), self._console, None)
             prepare_data(runs)
-        launch_plan(plan, task_overrides(self.cfg), launcher(self.cfg), self._console)
+        launch_plan(plan, task_overrides(self.cfg), hydra_launcher(self.cfg), self._console)
         self._document = self._judge(self.sweep_study, self._observed(rows, runs), self.recipe())
 
     def _observed(self, rows: Sequence[tuple[Searched, Point]], runs: Sequence[Run]) -> list[Json]:

@@ -1,23 +1,29 @@
 """Fine-tuning from a finished run to its record: where it starts, what it keeps, and what it refuses."""
 
 import json
+import os
 import re
+import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from scaling import trackers
 from scaling.cli import main
-from scaling.finetune.loop import Tuning, batch_rows, finetune
+from scaling.finetune.loop import batch_rows, finetune
 from scaling.finetune.model import start_model
-from scaling.finetune.plan import TuningPlan, make_plan
+from scaling.finetune.plan import FinetuningPlan, PlannedFinetuning, make_plan
 from scaling.finetune.settings import read_settings
-from scaling.launch.reporting import SilentReporter
-from scaling.records.record import read_record, read_records
+from scaling.records.life import Reporter
+from scaling.records.record import RunRecord, read_metrics, read_record, read_records
 from scaling.spec.run_spec import from_dict, to_dict
+from scaling.trackers import NoTracker
 from scaling.train.checkpoint import final_weights, weights_digest
 from tests.examples import FAMILIES, SPEC
 from tests.small_runs import trained
@@ -75,8 +81,12 @@ def translation(pairs: Path, *more: str) -> list[str]:
     return ["task=translation", f"task.path={pairs}", *columns, "task.examples=[10]", *QUICK, *more]
 
 
-def planned(source: Path, overrides: list[str]) -> TuningPlan:
-    return make_plan(source, *read_settings(overrides))
+def planned(source: Path, overrides: list[str]) -> FinetuningPlan:
+    return make_plan(source, *read_settings(overrides)[:2])
+
+
+def tuned_here(run: PlannedFinetuning, plan: FinetuningPlan, *, keep_weights: bool) -> RunRecord:
+    return finetune(run, replace(plan.runtime, threads=1, keep_weights=keep_weights), Reporter())
 
 
 def files(folder: Path) -> set[Path]:
@@ -89,7 +99,7 @@ def test_every_family_classifies_from_its_weights_and_from_scratch(
 ) -> None:
     plan = planned(run_of(study, kind), sentiment(reviews, f"runs_dir={tmp_path / 'out'}", "recipe.learning_rate=1e-2"))
     tuned, scratch = sorted(plan.runs, key=lambda run: run.start is None)
-    records = [finetune(Tuning(run, plan.cache_dir, "cpu", 1, True), SilentReporter()) for run in (tuned, scratch)]
+    records = [tuned_here(run, plan, keep_weights=True) for run in (tuned, scratch)]
     first, control = records
     assert first.train_flops == control.train_flops == tuned.train_flops
     assert first.steps == control.steps == 4
@@ -101,13 +111,13 @@ def test_every_family_classifies_from_its_weights_and_from_scratch(
     assert control.finetuned is not None
     assert control.finetuned["parent"] is None
     assert 0 <= first.finetuned["scores"]["accuracy"]["value"] <= 1
-    kept = final_weights(tuned.run_dir)
+    kept = final_weights(plan.runtime.run_dir(tuned.spec.run_id))
     assert "task_head.weight" in kept
     assert weights_digest(kept) == first.weights_sha256
-    assert from_dict(first.spec).run_id == first.run_id == tuned.run_dir.name
-    again = finetune(Tuning(tuned, plan.cache_dir, "cpu", 1, True), SilentReporter())
+    assert from_dict(first.spec).run_id == first.run_id == tuned.spec.run_id
+    again = tuned_here(tuned, plan, keep_weights=True)
     assert again == first
-    assert len(list((tuned.run_dir / "attempts").iterdir())) == 1
+    assert len(list((plan.runtime.run_dir(tuned.spec.run_id) / "attempts").iterdir())) == 1
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder_decoder"])
@@ -115,11 +125,11 @@ def test_text_is_written_by_decoders_and_encoder_decoders(kind: str, study: Path
     pytest.importorskip("sacrebleu", reason="the extra hf is not installed")
     plan = planned(run_of(study, kind), translation(pairs, f"runs_dir={tmp_path / 'out'}", "scratch=false"))
     (run,) = plan.runs
-    record = finetune(Tuning(run, plan.cache_dir, "cpu", 1, False), SilentReporter())
+    record = tuned_here(run, plan, keep_weights=False)
     assert record.finetuned is not None
     assert set(record.finetuned["scores"]) == {"bleu", "chrf"}
     assert len(record.finetuned["samples"]) == 3
-    assert not (run.run_dir / "checkpoint").exists()
+    assert not (plan.runtime.run_dir(run.spec.run_id) / "checkpoint").exists()
 
 
 def test_fine_tuning_starts_from_the_parents_weights_and_learns(study: Path, reviews: Path, tmp_path: Path) -> None:
@@ -127,10 +137,10 @@ def test_fine_tuning_starts_from_the_parents_weights_and_learns(study: Path, rev
     plan = planned(run_of(study, "decoder"), sentiment(reviews, *more))
     tuned = next(run for run in plan.runs if run.start is not None)
     assert tuned.start is not None
-    _, family = start_model(tuned.spec, tuned.start.run_dir)
+    family = start_model(tuned.spec, tuned.start.run_dir).model
     for name, tensor in final_weights(tuned.start.run_dir).items():
         assert torch.equal(family.state_dict()[name], tensor)
-    record = finetune(Tuning(tuned, plan.cache_dir, "cpu", 1, False), SilentReporter())
+    record = tuned_here(tuned, plan, keep_weights=False)
     assert record.finetuned is not None
     assert record.finetuned["scores"]["accuracy"]["value"] > 0.9
 
@@ -140,7 +150,7 @@ def test_damaged_weights_are_refused_and_learned_positions_cut_to_the_task(tmp_p
     plan = planned(run_dir, sentiment(reviews, "scratch=false", "task.source_tokens=9"))
     (run,) = plan.runs
     assert run.spec.model.context == 9
-    _, family = start_model(run.spec, run_dir)
+    family = start_model(run.spec, run_dir).model
     assert family.state_dict()["target.positions.weight"].shape[0] == 9
     damaged = replace(run.spec.finetuned, parent=replace(run.spec.finetuned.parent, weights_sha256="0"))
     with pytest.raises(ValueError, match="not those of its record"):
@@ -243,7 +253,7 @@ def test_an_imported_checkpoint_is_a_parent_like_any_other(
     import_checkpoint(str(tmp_path / "out"), [*data, *quiet, "study=published", "train_tokens=12345"])
     plan = planned(Path("runs/published"), sentiment(reviews, "scratch=false"))
     (run,) = plan.runs
-    record = finetune(Tuning(run, plan.cache_dir, "cpu", 1, False), SilentReporter())
+    record = tuned_here(run, plan, keep_weights=False)
     assert record.finetuned is not None
     assert record.finetuned["parent"]["imported"]
     assert record.finetuned["parent"]["train_tokens"] == 12345
@@ -273,3 +283,79 @@ def test_the_command_trains_a_study_over_the_pool_and_skips_what_is_done(
     assert "0 to train" in capsys.readouterr().err
     assert main(["status", str(found)]) == 0
     assert "6 done" in capsys.readouterr().out
+
+
+class StopAt(Reporter):
+    """Asks the run to stop, as Ctrl-C would, once it has reported a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def row(self, row: dict[str, Any]) -> None:
+        if row["step"] >= self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_stopped_fine_tuning_goes_on_from_its_checkpoint_bit_for_bit(
+    dropout: float, reviews: Path, tmp_path: Path
+) -> None:
+    shape, objective = FAMILIES["decoder"]
+    _, run_dir = trained(tmp_path, replace(shape, dropout=dropout), objective)
+    more = ("recipe.steps=12", "recipe.evaluations=4", "recipe.learning_rate=1e-2", "scratch=false")
+    plan = planned(run_dir, sentiment(reviews, *more))
+    (run,) = plan.runs
+    apart = planned(run_dir, sentiment(reviews, *more, "study=whole"))
+    whole = tuned_here(run, apart, keep_weights=True)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 7 of 12, checkpoint written"):
+        finetune(run, replace(plan.runtime, threads=1), StopAt(6))
+    resumed = tuned_here(run, plan, keep_weights=True)
+    assert (whole.attempts, resumed.attempts) == (1, 2)
+    assert resumed.weights_sha256 == whole.weights_sha256
+    timing = {"tokens_per_s", "flops_per_s"}
+    rows, others = (
+        [{name: value for name, value in row.items() if name not in timing} for row in read_metrics(folder)]
+        for folder in (one.runtime.run_dir(run.spec.run_id) for one in (plan, apart))
+    )
+    assert rows == others
+    for name in ("finetuned", "val_loss_nats", "eval_flops", "predicted_tokens", "train_loss_nats", "train_flops"):
+        assert getattr(resumed, name) == getattr(whole, name), name
+    tuned_dir = plan.runtime.run_dir(run.spec.run_id)
+    meta = json.loads((tuned_dir / "attempts" / "0002" / "meta.json").read_text())
+    assert meta["resumed_from_step"] == 7
+    assert not list(tuned_dir.glob("checkpoint/*/best.safetensors"))
+
+
+def test_a_fine_tuning_is_mirrored_with_its_scores(
+    study: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored: list[tuple[str, Any]] = []
+
+    class Recording(NoTracker):
+        def log(self, row: Mapping[str, Any]) -> None:
+            mirrored.append(("row", dict(row)))
+
+        def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+            mirrored.append((status, dict(summary)))
+
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", Recording)
+    settings = sentiment(reviews, f"runs_dir={tmp_path}", "scratch=false", "tracker=wandb")
+    plan = planned(run_of(study, "decoder"), settings)
+    assert plan.runtime.tracker_settings["dir"] == str(tmp_path)
+    record = tuned_here(plan.runs[0], plan, keep_weights=False)
+    assert record.finetuned is not None
+    *rows, (kind, scores), (status, summary) = mirrored
+    assert [row["step"] for _, row in rows] == [2, 4]
+    assert kind == "row"
+    assert scores["accuracy"] == record.finetuned["scores"]["accuracy"]["value"]
+    assert (status, summary["val_loss_nats"]) == ("done", record.val_loss_nats)
+
+
+def test_any_launcher_fine_tunes(
+    study: Path, reviews: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = sentiment(reviews, f"runs_dir={tmp_path}", "scratch=false", "hydra/launcher=in_process")
+    assert main(["finetune", str(run_of(study, "decoder")), *asked]) == 0
+    assert "1 done" in capsys.readouterr().err
+    assert main(["finetune", str(run_of(study, "decoder")), *asked[:-1], "hydra/launcher=basic", "study=b"]) == 2
+    assert "choose hydra/launcher=in_process or local" in capsys.readouterr().err

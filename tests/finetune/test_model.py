@@ -40,7 +40,7 @@ def test_the_price_of_an_example_is_what_torch_counts(family: str, positions: st
     tuned = Finetuned(None, "modules", "", 4, classes, 0 if classes else 3, 1, 0)
     spec = tuning_of(replace(shape, positions=positions, vocab_size=256), objective, tuned)
     examples = [Example("ab", "x", ""), Example("abcdefghijklmnopqrst", "y", ""), Example("c", "z", "")]
-    model, _ = start_model(spec, None)
+    model = start_model(spec, None)
     batch = encode(spec, examples, ("x", "y", "z") if classes else (), Bytes()).batch(slice(None))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         mean_loss(model(*batch.inputs), batch.targets_BP, batch.weights_BP).backward()
@@ -56,7 +56,7 @@ def test_what_is_written_is_the_likeliest_token_after_those_before_it(name: str)
         shape = replace(shape, target_context=longest + 1)
     tuned = Finetuned(None, "translation", "", 2, 0, longest, 1, 2)
     spec = tuning_of(shape, objective, tuned)
-    model, _ = start_model(spec, None)
+    model = start_model(spec, None)
     texts, letters = ("ab", "hello there, you"), Chars(LETTERS, len(LETTERS) + 2)
     blind = encode(spec, [Example(text, "wrong", text) for text in texts], (), letters)
     answers = answer(model, spec, blind, letters, torch.device("cpu"), 2)
@@ -83,7 +83,7 @@ def test_a_decoders_loss_is_of_the_answer_alone() -> None:
 def test_what_fills_up_a_text_is_not_pooled() -> None:
     shape, objective = FAMILIES["decoder"]
     spec = tuning_of(shape, objective, Finetuned(None, "modules", "", 1, 0, 1, 1, 0))
-    model = Classifier(start_model(spec, None)[1], shape, 2)
+    model = Classifier(start_model(spec, None), shape, 2)
     nn.init.normal_(model.task_head.weight)
     lengths = torch.tensor([3])
     short, filled = torch.tensor([[5, 6, 7, 0, 0]]), torch.tensor([[5, 6, 7, 9, 8]])

@@ -24,7 +24,7 @@ def test_no_document_is_in_two_parts_and_a_file_alone_is_cut_with_gaps() -> None
 
 
 def test_the_modules_task_gives_each_class_alike_and_nested_subsets() -> None:
-    _, task = read_settings(["task.classes=4", "task.examples=[40]", "task.scratch_examples=[]"])
+    _, task, _ = read_settings(["task.classes=4", "task.examples=[40]", "task.scratch_examples=[]"])
     pool = task.read()
     for part in pool.parts.values():
         counts = {name: sum(example.answer == name for example in part) for name in pool.classes}
@@ -39,7 +39,7 @@ def test_the_modules_task_gives_each_class_alike_and_nested_subsets() -> None:
 def test_a_jsonl_of_pairs_and_every_task_has_its_defaults(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps({"source": f"a {i}", "target": i}) + "\n" for i in range(50)))
-    _, task = read_settings(["task=translation", f"task.path={path}", "task.examples=[5]"])
+    _, task, _ = read_settings(["task=translation", f"task.path={path}", "task.examples=[5]"])
     assert isinstance(task, Translation)
     pool = task.read()
     assert pool.classes == ()

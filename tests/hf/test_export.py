@@ -11,13 +11,13 @@ import torch
 from scaling.data.prepare import DataConfig, identify, prepare
 from scaling.data.sources import Synthetic, Text
 from scaling.hf.export import export
-from scaling.launch.reporting import SilentReporter
 from scaling.model import build
+from scaling.records.life import Reporter
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import from_dict
 from scaling.train.checkpoint import final_weights
-from scaling.train.loop import train
-from tests.examples import SPEC, TINY, runtime_in
+from scaling.train.run import train_run
+from tests.examples import SPEC, TINY, asked, runtime_in
 from tests.hf_examples import AUTO, CAUSAL, MODELS, NEOX, transformers
 from tests.small_runs import TEXTS, trained
 
@@ -95,7 +95,7 @@ def test_a_model_without_biases_is_exported_with_zeros_and_the_same_logits(tmp_p
 def test_without_a_tokenizer_the_weights_are_exported_alone_and_it_is_said(tmp_path: Path) -> None:
     data = DataConfig(Synthetic(tokens=30_000, order=1, zipf_exponent=1.0, concentration=4.0, seed=0), "none", 37, 0.1)
     runtime = runtime_in(tmp_path, log_points=3, eval_fractions=(1.0,))
-    record = train(replace(SPEC, data=identify(data)), data, runtime, None, SilentReporter())
+    record = train_run(asked(replace(SPEC, data=identify(data)), data, runtime, None), Reporter())
     told = export(tmp_path / "s" / record.run_id, tmp_path / "out", tmp_path / "cache")
     assert "without a tokenizer: the run's data came as tokens" in told
     assert not (tmp_path / "out" / "tokenizer.json").exists()

@@ -16,6 +16,7 @@ from scaling.records.attempt import run_state
 from scaling.records.record import read_record, read_records
 from scaling.shapes.flops import train_flops_per_sequence
 from scaling.spec.run_spec import ImportedSpec, from_dict
+from scaling.train.checkpoint import final_weights, weights_digest
 from tests.hf_examples import CAUSAL, CONFIGS, MODELS, VOCABULARY, theirs
 from tests.small_runs import trained
 
@@ -217,7 +218,6 @@ def test_a_checkpoint_that_cannot_be_used_leaves_no_trace(
     with pytest.raises(ValueError, match=message):
         import_checkpoint(str(folder), ["study=s", *stated, *SYMBOLS, *QUIET, *settings])
     assert not Path("runs/s").exists()
-    assert not list(Path().glob("runs/.import-*"))
 
 
 def test_another_tokenizer_than_the_checkpoints_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,18 +230,29 @@ def test_another_tokenizer_than_the_checkpoints_is_refused(tmp_path: Path, monke
     assert not Path("runs/s").exists()
 
 
-def test_a_failure_while_writing_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_while_writing_is_written_down_and_the_same_command_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     folder = saved("gpt2", tmp_path / "m")
 
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("scaling.hf.importing.publish_record", full)
+    settings = ["study=s", "train_tokens=10", *SYMBOLS, *QUIET]
+    monkeypatch.setattr("scaling.records.life.publish_record", full)
     with pytest.raises(OSError, match="no space left"):
-        import_checkpoint(str(folder), ["study=s", "train_tokens=10", *SYMBOLS, *QUIET])
-    assert not Path("runs/s").exists()
-    assert not list(Path().glob("runs/.import-*"))
+        import_checkpoint(str(folder), settings)
+    (run_dir,) = Path("runs/s").iterdir()
+    state = run_state(run_dir)
+    assert (state.status, state.why) == ("failed", "OSError: no space left")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    import_checkpoint(str(folder), settings)
+    record = read_record(run_dir)
+    assert record is not None
+    assert record.attempts == 2
+    assert weights_digest(final_weights(run_dir)) == record.weights_sha256
 
 
 def test_a_record_from_before_imports_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,16 +16,16 @@ from scaling.data.pretrained import PretrainedTokenizer
 from scaling.data.token_text import TokenText
 from scaling.hf.export import export
 from scaling.hf.importing import import_checkpoint
-from scaling.launch.reporting import SilentReporter
 from scaling.objectives.batch import Batch
 from scaling.objectives.losses import mean_loss
 from scaling.objectives.objectives import added_ids
 from scaling.plan.run import Run
+from scaling.records.life import Reporter
 from scaling.records.record import RunRecord, read_records
 from scaling.spec.objective import SpecialIds
 from scaling.spec.run_spec import RunSpec, from_dict, to_dict
-from scaling.train.loop import train
-from scaling.train.validation import validation_examples
+from scaling.train.run import train_run
+from scaling.train.validation import validation_batches
 from tests.hf_examples import transformers
 from tests.small_runs import TEXTS
 
@@ -108,14 +108,14 @@ def imported(name: str, source: Path, settings: list[str]) -> tuple[RunRecord, R
 
 def examples_of(run: Run) -> Iterator[Batch]:
     data: TokenData = prepare(run.data, run.spec.data, run.runtime.cache_dir, progress=False)
-    return validation_examples(run.spec, data.val, None, torch.device("cpu"))
+    return validation_batches(run.spec, data.val, None, torch.device("cpu"))
 
 
 @torch.no_grad()
 def their_loss(model: Any, spec: RunSpec, val: np.ndarray) -> float:
     """What Hugging Face's own model makes of the run's validation set."""
     total, count = 0.0, 0
-    for example in validation_examples(spec, val, None, torch.device("cpu")):
+    for example in validation_batches(spec, val, None, torch.device("cpu")):
         tokens, others = example.inputs
         everything = torch.ones_like(tokens)
         if spec.model.kind == "encoder":
@@ -152,7 +152,7 @@ def test_a_published_vocabulary_is_evaluated_with_its_own_ids(
         assert spec.special.end == 1
     run = to_run(compose([f"model={name}", *settings, "model.context=24"]))
     data = prepare(run.data, spec.data, Path("runs/cache"), progress=False)
-    example = next(validation_examples(spec, data.val, None, torch.device("cpu")))
+    example = next(validation_batches(spec, data.val, None, torch.device("cpu")))
     for i in spec.special.added:
         assert (example.inputs[0] == i).any()
     assert name == "bert" or bool((example.targets_BP[:, -1] == 1).all())
@@ -170,7 +170,7 @@ def test_training_on_a_published_vocabulary_adds_no_token_that_it_has(
     assert run.spec.model.vocab_size == SIZES[name]
     assert run.spec.special is not None
     assert from_dict(json.loads(json.dumps(to_dict(run.spec)))) == run.spec
-    train(run.spec, run.data, run.runtime, None, SilentReporter())
+    train_run(run, Reporter())
     export(run.directory, tmp_path / "out", run.runtime.cache_dir)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert theirs(TEXTS[0])["input_ids"] == TOKENIZERS[name]().encode(TEXTS[0], add_special_tokens=False).ids

@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from scaling.launch.pool import FAILED, INTERRUPTED, KILLED, Channel, Job, Pool
+from scaling.launch.jobs import Channel, Job
+from scaling.launch.pool import Pool
 from scaling.machine import hardware
 from scaling.machine.slots import GPU_SHARE, slots
+from scaling.records.attempt import FAILED, INTERRUPTED, KILLED
 from scaling.records.record import DONE
 
 
 def work(payload: Any, channel: Channel) -> Any:
     """What a test's job does, by the name in its payload."""
     kind, value = payload
-    channel.tell(pid=os.getpid())
+    channel.report(pid=os.getpid())
     if kind == "fail":
         print("about to fail")
         raise ValueError(f"no {value}")
@@ -94,9 +96,9 @@ def test_ctrl_c_stops_every_job_once_and_cleanly(tmp_path: Path) -> None:
 def test_news_to_a_pool_that_is_gone_do_not_stop_a_run_short_of_its_checkpoint(tmp_path: Path) -> None:
     pools, runs = multiprocessing.Pipe()
     pools.close()
-    channel = Channel(runs, tmp_path / "log.txt", threads=1)
+    channel = Channel(runs.send, tmp_path / "log.txt", threads=1)
     for _ in range(2):
-        channel.tell(step=1)
+        channel.report(step=1)
 
 
 def test_slots_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:

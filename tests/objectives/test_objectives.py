@@ -57,7 +57,7 @@ def prose_for(spec: RunSpec, sequences: int) -> np.ndarray:
 
 
 def tensors(example: Batch) -> list[torch.Tensor]:
-    rest = [tensor for tensor in (example.weights_BP, example.follows_B) if tensor is not None]
+    rest = [tensor for tensor in (example.weights_BP, *example.auxiliary.values()) if tensor is not None]
     return [*example.inputs, example.targets_BP, *rest]
 
 
@@ -262,8 +262,8 @@ def test_pairs_follow_half_of_the_time_and_say_so() -> None:
     first, second = torch.from_numpy(chunk[:, :20]), torch.from_numpy(chunk[:, 20:40])
     assert torch.equal(tokens[:, 1:21], first)
     follows = (tokens[:, 22:42] == second).all(dim=1)
-    assert example.follows_B is not None
-    assert torch.equal(follows.long(), example.follows_B)
+    assert example.auxiliary["next"] is not None
+    assert torch.equal(follows.long(), example.auxiliary["next"])
     assert torch.equal(tokens[~follows][:, 22:42], second.roll(-1, 0)[~follows])
     assert follows.double().mean().item() == pytest.approx(0.5, abs=4 * 0.5 / math.sqrt(1000))
     assert not torch.any((example.inputs[1] == 0) | (example.inputs[1] == 21) | (example.inputs[1] == 42))

@@ -25,8 +25,8 @@ from scaling.shapes.flops import train_flops_per_sequence
 from scaling.spec.run_spec import RunSpec
 from scaling.train import gradient_noise, step
 from scaling.train import metric_rows as curves
-from scaling.train.loop import train
-from tests.examples import RECORD, TINY, runtime_in
+from scaling.train.run import train_run
+from tests.examples import RECORD, TINY, asked, runtime_in
 from tests.train.test_loop import DATA, StopAt, curve, run, spec_for
 
 STEPS = (60, 40, 20)  # of a family's runs, a fifth of each its cooldown
@@ -134,7 +134,7 @@ def test_a_trunk_stopped_and_resumed_begins_the_same_branches(
     specs = family()
     write_plan(tmp_path, specs)
     with pytest.raises(KeyboardInterrupt):
-        train(specs[0], DATA, runtime_in(tmp_path), 1e6, StopAt(stop_at))
+        train_run(asked(specs[0], DATA, runtime_in(tmp_path), 1e6), StopAt(stop_at))
     (tmp_path / "s" / "plan.jsonl").unlink()  # what it promised it keeps, whatever became of the plan
     assert_equal(alone, tmp_path, specs)
 
@@ -152,7 +152,7 @@ def test_a_branch_stopped_and_resumed_equals_the_run_trained_alone(
 
     run(long, tmp_path)
     with pytest.raises(KeyboardInterrupt, match=r"stopped at step 3\d of 40"):
-        train(middle, DATA, runtime_in(tmp_path), 1e6, Stopping(35))
+        train_run(asked(middle, DATA, runtime_in(tmp_path), 1e6), Stopping(35))
     assert told == [32]  # its progress starts where it left the trunk
     assert_equal(alone, tmp_path, specs)
     assert [path.name for path in (tmp_path / "s" / middle.run_id / "checkpoint").iterdir()] == ["0002-00000040"]

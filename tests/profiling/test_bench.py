@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scaling.config.config import compose, to_run
-from scaling.machine.slots import slots
+from scaling.launch.local import Local
 from scaling.machine.speed import ASSUMED, Speed, fit_speed, remember, speed
 from scaling.plan.plan import make_plan
 from scaling.profiling.bench import Case, time_case
@@ -50,8 +50,8 @@ def test_plans_reckon_with_the_measured_speed_and_say_when_there_is_none(tmp_pat
 
 def test_runs_side_by_side_are_counted_together() -> None:
     case = Case(1, 8, 1, 8, 2)
-    places = slots(2, 1, use_gpus=False)
-    timing = time_case(case, "fp32", places, 0.01, ASSUMED["cpu"])
+    place = Local(use_gpus=False, slots=2, threads_per_slot=1)
+    timing = time_case(case, "fp32", place, 0.01, ASSUMED["cpu"])
     assert (timing.runs, timing.threads) == (2, 1)
     assert 0 < timing.step_s < 1
     shape = dataclasses.replace(GPT2, n_layers=1, d_model=8, n_heads=1, n_kv_heads=1, d_ff=32, context=8)
@@ -66,7 +66,8 @@ def test_runs_side_by_side_are_counted_together() -> None:
 
 def test_a_stacks_steps_are_the_slots() -> None:
     """Two slots of three runs each: a slot's second is divided between its runs, and counted once."""
-    timing = time_case(Case(1, 8, 1, 8, 2), "fp32", slots(2, 1, use_gpus=False), 0.02, ASSUMED["cpu"], stacked=3)
+    place = Local(use_gpus=False, slots=2, threads_per_slot=1)
+    timing = time_case(Case(1, 8, 1, 8, 2), "fp32", place, 0.02, ASSUMED["cpu"], stacked=3)
     assert (timing.runs, timing.stacked) == (6, 3)
     assert timing.step_s == pytest.approx(2 * timing.case.batch_tokens / timing.tokens_per_s)
     _, flops, seconds = timing.sample

@@ -1,13 +1,13 @@
 """Records and metrics on disk: whole, first come first served, readable after a kill."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scaling.records.files import write_json
-from scaling.records.record import SCHEMA, publish_record, read_metrics, read_record, read_records
+from scaling.records.record import SCHEMA, publish_record, read_metrics, read_record, read_records, to_json
 from tests.examples import RECORD
 
 
@@ -24,28 +24,28 @@ def test_the_first_record_stands(tmp_path: Path) -> None:
 
 
 def test_a_record_from_before_predictions_were_counted_predicted_its_every_token(tmp_path: Path) -> None:
-    old = asdict(RECORD)
+    old = to_json(RECORD)
     del old["predicted_tokens"]
     write_json(tmp_path / "record.json", old)
     assert read_record(tmp_path) == replace(RECORD, predicted_tokens=RECORD.train_tokens)
 
 
 def test_a_record_from_before_branches_paid_for_all_its_steps(tmp_path: Path) -> None:
-    old = asdict(replace(RECORD, paid_flops=1))
+    old = to_json(replace(RECORD, paid_flops=1))
     del old["paid_flops"], old["trunk"]
     write_json(tmp_path / "record.json", old)
     assert read_record(tmp_path) == replace(RECORD, paid_flops=RECORD.train_flops)
 
 
 def test_a_record_from_before_next_sentences_were_scored_says_nothing_of_them(tmp_path: Path) -> None:
-    old = asdict(RECORD)
+    old = to_json(RECORD)
     del old["val_next_loss_nats"]
     write_json(tmp_path / "record.json", old)
     assert read_record(tmp_path) == RECORD
 
 
 def test_a_newer_schema_is_refused_and_unknown_fields_of_ours_are_not(tmp_path: Path) -> None:
-    write_json(tmp_path / "record.json", asdict(RECORD) | {"schema": SCHEMA + 1})
+    write_json(tmp_path / "record.json", to_json(RECORD) | {"schema": SCHEMA + 1})
     with pytest.raises(ValueError, match="written by a newer version"):
         read_record(tmp_path)
 

@@ -87,7 +87,7 @@ PROCESS = """
 import json, sys
 import torch
 from scaling.model import build
-from scaling.objectives.objectives import Example
+from scaling.objectives.batch import Batch
 from scaling.spec.run_spec import from_dict
 from scaling.train.step import Stepper
 torch.set_num_threads(1)
@@ -103,7 +103,7 @@ def steps(shape, count):
     stepper = Stepper(build(shape, 0), spec.recipe, sequences, torch.device("cpu"))
     for _ in range(count):
         tokens = torch.randint(shape.vocab_size, (sequences, shape.context))
-        stepper.take(Example((tokens,), tokens, None, None, tokens.numel()), 1.0)
+        stepper.take(Batch((tokens,), tokens, None, tokens.numel()), 1.0)
 
 from dataclasses import replace
 steps(replace(shape, n_layers=1, d_model=16, d_ff=16, vocab_size=16, context=8), 1)

@@ -15,8 +15,7 @@ from scaling.model import build
 from scaling.objectives.batch import Batch
 from scaling.spec.run_spec import RunSpec
 from scaling.train.cuda_graph import WARM_STEPS, why_not
-from scaling.train.step import Stepper
-from scaling.train.step_result import StepResult
+from scaling.train.step import Stepper, StepResult
 from tests.examples import ENCODER, ENCODER_DECODER, TINY
 from tests.train.test_loop import spec_for
 
@@ -75,10 +74,10 @@ def batches(spec: RunSpec, count: int, sequences: int = 4) -> list[Batch]:
 
     def one() -> Batch:
         if spec.model.kind == "decoder":
-            return Batch((tokens(16),), tokens(16), None, None, sequences * 16)
+            return Batch((tokens(16),), tokens(16), None, sequences * 16)
         weights = torch.ones(sequences, 3)
         weights[0, 0] = 0
-        return Batch((tokens(16), tokens(3, below=3)), tokens(3), weights, None, sequences * 3 - 1)
+        return Batch((tokens(16), tokens(3, below=3)), tokens(3), weights, sequences * 3 - 1)
 
     return [one() for _ in range(count)]
 

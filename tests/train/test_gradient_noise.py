@@ -14,9 +14,9 @@ from scaling.model import build
 from scaling.objectives.batch import Batch
 from scaling.objectives.losses import logits_of, mean_loss
 from scaling.train import gradient_noise
-from scaling.train.loop import train
+from scaling.train.run import train_run
 from scaling.train.step import Stepper
-from tests.examples import SPEC, TINY, runtime_in
+from tests.examples import SPEC, TINY, asked, runtime_in
 from tests.train.test_loop import DATA, StopAt, curve, run, spec_for
 
 
@@ -59,7 +59,7 @@ SEQUENCES = 8
 
 def batch_of(tokens: torch.Tensor, weights: torch.Tensor | None = None) -> Batch:
     predicted = tokens[:, 1:].numel() if weights is None else int(weights.sum())
-    return Batch((tokens[:, :-1],), tokens[:, 1:], weights, None, predicted)
+    return Batch((tokens[:, :-1],), tokens[:, 1:], weights, predicted)
 
 
 def stepper(**recipe: object) -> Stepper:
@@ -133,6 +133,6 @@ def test_rows_hold_the_measured_steps_since_the_last_and_a_resumed_run_the_same(
     assert [(row["step"], row.get("noise_steps")) for row in rows] == [(5, 1), (10, 2), (15, 2), (20, 1)]
     assert all(np.isfinite([row["grad_square"], row["grad_trace"]]).all() for row in rows)
     with pytest.raises(KeyboardInterrupt):  # its checkpoint lies behind step 6, before the row of 10
-        train(spec, DATA, runtime_in(tmp_path / "cut", log_points=4), 1e6, StopAt(5))
+        train_run(asked(spec, DATA, runtime_in(tmp_path / "cut", log_points=4), 1e6), StopAt(5))
     assert run(spec, tmp_path / "cut", log_points=4).weights_sha256 == whole.weights_sha256
     assert curve(tmp_path / "cut", spec) == rows

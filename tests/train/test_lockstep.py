@@ -11,21 +11,19 @@ from typing import Any
 import pytest
 import torch
 
-from scaling.launch.reporting import SilentReporter
 from scaling.model import build
 from scaling.model.stacked import STACKED
 from scaling.plan import stacks
+from scaling.records.life import Reporter
 from scaling.records.record import RunRecord
 from scaling.spec.objective import Prefix
 from scaling.spec.parametrization import Base, parametrize
 from scaling.spec.run_spec import RunSpec
 from scaling.train import gradient_noise, stacked_step
-from scaling.train.lockstep import Clock
-from scaling.train.loop import Order, train_together
+from scaling.train.lockstep import Clock, train_stack
 from scaling.train.optimizers import joined
-from scaling.train.run import Reporter
 from scaling.train.stacked_step import Stack
-from tests.examples import ENCODER, FAMILIES, TINY, runtime_in
+from tests.examples import ENCODER, FAMILIES, TINY, asked, runtime_in
 from tests.train.test_loop import DATA, StopAt, curve, final_weights, run, spec_for
 from tests.train.test_step import TOLERANCE
 
@@ -76,8 +74,8 @@ def varied(spec: RunSpec, runs: int = 3) -> list[RunSpec]:
 def together(
     specs: Sequence[RunSpec], path: Path, reporters: Sequence[Reporter] | None = None, **changes: Any
 ) -> list[RunRecord | BaseException]:
-    runtime, told = runtime_in(path, **changes), reporters or [SilentReporter() for _ in specs]
-    return train_together([Order(spec, DATA, runtime, 1e6, to) for spec, to in zip(specs, told, strict=True)])
+    runtime = runtime_in(path, **changes)
+    return train_stack([asked(spec, DATA, runtime, 1e6) for spec in specs], reporters or [Reporter() for _ in specs])
 
 
 def assert_alike(ours: RunRecord | BaseException, alone: RunRecord, path: Path, spec: RunSpec) -> None:
@@ -154,7 +152,7 @@ def test_seeds_are_updated_by_one_optimizer_in_each_ones_own_state(
     found: list[Any] = []
     monkeypatch.setattr(stacked_step, "joined", lambda optimizers: found.append(joined(optimizers)) or found[-1])
     specs = [replace(SPECS["decoder"], seed=seed) for seed in range(3)]
-    together(specs, tmp_path / "stack", [SilentReporter(), StopAt(20), SilentReporter()])
+    together(specs, tmp_path / "stack", [Reporter(), StopAt(20), Reporter()])
     for spec, ours in zip(specs, together(specs, tmp_path / "stack"), strict=True):
         assert_alike(ours, run(spec, tmp_path / "alone"), tmp_path, spec)
     assert found
@@ -189,11 +187,11 @@ def test_a_run_that_blows_up_or_fails_leaves_the_others_alone(tmp_path: Path, ta
     adam = specs[1].recipe.optimizer
     specs[1] = replace(specs[1], recipe=replace(specs[1].recipe, optimizer=replace(adam, learning_rate=1e9)))
 
-    class Failing(SilentReporter):
+    class Failing(Reporter):
         def row(self, row: dict[str, Any]) -> None:
             raise OSError("no space left on device")
 
-    reporters = [SilentReporter(), SilentReporter(), Failing(), SilentReporter()]
+    reporters = [Reporter(), Reporter(), Failing(), Reporter()]
     first, blown, failed, last = together(specs, tmp_path / "stack", reporters)
     assert taken[0] == 4
     assert taken[-1] == 2
@@ -220,7 +218,7 @@ def test_a_step_that_fails_is_every_runs_failure(tmp_path: Path, monkeypatch: py
 
 def test_a_stopped_stack_goes_on_from_its_checkpoints_stacked_or_alone(tmp_path: Path) -> None:
     specs = varied(SPECS["decoder"], 3)
-    stopped = together(specs, tmp_path / "stack", [SilentReporter(), StopAt(20), SilentReporter()])
+    stopped = together(specs, tmp_path / "stack", [Reporter(), StopAt(20), Reporter()])
     assert all(isinstance(one, KeyboardInterrupt) for one in stopped)
     kept = [one.name for spec in specs for one in (tmp_path / "stack" / "s" / spec.run_id / "checkpoint").iterdir()]
     assert {name.partition("-")[0] for name in kept} == {"0001"}

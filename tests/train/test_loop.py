@@ -16,17 +16,17 @@ from safetensors.torch import load_file, save_file
 
 from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import Synthetic, Text
-from scaling.launch.reporting import SilentReporter
 from scaling.model import build
+from scaling.records.life import Reporter
 from scaling.records.record import RunRecord, read_metrics
 from scaling.shapes.flops import train_flops_per_sequence
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.objective import Infilling, Masked, Objective, Prefix
 from scaling.spec.run_spec import RunSpec
-from scaling.train import loop, step
-from scaling.train.loop import train
+from scaling.train import step
 from scaling.train.optimizers import build_optimizer
-from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY, runtime_in
+from scaling.train.run import train_run
+from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY, asked, runtime_in
 
 DATA = DataConfig(
     Synthetic(tokens=30_000, order=1, zipf_exponent=1.0, concentration=4.0, seed=0),
@@ -44,7 +44,7 @@ def spec_for(**changes: Any) -> RunSpec:
 
 
 def run(spec: RunSpec, path: Path, **changes: Any) -> RunRecord:
-    return train(spec, DATA, runtime_in(path, **changes), 1e6, SilentReporter())
+    return train_run(asked(spec, DATA, runtime_in(path, **changes), 1e6), Reporter())
 
 
 def curve(path: Path, spec: RunSpec) -> list[dict[str, Any]]:
@@ -57,7 +57,7 @@ def final_weights(path: Path, spec: RunSpec) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
-class StopAt(SilentReporter):
+class StopAt(Reporter):
     """Asks the run to stop, as Ctrl-C would, once it has reported a step."""
 
     def __init__(self, step: int) -> None:
@@ -90,7 +90,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path, s
     spec = spec_for(model=replace(TINY, dropout=dropout))
     whole = run(spec, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt, match=r"stopped at step \d+ of 40, checkpoint written"):
-        train(spec, DATA, runtime_in(tmp_path / "cut"), 1e6, StopAt(stop_at))
+        train_run(asked(spec, DATA, runtime_in(tmp_path / "cut"), 1e6), StopAt(stop_at))
     resumed = run(spec, tmp_path / "cut")
     assert resumed.attempts == 2
     meta = json.loads((tmp_path / "cut" / "s" / spec.run_id / "attempts" / "0002" / "meta.json").read_text())
@@ -109,7 +109,7 @@ def test_every_family_resumes_bit_for_bit_and_counts_what_it_predicted(tmp_path:
     spec = spec_for(model=replace(model, dropout=0.1), objective=objective)
     whole = run(spec, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(spec, DATA, runtime_in(tmp_path / "cut"), 1e6, StopAt(20))
+        train_run(asked(spec, DATA, runtime_in(tmp_path / "cut"), 1e6), StopAt(20))
     resumed = run(spec, tmp_path / "cut")
     assert resumed.attempts == 2
     assert curve(tmp_path / "cut", spec) == curve(tmp_path / "whole", spec)
@@ -169,16 +169,16 @@ def test_the_next_sentence_loss_is_logged_and_recorded(tmp_path: Path) -> None:
     assert all(0.4 < row["train_next_loss"] < 1.2 for row in rows)  # about log 2: hardly anything can be told here
     validated = [row for row in rows if "val_loss" in row]
     assert all(0.4 < row["val_next_loss"] < 1.2 for row in validated)
-    assert record.val_next_loss_nats == validated[-1]["val_next_loss"]
+    assert record.val_auxiliary_nats["next"] == validated[-1]["val_next_loss"]
     stopped = run(spec, tmp_path / "small", micro_batch_sequences=3)
-    assert stopped.val_next_loss_nats == pytest.approx(record.val_next_loss_nats, abs=1e-5)
+    assert stopped.val_auxiliary_nats["next"] == pytest.approx(record.val_auxiliary_nats["next"], abs=1e-5)
     for one, other in zip(rows, curve(tmp_path / "small", spec), strict=True):
         assert other["train_next_loss"] == pytest.approx(one["train_next_loss"], abs=1e-5)
 
 
 def test_what_is_not_asked_is_not_logged(tmp_path: Path) -> None:
     spec = spec_for(steps=10)
-    assert run(spec, tmp_path).val_next_loss_nats is None
+    assert run(spec, tmp_path).val_auxiliary_nats == {}
     assert not any("next" in key for row in curve(tmp_path, spec) for key in row)
 
 
@@ -191,7 +191,7 @@ def test_sentences_are_infilled_from_text(tmp_path: Path) -> None:
     lengths = objective.lengths(64)
     model = replace(ENCODER_DECODER, context=64, target_context=lengths.target, vocab_size=64 + 3)
     spec = replace(spec_for(model=model, objective=objective), data=identify(data))
-    record = train(spec, data, runtime_in(tmp_path), 1e6, SilentReporter())
+    record = train_run(asked(spec, data, runtime_in(tmp_path), 1e6), Reporter())
     assert record.status == "done"
     assert 40 * 8 * 10 < record.predicted_tokens < 40 * 8 * lengths.predicted
     assert record.val_loss_nats is not None
@@ -243,7 +243,7 @@ def test_killed_between_its_last_step_and_its_record_it_only_writes_the_record(
     def vanish(*_: object) -> None:
         raise OSError("gone")
 
-    monkeypatch.setattr(loop, "_publish", vanish)
+    monkeypatch.setattr("scaling.records.life.publish_record", vanish)
     with pytest.raises(OSError, match="gone"):
         run(spec, tmp_path / "cut")
     monkeypatch.undo()
@@ -273,7 +273,7 @@ def test_an_unreadable_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -
     spec = spec_for()
     whole = run(spec, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(spec, DATA, runtime_in(tmp_path / "cut", checkpoint_every_s=0.0), 1e6, StopAt(20))
+        train_run(asked(spec, DATA, runtime_in(tmp_path / "cut", checkpoint_every_s=0.0), 1e6), StopAt(20))
     newest = max((tmp_path / "cut" / "s" / spec.run_id / "checkpoint").iterdir(), key=lambda path: path.name)
     (newest / "model.safetensors").write_bytes(b"cut short")
     assert run(spec, tmp_path / "cut").weights_sha256 == whole.weights_sha256
@@ -283,7 +283,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_remedy(tmp_path: Pa
     """An optimizer that kept a state for every parameter, not for a row of them."""
     spec = spec_for()
     with pytest.raises(KeyboardInterrupt):
-        train(spec, DATA, runtime_in(tmp_path), 1e6, StopAt(20))
+        train_run(asked(spec, DATA, runtime_in(tmp_path), 1e6), StopAt(20))
     (folder,) = (tmp_path / "s" / spec.run_id / "checkpoint").iterdir()
     state = {f"{k}.exp_avg": p.detach().clone() for k, p in enumerate(build(spec.model, 0).parameters())}
     save_file(state, folder / "optimizer.safetensors")
@@ -330,13 +330,13 @@ def test_a_blown_up_run_ends_as_diverged_and_says_when(tmp_path: Path, rate: flo
 def test_an_overtaken_attempt_does_not_publish(tmp_path: Path) -> None:
     spec = spec_for()
 
-    class Overtaken(SilentReporter):
+    class Overtaken(Reporter):
         def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
             later = attempt_dir.parent / "0002"
             later.mkdir()
             (later / "meta.json").write_text(json.dumps({"resumed_from_step": 0}))
 
-    train(spec, DATA, runtime_in(tmp_path), 1e6, Overtaken())
+    train_run(asked(spec, DATA, runtime_in(tmp_path), 1e6), Overtaken())
     run_dir = tmp_path / "s" / spec.run_id
     assert not (run_dir / "record.json").exists()
     assert "overtaken" in json.loads((run_dir / "attempts" / "0001" / "end.json").read_text())["why"]

@@ -14,9 +14,9 @@ from scaling.records.record import read_metrics
 from scaling.shapes import flops
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Budget, allocate
-from scaling.train.loop import train
 from scaling.train.optimizers import OPTIMIZERS, build_optimizer
-from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY, runtime_in
+from scaling.train.run import train_run
+from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY, asked, runtime_in
 from tests.shapes.test_flops import inputs_of
 from tests.train.test_loop import DATA, StopAt, run, spec_for
 
@@ -54,7 +54,7 @@ def test_muon_learns_resumes_bit_for_bit_and_is_recorded_with_its_cost(tmp_path:
     spec = replace(spec, recipe=recipe)
     whole = run(spec, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(spec, DATA, runtime_in(tmp_path / "cut"), 1e6, StopAt(20))
+        train_run(asked(spec, DATA, runtime_in(tmp_path / "cut"), 1e6), StopAt(20))
     resumed = run(spec, tmp_path / "cut")
     assert resumed.attempts == 2
     assert resumed.weights_sha256 == whole.weights_sha256

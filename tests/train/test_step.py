@@ -165,10 +165,10 @@ def test_the_norm_of_a_long_row_keeps_its_digits() -> None:
 def test_a_models_parameters_are_views_of_its_rows() -> None:
     stepper = Stepper(build(TINY, 0), SPECS["decoder"].recipe, 8, torch.device("cpu"))
     plain = dict(build(TINY, 0).named_parameters())
-    inside = {row.untyped_storage().data_ptr() for row in stepper.rows.weights_N}
+    inside = {row.untyped_storage().data_ptr() for row in stepper.flat.weights_N}
     for name, parameter in stepper.model.named_parameters():
         assert torch.equal(parameter, plain[name]), name
         assert parameter.untyped_storage().data_ptr() in inside
         assert parameter.grad is not None
-        assert parameter.data_ptr() % 64 == stepper.rows.weights_N[0].data_ptr() % 64
-    assert sum(len(group["params"]) for group in stepper.optimizer.param_groups) == len(stepper.rows.weights_N) == 2
+        assert parameter.data_ptr() % 64 == stepper.flat.weights_N[0].data_ptr() % 64
+    assert sum(len(group["params"]) for group in stepper.optimizer.param_groups) == len(stepper.flat.weights_N) == 2

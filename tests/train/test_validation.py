@@ -55,9 +55,9 @@ def test_the_next_sentence_loss_is_the_mean_over_sequences_of_batches_of_any_siz
     chunks = np.random.default_rng(1).integers(1, 37, size=(12, spec.lengths.text + 1))
     example = validation_batch(spec, chunks, 0, None)
     got = evaluate(model, example.split(5), PLAIN)
-    expected = torch.nn.functional.cross_entropy(model(*example.inputs)[1], example.follows_B)
-    assert got.next_loss_nats == pytest.approx(expected.item(), rel=1e-5)
-    assert evaluate(build(TINY, seed=0), examples(12, 5), PLAIN).next_loss_nats is None
+    expected = torch.nn.functional.cross_entropy(model(*example.inputs)[1]["next"], example.auxiliary["next"])
+    assert got.auxiliary_nats["next"] == pytest.approx(expected.item(), rel=1e-5)
+    assert evaluate(build(TINY, seed=0), examples(12, 5), PLAIN).auxiliary_nats == {}
 
 
 def test_dropout_sleeps_during_validation_and_wakes_after() -> None:

@@ -1,0 +1,1 @@
+"""Hydra launchers `local` and `in_process`, and whichever else `scaling.launch.launchers` names."""

@@ -1,1 +1,0 @@
-"""Hydra launcher `local`: one process a run over this machine's GPUs or cores."""

@@ -1,0 +1,113 @@
+"""The life of a run: claimed by one process, watched while it lasts, ended with a reason, and published whole.
+
+Training, fine-tuning and importing all live so.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, claim
+from scaling.records.files import write_json
+from scaling.records.record import RunRecord, publish_record, read_record
+from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.run_spec import RunSpec, to_dict
+from scaling.spec.runtime import Runtime
+from scaling.trackers import NoTracker, Tracker, start_tracker
+
+
+class Reporter:
+    """Hears how a run is doing, within its process; this one reports to nobody."""
+
+    def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
+        """The run was claimed, and goes on from `start_step` of `steps`."""
+
+    def row(self, row: dict[str, Any]) -> None:
+        """A metric row was written."""
+
+    def close(self) -> None:
+        """The run has ended."""
+
+
+def claim_run(spec: RunSpec, runtime: Runtime, resumed_from_step: int, meta: Mapping[str, Any]) -> Attempt | RunRecord:
+    """Claim the run for this process; returns its record instead where an earlier attempt has finished it.
+
+    RunIsLiveError while another process has the run.
+    """
+    run_dir = runtime.run_dir(spec.run_id)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / "spec.json", to_dict(spec))
+    attempt = claim(run_dir, resumed_from_step, dict(meta))
+    if (finished := read_record(run_dir)) is not None:
+        attempt.end(finished.status, "finished by an earlier attempt", finished.steps)
+        return finished
+    return attempt
+
+
+@dataclass(frozen=True)
+class Life:
+    """One attempt at a run while it lasts, and everybody who hears of its metric rows."""
+
+    attempt: Attempt
+    heartbeat: Heartbeat
+    metrics: TextIO
+    tracker: Tracker
+    reporter: Reporter
+
+    def log(self, row: Mapping[str, Any], steps: int, **mirrored: float) -> None:
+        """Write a metric row of a run of so many steps, and let heartbeat, tracker and reporter know.
+
+        Tracker and reporter also hear the `mirrored` numbers.
+        """
+        self._write(row)
+        self.heartbeat.report = {"step": row["step"], "steps": steps, "loss_nats": row["train_loss"]}
+        self.heartbeat.report["tokens_per_s"] = row["tokens_per_s"]
+        self.tracker.log({**row, **mirrored})
+        self.reporter.row({**row, **mirrored})
+
+    def repeat(self, row: Mapping[str, Any]) -> None:
+        """Write a metric row of steps that another run took."""
+        self._write(row)
+        self.tracker.log(row)
+
+    def publish(self, record: RunRecord) -> bool:
+        """Publish the record and end the attempt; False where a later attempt took the run over, whose word stands."""
+        attempt = self.attempt
+        current = attempt.is_current() and publish_record(attempt.run_dir, record)
+        why = record.why if current else "overtaken by a later attempt; its record stands"
+        attempt.end(record.status, why, record.steps)
+        summary = {
+            "val_loss_nats": record.val_loss_nats,
+            "train_flops": record.train_flops,
+            "train_tokens": record.train_tokens,
+            **{f"n_params.{name}": count for name, count in record.n_params.items()},
+        }
+        self.tracker.finish(record.status, summary if current else {})
+        return current
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        finite = {name: value if value is None or math.isfinite(value) else None for name, value in row.items()}
+        self.metrics.write(json.dumps(finite) + "\n")
+
+
+@contextmanager
+def live(
+    attempt: Attempt, spec: RunSpec, runtime: Runtime, budget_flops: float | None, reporter: Reporter
+) -> Iterator[Life]:
+    """Let an attempt live: its heart beats, its tracker runs, and whatever ends it early is written down and raised."""
+    tracker: Tracker = NoTracker()
+    with Heartbeat(attempt) as heartbeat, (attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
+        try:
+            counts = {"n_params": parameter_counts(spec.model), "params_by_group": spec.model.parameters_by_group()}
+            config = {**to_dict(spec), **counts, "budget_flops": budget_flops}
+            tracker = start_tracker(runtime.tracker, spec.run_id, runtime.study, config, runtime.tracker_settings)
+            yield Life(attempt, heartbeat, metrics, tracker, reporter)
+        except BaseException as error:
+            status = INTERRUPTED if isinstance(error, KeyboardInterrupt | GeneratorExit) else FAILED
+            attempt.end(status, f"{type(error).__name__}: {error}".rstrip(": "), heartbeat.report["step"])
+            tracker.finish(status, {})
+            raise

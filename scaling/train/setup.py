@@ -1,0 +1,37 @@
+"""What a run needs before it is claimed: its data, its device, and how much of a batch fits there at once."""
+
+from dataclasses import dataclass
+
+import torch
+
+from scaling.data.prepare import TokenData, prepare
+from scaling.machine import hardware
+from scaling.plan.run import Run
+from scaling.spec.memory import largest_micro_batch
+
+FREE_SHARE = 0.85  # of the free memory that a step is given: the estimate of what it takes is good to about 15%
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The data, the device, and the sequences that are taken at once."""
+
+    tokens: TokenData
+    device: torch.device
+    micro_batch: int  # sequences
+
+
+def set_up(run: Run, sharing: int = 1) -> Setup:
+    """Prepare the run's data and choose its device; ValueError for what the user must mend.
+
+    `sharing` runs share the device's free memory.
+    """
+    runtime, spec = run.runtime, run.spec
+    if runtime.threads is not None:
+        torch.set_num_threads(runtime.threads)
+    device = hardware.pick_device(runtime.device, spec.recipe.precision)
+    tokens = prepare(run.data, spec.data, runtime.cache_dir, progress=runtime.progress)
+    micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
+        spec, FREE_SHARE * hardware.free_bytes(device) / sharing, runtime.recompute_activations
+    )
+    return Setup(tokens, device, micro_batch)
