@@ -12,6 +12,14 @@ from analysis.laws.jet import Number
 from analysis.laws.law import Law, Units, amplitude, exponent, level, number, positive
 
 
+def effective(total: Any, unique: Any, R_star: Any) -> Any:
+    """Return D' (or N') for `total` tokens of which `unique` differ, at most all: repeats decay with constant R*.
+
+    Source: Muennighoff et al. 2023, eq. 5.
+    """
+    return unique * (1.0 + R_star * (1.0 - jet.exp(-(total / unique - 1.0) / R_star)))
+
+
 @dataclass(frozen=True)
 class DataConstrained(Law):
     """Chinchilla in effective data and parameters: repeats and excess parameters are worth less and less.
@@ -43,18 +51,14 @@ class DataConstrained(Law):
         U_D = jet.where(np.less(jet.value(D), jet.value(U)), D, U)
         fits = self._tokens_to_params(U_D)
         U_N = jet.where(np.less(jet.value(N), jet.value(fits)), N, fits)
-        N_effective = self._effective(U_N, N / U_N - 1.0, self.R_N_star)
-        D_effective = self._effective(U_D, D / U_D - 1.0, self.R_D_star)
+        N_effective = effective(N, U_N, self.R_N_star)
+        D_effective = effective(D, U_D, self.R_D_star)
         return self.E + self.A * N_effective**-self.alpha + self.B * D_effective**-self.beta
 
     def _tokens_to_params(self, tokens: Any) -> Any:
         """Return the N for which `tokens` is compute-optimal: (U G)^(beta/alpha) G (appendix A)."""
         log_G = jet.log(self.alpha * self.A / (self.beta * self.B)) / (self.alpha + self.beta)
         return jet.exp((jet.log(tokens) + log_G) * (self.beta / self.alpha) + log_G)
-
-    @staticmethod
-    def _effective(unique: Any, repeats: Any, half_life: Any) -> Any:
-        return unique * (1.0 + half_life * (1.0 - jet.exp(-repeats / half_life)))
 
 
 @dataclass(frozen=True)

@@ -170,13 +170,13 @@ class M4(Law):
 
 def _root(alpha: Any, target: Any) -> Any:
     """Return z where log s - alpha log(1 - s) = target, s = 1 / (1 + e^-z), with its exact derivatives."""
-    plain_alpha, plain_target = np.asarray(jet.value(alpha)), np.asarray(jet.value(target))
-    z = np.where(plain_target > 0, plain_target / plain_alpha, plain_target)
+    plain_alpha, plain_target = jet.value(alpha), jet.value(target)
+    z: Any = np.where(plain_target > 0, plain_target / plain_alpha, plain_target)
     for _ in range(30):  # monotone after one step: the left side is convex or concave in z
         beyond, share, slope = _left_side(plain_alpha, z)
         step = (plain_alpha * beyond - (beyond - z) - plain_target) / slope
         z = z - step
-        if np.all(np.abs(step) <= 1e-14 * (1.0 + np.abs(z))):
+        if jet.settled(step, z):
             break
     beyond, share, slope = _left_side(plain_alpha, z)
     bend = (plain_alpha - 1.0) * share * (1.0 - share)

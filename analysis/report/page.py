@@ -107,7 +107,7 @@ def fill(
         figures_json=Markup(script_json(drawn)),
         facts_json=Markup(script_json(facts)),
         figures_js=raw["figures.js"],
-        what_if_js=raw["what_if.js"],
+        what_if_js=raw["what_if.js"] + Markup(formulas_js(facts) if facts else ""),
     )
 
 
@@ -142,9 +142,8 @@ def script_json(value: Any) -> str:
 
 
 def what_if_facts(results: Results) -> Json | None:
-    """What the page's calculator needs: the laws behind the forecast, their draws, and what widens its intervals."""
+    """Return the calculator's numbers: laws that the forecast rests on, their draws, and the terms of its intervals."""
     from analysis.judgement.forecast import REACH_SLACK
-    from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN
 
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
@@ -161,7 +160,6 @@ def what_if_facts(results: Results) -> Json | None:
                 "law": entry["law"],
                 "names": names,
                 "values": list(entry["params"].values()),
-                "six": FLOPS_PER_PARAM_TOKEN,
                 "draws": [[row[j] for j in order] for row in draws["values"]] if draws else [],
             }
         )
@@ -185,13 +183,34 @@ def what_if_facts(results: Results) -> Json | None:
     }
 
 
+def formulas_js(facts: Json) -> str:
+    """Return JavaScript that defines FORMULAS: the law of every form, and the effective tokens of repeats.
+
+    Each is a function of (p, x), parameters and variables by name, written from its Python. No text of it holds "<".
+    """
+    from analysis.laws import LAWS, coupled, javascript
+
+    def effective(p: Json, x: Json) -> Any:
+        return coupled.effective(x["D"], x["U"], p["R_D_star"])
+
+    def function(body: str) -> str:
+        return f"(p, x) => {{\n{body}\n}}"
+
+    laws = ",\n".join(
+        f"{script_json(name)}: {function(javascript.javascript(LAWS[name]))}"
+        for name in dict.fromkeys(form["law"] for form in facts["forms"])
+    )
+    of_repeats = function(javascript.body(effective, ["R_D_star"], ["D", "U"]))
+    return f"\nconst FORMULAS = {{\nlaws: {{\n{laws}\n}},\neffective: {of_repeats}\n}};\n"
+
+
 def _power_law(law: Results) -> Json:
     own = {name: law[name] for name in ("floor", "coefficient", "exponent")}
     return own | {name: law["band"][name] for name in ("flops", "low", "high")}
 
 
 def _repeats(fits: Mapping[str, Results]) -> Json:
-    """How fast repeated tokens lose their worth: from a fit in the results, else the published value."""
+    """Return the constant R_D* of repeated tokens and its source in words: a fit of the results, else the paper."""
     from analysis.laws import LAWS
 
     fitted = next(
@@ -200,10 +219,10 @@ def _repeats(fits: Mapping[str, Results]) -> Json:
     if fitted is not None:
         value = fitted["params"]["R_D_star"]
         words = f"R_D* = {value:.3g} from the {fitted['name']} fit, which no roll-out checked"
-        return {"half_life": value, "words": words}
+        return {"R_D_star": value, "words": words}
     law = LAWS["data_constrained"]
     value = law.example["R_D_star"]
     return {
-        "half_life": value,
+        "R_D_star": value,
         "words": f"R_D* = {value:.4g} as published ({law.source.partition(';')[0]}), which these runs did not measure",
     }
