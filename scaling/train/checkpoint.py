@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scaling.records.attempt import Attempt
+from scaling.records.attempt import Attempt, now
 
 KEEP = 2  # the newest, and one more should the newest be unreadable
 
@@ -49,6 +49,28 @@ class Checkpoint:
     def own_step(self) -> int:
         """The step up to which this run's attempts hold its metric rows."""
         return 0 if "rows" in self.state else self.step
+
+
+@dataclass
+class Progress:
+    """Steps taken, and what they took, over all attempts."""
+
+    step: int = 0
+    train_s: float = 0.0  # in training steps
+    wall_s: float = 0.0  # in the training loop
+    predicted_tokens: int = 0
+    started_at: str = field(default_factory=now)
+    trunk: dict[str, Any] | None = None  # the first "steps", where another run took them, and the run: "paid_by"
+
+    @classmethod
+    def at(cls, checkpoint: Checkpoint) -> "Progress":
+        """The progress that a checkpoint kept."""
+        names = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in checkpoint.state.items() if name in names})
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return asdict(self)
 
 
 def save(

@@ -22,10 +22,10 @@ from scaling.records.record import DIVERGED, DONE, RunRecord
 from scaling.shapes import flops
 from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
+from scaling.train.checkpoint import Progress
 from scaling.train.cuda_graph import graph_for
 from scaling.train.gradient_noise import is_measured
 from scaling.train.metric_rows import Row, validated_auxiliary
-from scaling.train.progress import Progress
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.setup import Setup
 from scaling.train.step import Pace, Stepper, seed_dropout

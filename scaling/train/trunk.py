@@ -19,8 +19,8 @@ from scaling.records.record import read_record
 from scaling.spec.run_spec import RunSpec
 from scaling.spec.runtime import Runtime
 from scaling.train import checkpoint
+from scaling.train.checkpoint import Progress
 from scaling.train.metric_rows import BLANK, MetricRows, Row
-from scaling.train.progress import Progress
 from scaling.train.step import Stepper, StepResult
 from scaling.train.validation import Validation
 
