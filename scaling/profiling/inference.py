@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scaling.model.layers import Past
+from scaling.model.layers import KeyValueCache
 from scaling.shapes.families import EncoderDecoderShape
 from scaling.shapes.shape import TransformerShape
 
@@ -57,19 +57,19 @@ def greedy(model: Any, shape: TransformerShape, inputs: tuple[Tensor, ...], new:
     The prompt is as much of the inputs as leaves room for `new` tokens.
     """
     room = shape.towers()[-1].tokens
-    past = [Past(room) for _ in range(shape.n_layers)]
+    caches = [KeyValueCache(room) for _ in range(shape.n_layers)]
     tokens_BT = inputs[-1]
     if isinstance(shape, EncoderDecoderShape):
         source_BSD = model.source(model.embedding(inputs[0]))
         tokens_BT = inputs[1].expand(-1, room - new)
-        logits_BTV = model.decode(source_BSD, tokens_BT, past)
+        logits_BTV = model.decode(source_BSD, tokens_BT, caches)
     else:
         source_BSD = None
-        logits_BTV = model(tokens_BT[:, : room - new], past=past)
+        logits_BTV = model(tokens_BT[:, : room - new], caches=caches)
     next_B = logits_BTV[:, -1].argmax(dim=-1)
     yield next_B
     for _ in range(new):
         next_B1 = next_B[:, None]
-        logits_BTV = model(next_B1, past=past) if source_BSD is None else model.decode(source_BSD, next_B1, past)
+        logits_BTV = model(next_B1, caches=caches) if source_BSD is None else model.decode(source_BSD, next_B1, caches)
         next_B = logits_BTV[:, -1].argmax(dim=-1)
         yield next_B
