@@ -112,7 +112,7 @@ def _train(
         course.step = step
         course.predicted += batch.predicted
         course.loss_steps += 1
-        stopping = stop.asked and step < recipe.steps
+        stopping = stop.requested and step < recipe.steps
         if step in evaluated:
             train_loss = float(loss_sum) / course.loss_steps
             course.train_s += time.perf_counter() - mark
