@@ -10,7 +10,7 @@ from scaling.data.extra import extra
 from scaling.finetune.plan import FinetuningPlan, PlannedFinetuning, describe, make_plan
 from scaling.finetune.settings import read_settings
 from scaling.launch.jobs import Channel, Job
-from scaling.launch.launchers import launcher, run_jobs
+from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import ChannelReporter
 from scaling.launch.sweep import explain
 from scaling.machine.slots import gpu_ids
@@ -30,14 +30,14 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
     config, task, launcher_settings = read_settings(overrides)
     if task.metric == "bleu":
         extra("sacrebleu", f"task={task.kind}")
-    place = launcher(launcher_settings, config.device != "cpu" and bool(gpu_ids()))
+    launcher = make_launcher(launcher_settings, config.device != "cpu" and bool(gpu_ids()))
     plan = make_plan(source, config, task)
     _show(plan, console)
     missing = plan.missing
     plan.write()
     if missing:
         jobs = [Job(run.label, (run, plan.runtime)) for run in missing]
-        run_jobs(place, jobs, _finetune, plan.study_dir, preload=["scaling.finetune.loop"])
+        run_jobs(launcher, jobs, _finetune, plan.study_dir, preload=["scaling.finetune.loop"])
         for job in jobs:
             if job.status in (FAILED, KILLED):
                 look = f"; look at {job.log}" if job.log else ""

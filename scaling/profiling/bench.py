@@ -16,7 +16,7 @@ from rich.table import Table
 
 from scaling.config.config import compose, to_run
 from scaling.launch.jobs import Channel, Job, Target
-from scaling.launch.launchers import Launcher, launcher
+from scaling.launch.launchers import Launcher, make_launcher
 from scaling.machine.slots import Slot, gpu_ids
 from scaling.machine.speed import Speed, layers
 from scaling.plan.run import Run
@@ -142,7 +142,7 @@ def _run_all(place: Launcher, jobs: Sequence[Job], target: Target, folder: Path)
 def places(settings: Mapping[str, Any], device: str) -> tuple[Launcher, Launcher]:
     """The launcher of these settings with the whole machine for one run, and with the slots that a sweep has."""
     one = {"slots": 1} if "slots" in settings else {}
-    return launcher({**settings, **one}, device == "cuda"), launcher(settings, device == "cuda")
+    return make_launcher({**settings, **one}, device == "cuda"), make_launcher(settings, device == "cuda")
 
 
 def time_cases(
