@@ -1,7 +1,7 @@
-"""Which of our settings and weights are which of Hugging Face's, one table per architecture.
+"""Hugging Face architectures: one table each of the equivalents of our settings and weights.
 
-Names of weights: {i} is a layer. Where a value is a tuple, our matrix is theirs laid one after another along its
-outputs. Each stands for all of a module's tensors (weight, bias).
+A name of weights stands for all tensors of a module (weight, bias), with {i} for the layer. A tuple of names means that
+our matrix concatenates their matrices along its outputs.
 """
 
 from collections.abc import Mapping
@@ -13,31 +13,31 @@ Names = Mapping[str, str | tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Architecture:
-    """One Hugging Face class and what it is here."""
+    """A Hugging Face class and its equivalent here; a comment's "our" names are ours, "their" names Hugging Face's."""
 
     model_class: str
     auto_class: str
-    preset: str  # of conf/model, which brings a fitting objective
+    preset: str  # name of our preset in conf/model, which also sets a fitting objective
     kind: str
-    weights: Names  # ours -> theirs
-    fields: Mapping[str, tuple[str, ...]]  # ours -> theirs, all of which hold our value
-    fixed: Mapping[str, Any]  # ours, the only value that the class has
-    theirs_fixed: Mapping[str, Any]  # theirs, the only value that we have
+    weights: Names  # our module -> their modules
+    fields: Mapping[str, tuple[str, ...]]  # our setting -> their settings, all of which hold our value
+    fixed: Mapping[str, Any]  # our setting -> the only value that their class supports
+    theirs_fixed: Mapping[str, Any]  # their setting -> the only value that we support
     norm: str
-    norm_eps: str | None  # theirs; None where it is torch's default
-    activation: str | None  # theirs; None where ours is fixed
+    norm_eps: str | None  # their setting; None where eps is torch's default
+    activation: str | None  # their setting; None where `fixed` holds ours
     positions: str
-    head_width: str | None = None  # theirs; None where it follows from the others
-    always_biased: bool = True  # theirs; a model without is exported with zeros
-    rotary_pct: str | None = None  # in theirs' settings of rotary positions; None where every channel is rotated
-    qkv_by_head: bool = False  # one matrix holds query, key and value of each head in turn; ours those of all heads
-    transposed: frozenset[str] = frozenset()  # our modules whose matrix is stored (inputs, outputs) there
-    aliases: Mapping[str, str] = field(default_factory=dict)  # theirs, tied -> under which name it is in `weights`
-    sines_first: bool = False  # position codes hold all sines, then all cosines; ours alternate
-    on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of theirs
+    head_width: str | None = None  # their setting; None where it follows from other settings
+    always_biased: bool = True  # their class always has biases; a model without biases is exported with zeros
+    rotary_pct: str | None = None  # key in their rotary settings; None where every channel is rotated
+    qkv_by_head: bool = False  # their matrix holds query, key and value head by head; ours all queries, keys, values
+    transposed: frozenset[str] = frozenset()  # our modules whose matrix they store as (inputs, outputs)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # their tied weight -> its name in `weights`
+    sines_first: bool = False  # their sinusoids are all sines, then all cosines; ours alternate
+    on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of an exported model
 
 
-# Every class but those that say otherwise: attention and MLP one after the other, every channel rotated, or none.
+# Fixed settings of most classes: attention before the MLP, and every channel rotated, or none.
 PLAIN = {"parallel_residual": False, "rotary_pct": 1.0}
 END = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 
