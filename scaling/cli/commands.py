@@ -83,14 +83,14 @@ def bench(options: Any) -> int:
 
     from scaling.config.config import compose
     from scaling.machine.speed import fit_speed, remember, speed
-    from scaling.profiling.bench import CASES, device_here, places, print_timings, time_cases, time_matmul
+    from scaling.profiling.bench import CASES, bench_launchers, device_here, print_timings, time_cases, time_matmul
     from scaling.spec.run_spec import check_precision
 
     device, precision = device_here(), check_precision("--precision", options.precision)
     if not options.seconds > 0:
         raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
     guess, _ = speed(options.cache, device, precision)
-    alone, sweep = places(dict(compose(options.overrides).hydra.launcher), device)
+    alone, sweep = bench_launchers(dict(compose(options.overrides).hydra.launcher), device)
     ceiling = time_matmul(device, precision, alone)
     said = Console(stderr=True)
     timings = time_cases(
