@@ -130,6 +130,7 @@ RECORD = RunRecord(
     started_at="2026-01-01T00:00:00+00:00",
     ended_at="2026-01-01T00:00:01+00:00",
     imported=None,
+    publication="link",
     finetuned=None,
 )
 

@@ -5,10 +5,9 @@ is the fencing token. Every file has one writer, so a process that was taken for
 its own attempt. There are no locks and no database, because claims must hold on a network file system.
 """
 
+import contextlib
 import os
 import shutil
-import socket
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -18,12 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scaling.records.files import read_json, write_json
-from scaling.records.record import read_record
-
-HEARTBEAT_EVERY_S = 2.0
-# A process on another host cannot be probed; it counts as dead once its heartbeat is this old.
-STALE_AFTER_S = 120.0
+from scaling.records.files import has_links, read_json, remove_scratch, scratch_folder, write_json
+from scaling.records.liveness import HEARTBEAT, HEARTBEAT_EVERY_S, is_live, whereabouts
+from scaling.records.record import attempt_dirs, read_record
 
 # States of a run without a record; a record states DONE or DIVERGED.
 RUNNING, FAILED = "running", "failed"
@@ -76,27 +72,14 @@ def claim(run_dir: Path, resumed_from_step: int, meta: dict[str, Any]) -> Attemp
     """Claim the run for this process; raise RunIsLiveError while another process holds it."""
     attempts = run_dir / "attempts"
     attempts.mkdir(parents=True, exist_ok=True)
+    remove_scratch(attempts)
     latest = _latest(run_dir)
-    if latest and _is_live(attempts / f"{latest:04d}"):
+    if latest and is_live(attempts / f"{latest:04d}"):
         raise RunIsLiveError(_holder(attempts / f"{latest:04d}"))
     attempt = Attempt(run_dir, latest + 1)
-    prepared = Path(tempfile.mkdtemp(dir=attempts, prefix=".claim-"))
-    os.chmod(prepared, 0o755)
-    whereabouts = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": _start_ticks(os.getpid()),
-    }
-    write_json(
-        prepared / "meta.json",
-        {
-            "attempt": attempt.number,
-            "resumed_from_step": resumed_from_step,
-            **whereabouts,
-            "started_at": now(),
-            **meta,
-        },
-    )
+    prepared = scratch_folder(attempts, "claim")
+    about = {"attempt": attempt.number, "resumed_from_step": resumed_from_step, "started_at": now()}
+    write_json(prepared / "meta.json", about | whereabouts() | {"hard_links": has_links(attempts)} | meta)
     (prepared / "metrics.jsonl").touch()
     try:
         os.rename(prepared, attempt.path)  # fails where another claim exists, whose directory is not empty
@@ -107,11 +90,12 @@ def claim(run_dir: Path, resumed_from_step: int, meta: dict[str, Any]) -> Attemp
 
 
 class Heartbeat:
-    """The heartbeat of an attempt: a thread writes `report` to heartbeat.json every HEARTBEAT_EVERY_S."""
+    """The heartbeat of an attempt: a thread writes `report` and a counter to heartbeat.json every HEARTBEAT_EVERY_S."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.report: dict[str, Any] = {"step": 0}
-        self._path = attempt.path / "heartbeat.json"
+        self._beats = 0
+        self._path = attempt.path / HEARTBEAT
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -131,7 +115,9 @@ class Heartbeat:
                 return
 
     def _write(self) -> None:
-        write_json(self._path, {"time": time.time(), **self.report})
+        self._beats += 1
+        with contextlib.suppress(OSError):  # a full or absent disk stops the training where it writes, not here
+            write_json(self._path, {"beats": self._beats, "time": time.time(), **self.report}, durable=False)
 
 
 def run_state(run_dir: Path) -> RunState:
@@ -139,20 +125,24 @@ def run_state(run_dir: Path) -> RunState:
     latest = _latest(run_dir)
     path = run_dir / "attempts" / f"{latest:04d}"
     log = path / "log.txt" if latest else None
-    record = read_record(run_dir)
+    try:
+        record = read_record(run_dir)
+    except ValueError as error:
+        return RunState(FAILED, 0, latest, str(error), None, None, log)
     if record is not None:
         return RunState(record.status, record.steps, latest, record.why, record.val_loss_nats, None, log)
     if not latest:
         return RunState(PENDING, 0, 0)
-    beat = read_json(path / "heartbeat.json") or {}
-    end = read_json(path / "end.json")
-    if end is not None:
-        return RunState(end["status"], end["step"], latest, end["why"], beat.get("loss_nats"), None, log)
-    step = beat.get("step", 0)
-    if _is_live(path):
-        return RunState(RUNNING, step, latest, "", beat.get("loss_nats"), beat.get("tokens_per_s"), log)
+    beat = read_json(path / HEARTBEAT) or {}
+    step, loss = beat.get("step", 0), beat.get("loss_nats")
+    if (path / "end.json").exists():
+        end = read_json(path / "end.json") or {}
+        why = str(end.get("why", f"{path / 'end.json'} is damaged and does not state how the attempt ended"))
+        return RunState(str(end.get("status", FAILED)), int(end.get("step", step)), latest, why, loss, None, log)
+    if is_live(path):
+        return RunState(RUNNING, step, latest, "", loss, beat.get("tokens_per_s"), log)
     why = "the process vanished without a word (killed, out of memory, or the machine went down)"
-    return RunState(KILLED, step, latest, why, beat.get("loss_nats"), None, log)
+    return RunState(KILLED, step, latest, why, loss, None, log)
 
 
 def tally(states: Iterable[RunState]) -> str:
@@ -163,23 +153,7 @@ def tally(states: Iterable[RunState]) -> str:
 
 def _latest(run_dir: Path) -> int:
     """The highest attempt number, 0 without attempts."""
-    return max((int(path.name) for path in (run_dir / "attempts").glob("[0-9]*")), default=0)
-
-
-def _is_live(attempt_dir: Path) -> bool:
-    if (attempt_dir / "end.json").exists():
-        return False
-    meta = read_json(attempt_dir / "meta.json")
-    if meta is None:
-        return False
-    if meta["host"] == socket.gethostname():
-        started = _start_ticks(meta["pid"])
-        return started is not None and started == meta["process_started"]
-    try:
-        beat = (attempt_dir / "heartbeat.json").stat().st_mtime
-    except FileNotFoundError:
-        beat = (attempt_dir / "meta.json").stat().st_mtime
-    return time.time() - beat < STALE_AFTER_S
+    return max((int(path.name) for path in attempt_dirs(run_dir)), default=0)
 
 
 def _holder(attempt_dir: Path) -> str:
@@ -188,24 +162,3 @@ def _holder(attempt_dir: Path) -> str:
         f"run {attempt_dir.parents[1].name} is being trained by process {meta.get('pid')} on {meta.get('host')}; "
         f"stop that process or wait for it"
     )
-
-
-def _start_ticks(pid: int) -> int | None:
-    """The start time of a local process in clock ticks, which exposes a recycled pid; None for a dead process."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return _alive_without_proc(pid)
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _alive_without_proc(pid: int) -> int | None:
-    if Path("/proc/self/stat").exists():
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return 0  # macOS has no /proc, so the pid alone decides

@@ -13,17 +13,20 @@ Layout of a study (see also `attempt.py`, which owns a run's files until its rec
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+import re
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.records.files import publish, read_json
+from scaling.records.files import create_text, has_links, read_json, remove_scratch
 
 SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
 VAL_AUXILIARY = "val_{}_loss_nats"  # key of an auxiliary loss in record.json
 AUXILIARY = ("next",)  # auxiliary losses with a key in every record, null where the objective has none
 PROFILE = "profile.json"
+NUMBER = re.compile(r"\d{4,}")  # the name of an attempt's directory
+LINK, RESERVATION = "link", "reservation"  # how a record was published exactly once
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class RunRecord:
     started_at: str
     ended_at: str
     imported: dict[str, Any] | None  # origin of a checkpoint trained elsewhere, with the digests of its files
+    publication: str  # LINK, or RESERVATION where the file system has no hard links
     finetuned: dict[str, Any] | None  # task, scores and parent of a fine-tuned run
 
 
@@ -86,11 +90,14 @@ def to_json(record: RunRecord) -> dict[str, Any]:
 
 
 def publish_record(run_dir: Path, record: RunRecord) -> bool:
-    """Publish the record; False where another attempt published first, whose record stands."""
+    """Publish the record unless one exists; False: another attempt was first, and its record stands."""
+    links = has_links(run_dir)
+    record = replace(record, publication=LINK if links else RESERVATION)
     try:
-        publish(run_dir / "record.json", json.dumps(to_json(record), indent=1), os.link)
+        create_text(run_dir / "record.json", json.dumps(to_json(record), indent=1), links=links)
     except FileExistsError:
         return False
+    remove_scratch(run_dir)
     return True
 
 
@@ -115,7 +122,14 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
     # Before these fields existed, every token was predicted, AdamW was the only optimizer, no run was imported or
     # fine-tuned, no trunk was shared, and no activations were recomputed.
-    since = {"optimizer_flops": 0, "recompute_flops": 0, "imported": None, "finetuned": None, "trunk": None}
+    since: dict[str, Any] = {
+        "optimizer_flops": 0,
+        "recompute_flops": 0,
+        "imported": None,
+        "finetuned": None,
+        "trunk": None,
+    }
+    since |= {"publication": LINK}
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
     known = {field.name for field in fields(RunRecord)}
@@ -140,32 +154,70 @@ def run_dirs(study_dir: Path) -> list[Path]:
     return sorted(path for path in study_dir.iterdir() if (path / "spec.json").is_file())
 
 
-def read_records(study_dir: Path) -> list[RunRecord]:
-    """Records of a study's finished runs, by run id."""
-    records = (read_record(path) for path in run_dirs(study_dir))
-    return [record for record in records if record is not None]
+def read_records(study_dir: Path, damaged: list[str] | None = None) -> list[RunRecord]:
+    """Records of a study's finished runs, by run id.
+
+    A record that cannot be read raises ValueError; with a list of what is `damaged` it is named there and left out.
+    """
+    records = []
+    for path in run_dirs(study_dir):
+        try:
+            record = read_record(path)
+        except ValueError as error:
+            if damaged is None:
+                raise
+            damaged.append(str(error))
+            continue
+        if record is not None:
+            records.append(record)
+    return records
 
 
-def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+def attempt_dirs(run_dir: Path) -> list[Path]:
+    """The directories of a run's attempts, in order; other names beside them are ignored."""
+    attempts = run_dir / "attempts"
+    try:
+        names = os.listdir(attempts)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [attempts / name for name in sorted(filter(NUMBER.fullmatch, names), key=int)]
+
+
+def read_metrics(run_dir: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
     """The run's metric rows in step order, as of a run without interruptions.
 
-    A resumed attempt starts from a checkpoint and supersedes the rows that earlier attempts wrote beyond it. A line cut
-    short by a kill is ignored.
+    A resumed attempt starts from a checkpoint and supersedes the rows that earlier attempts wrote beyond it; an attempt
+    without rows supersedes nothing. A line cut short by a kill is ignored. Lines and files that cannot be read are left
+    out, and named in the list of what is `damaged`.
     """
     rows: list[dict[str, Any]] = []
-    for attempt in sorted((run_dir / "attempts").glob("[0-9]*")):
-        meta = read_json(attempt / "meta.json")
-        if meta is None:
+    named = [] if damaged is None else damaged
+    for attempt in attempt_dirs(run_dir):
+        own = _complete_rows(attempt / "metrics.jsonl", named)
+        if not own:
             continue
-        rows = [row for row in rows if row["step"] <= meta["resumed_from_step"]]
-        rows.extend(_complete_rows(attempt / "metrics.jsonl"))
+        meta = read_json(attempt / "meta.json") or {}
+        if not isinstance(start := meta.get("resumed_from_step"), int):
+            named.append(f"{attempt / 'meta.json'} is damaged: the attempt's rows are left out")
+            continue
+        rows = [row for row in rows if row["step"] <= start] + own
     return rows
 
 
-def _complete_rows(path: Path) -> list[dict[str, Any]]:
+def _complete_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
     try:
-        text = path.read_text()
+        content = path.read_bytes()
     except FileNotFoundError:
         return []
-    whole, _, _ = text.rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    whole, _, _ = content.rpartition(b"\n")
+    rows = []
+    for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+        else:
+            damaged.append(f"{path}, line {number}, is no metric row: it is left out")
+    return rows

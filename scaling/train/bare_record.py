@@ -6,7 +6,7 @@ from torch import nn
 from scaling.machine import hardware
 from scaling.model import parameters_by_group
 from scaling.records.attempt import Attempt, now
-from scaling.records.record import DONE, SCHEMA, RunRecord
+from scaling.records.record import DONE, LINK, SCHEMA, RunRecord
 from scaling.shapes.flops import EXACT_IN_WORDS, train_flops_per_token_by_group
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import RunSpec, to_dict
@@ -56,5 +56,6 @@ def bare_record(spec: RunSpec, attempt: Attempt, model: nn.Module, device: torch
         started_at=started_at,
         ended_at=now(),
         imported=None,
+        publication=LINK,
         finetuned=None,
     )

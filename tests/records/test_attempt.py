@@ -5,22 +5,25 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from scaling.records import liveness
 from scaling.records.attempt import (
     FAILED,
     INTERRUPTED,
     KILLED,
     PENDING,
     RUNNING,
-    STALE_AFTER_S,
+    Attempt,
     Heartbeat,
     RunIsLiveError,
     claim,
     run_state,
 )
 from scaling.records.files import write_json
+from scaling.records.liveness import STALE_AFTER_S, is_live
 from scaling.records.record import publish_record
 from tests.examples import RECORD
 
@@ -91,16 +94,111 @@ def test_exactly_one_of_many_racing_processes_wins(tmp_path: Path) -> None:
     assert [p.name for p in sorted((tmp_path / "attempts").iterdir())] == ["0001"]
 
 
-def test_a_process_elsewhere_is_given_up_when_its_heartbeat_is_stale(tmp_path: Path) -> None:
-    attempt = claim(tmp_path, 0, {})
+def elsewhere(attempt: Attempt, **changes: Any) -> None:
+    """Let the attempt look as if another place had claimed it."""
     meta = json.loads((attempt.path / "meta.json").read_text())
-    write_json(attempt.path / "meta.json", meta | {"host": "another-host"})
+    write_json(attempt.path / "meta.json", meta | changes)
+
+
+@pytest.mark.parametrize(
+    "place", [{"host": "another-host"}, {"pid_namespace": "pid:[1]"}, {"boot": "another boot"}], ids=str
+)
+def test_a_process_of_another_place_is_judged_by_its_heartbeat_alone(place: dict[str, str], tmp_path: Path) -> None:
+    attempt = claim(tmp_path, 0, {})
+    elsewhere(attempt, **place, pid=2**22 + 1, process_started=7)  # a pid that is nobody's here
     with Heartbeat(attempt):
         pass
     assert run_state(tmp_path).status == RUNNING
+    with pytest.raises(RunIsLiveError):
+        claim(tmp_path, 0, {})
     old = time.time() - STALE_AFTER_S - 1
     os.utime(attempt.path / "heartbeat.json", (old, old))
     assert run_state(tmp_path).status == KILLED
+
+
+def test_a_heartbeat_from_the_future_is_judged_by_its_counter_on_the_observers_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = claim(tmp_path, 0, {})
+    elsewhere(attempt, host="another-host")
+    beat, clock = attempt.path / "heartbeat.json", [0.0]
+    monkeypatch.setattr(liveness.time, "monotonic", lambda: clock[0])
+
+    def beats(count: int) -> None:
+        write_json(beat, {"beats": count, "step": 1})
+        os.utime(beat, (time.time() + 1e6,) * 2)
+
+    beats(1)
+    assert is_live(attempt.path)
+    clock[0] = STALE_AFTER_S - 1
+    assert is_live(attempt.path)
+    beats(2)  # its heart beats: the watch begins anew
+    assert is_live(attempt.path)
+    clock[0] += STALE_AFTER_S - 1
+    assert is_live(attempt.path)
+    clock[0] += 2
+    assert not is_live(attempt.path)
+    assert claim(tmp_path, 0, {}).number == 2
+
+
+def test_a_process_that_hangs_is_given_up_though_it_exists(tmp_path: Path) -> None:
+    attempt = claim(tmp_path, 0, {})
+    with Heartbeat(attempt):
+        pass
+    assert is_live(attempt.path)
+    old = time.time() - STALE_AFTER_S - 1
+    os.utime(attempt.path / "heartbeat.json", (old, old))
+    assert not is_live(attempt.path)
+
+
+def test_the_heart_beats_on_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = claim(tmp_path, 0, {})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with Heartbeat(attempt) as heartbeat:
+        monkeypatch.setattr("scaling.records.attempt.write_json", full)
+        time.sleep(0.1)
+        heartbeat.report = {"step": 5}
+        monkeypatch.undo()
+    assert json.loads((attempt.path / "heartbeat.json").read_text())["step"] == 5
+
+
+def test_names_beside_the_attempts_are_ignored(tmp_path: Path) -> None:
+    attempt = claim(tmp_path, 0, {})
+    for stray in ("0001.bak", "9999 copy", "notes", "12"):
+        (tmp_path / "attempts" / stray).mkdir()
+    (tmp_path / "attempts" / ".claim-old").touch()
+    assert attempt.is_current()
+    attempt.end(FAILED, "ValueError: no", 7)
+    assert claim(tmp_path, 0, {}).number == 2
+
+
+@pytest.mark.parametrize("content", ["{}", "null", "", "\0\0\0", '{"status": "fai'])
+def test_a_damaged_end_is_named_and_the_run_can_be_claimed(content: str, tmp_path: Path) -> None:
+    attempt = claim(tmp_path, 0, {})
+    (attempt.path / "end.json").write_text(content)
+    state = run_state(tmp_path)
+    assert state.status == FAILED
+    assert f"{attempt.path / 'end.json'} is damaged" in state.why
+    assert claim(tmp_path, 0, {}).number == 2
+
+
+@pytest.mark.parametrize("content", ["{}", "null", "\0"])
+def test_a_damaged_meta_leaves_the_heartbeat_to_decide(content: str, tmp_path: Path) -> None:
+    attempt = claim(tmp_path, 0, {})
+    with Heartbeat(attempt):
+        (attempt.path / "meta.json").write_text(content)
+        assert run_state(tmp_path).status == RUNNING
+        with pytest.raises(RunIsLiveError, match="process None on None"):
+            claim(tmp_path, 0, {})
+
+
+def test_a_damaged_record_is_a_failure_that_names_its_file(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text("{}")
+    state = run_state(tmp_path)
+    assert (state.status, "record.json is not a run record" in state.why) == (FAILED, True)
 
 
 def test_states_are_told_apart(tmp_path: Path) -> None:

@@ -81,3 +81,54 @@ def test_only_finished_runs_have_records(tmp_path: Path) -> None:
     assert read_records(tmp_path) == [RECORD]
     with pytest.raises(ValueError, match="is not a directory"):
         read_records(tmp_path / "missing")
+
+
+def test_an_attempt_that_only_waited_supersedes_no_row(tmp_path: Path) -> None:
+    attempt(tmp_path, 1, 0, range(1, 6))
+    attempt(tmp_path, 2, 0, range(0))
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("damage", [b"\0\0\0\0\n", b'{"step": 2, "at\n', b"null\n", b'{"loss": 3}\n', b"\xff\xfe\n"])
+def test_a_damaged_line_is_named_and_the_others_are_read(damage: bytes, tmp_path: Path) -> None:
+    attempt(tmp_path, 1, 0, range(1, 2))
+    path = tmp_path / "attempts" / "0001" / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + damage + b'{"step": 3}\n')
+    damaged: list[str] = []
+    assert [row["step"] for row in read_metrics(tmp_path, damaged)] == [1, 3]
+    assert damaged == [f"{path}, line 2, is no metric row: it is left out"]
+
+
+def test_a_damaged_meta_leaves_its_rows_out_by_name(tmp_path: Path) -> None:
+    attempt(tmp_path, 1, 0, range(1, 4))
+    attempt(tmp_path, 2, 2, range(3, 6))
+    (tmp_path / "attempts" / "0002" / "meta.json").write_text("null")
+    damaged: list[str] = []
+    assert [row["step"] for row in read_metrics(tmp_path, damaged)] == [1, 2, 3]
+    assert "0002/meta.json is damaged" in damaged[0]
+
+
+def test_one_damaged_record_does_not_blind_a_study(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "spec.json", {})
+    publish_record(tmp_path / "a", RECORD)
+    (tmp_path / "b" / "record.json").write_bytes(b"\0\0")
+    with pytest.raises(ValueError, match=r"b/record\.json is not a run record"):
+        read_records(tmp_path)
+    damaged: list[str] = []
+    assert read_records(tmp_path, damaged) == [RECORD]
+    assert len(damaged) == 1
+
+
+def test_a_record_is_published_once_where_there_are_no_links_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", no_links)
+    assert publish_record(tmp_path, RECORD)
+    assert not publish_record(tmp_path, replace(RECORD, val_loss_nats=0.1))
+    assert read_record(tmp_path) == replace(RECORD, publication="reservation")
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
