@@ -16,41 +16,39 @@ def train(arguments: list[str]) -> int:
 
 def plan(options: Any) -> int:
     """Price a sweep."""
-    from rich.console import Console
-
     from scaling.config.config import compose
     from scaling.config.grid import load_like, split_axes
     from scaling.launch.sweep import expand
     from scaling.plan.plan import make_plan
     from scaling.plan.tables import print_plan
+    from scaling.terminal import terminal
 
     fixed, axes = split_axes(options.overrides)
     cfg = compose(fixed)
     plan = make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
-    print_plan(plan, Console(), cfg.question)
+    print_plan(plan, terminal(), cfg.question)
     return 0
 
 
 def tune(options: Any) -> int:
     """Search a sweep's learning rate and batch."""
-    from rich.console import Console
-
     from analysis.figures import paper, tuning
     from analysis.figures.chart import Chart
     from analysis.studies.tuning import judge
     from scaling.config.config import recipe_values
     from scaling.config.grid import split_axes
     from scaling.records.files import write_json
+    from scaling.terminal import terminal
     from scaling.tune.recipe_file import command, write_recipe
     from scaling.tune.search import Search
     from scaling.tune.table import print_search
 
     fixed, axes = split_axes(options.overrides)
-    search = Search(fixed, axes, judge, Console(stderr=True))
+    search = Search(fixed, axes, judge, terminal(stderr=True))
     document = search.run(options.flops, options.budgets)
     out = search.directory / "tune.json"
     write_json(out, document)
-    print_search(document, Console())
+    print_search(document, terminal())
     print(f"search: {out}")
     if isinstance(chart := tuning.chart(document), Chart):
         print(f"figure: {paper.save(chart, out.with_suffix(''))[0]}")
@@ -61,30 +59,28 @@ def tune(options: Any) -> int:
 
 def status(options: Any) -> int:
     """Show the runs of studies and their states."""
-    from rich.console import Console
-
     from scaling.plan.plan import read_plan
     from scaling.plan.tables import print_status
     from scaling.records.attempt import run_state, tally
     from scaling.records.record import run_dirs
+    from scaling.terminal import terminal
 
     for study in options.studies:
         directories = {path.name: path for path in run_dirs(study)}
         steps = {line["run_id"]: line["steps"] for line in read_plan(study)}
         states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in {**steps, **directories}}
-        print_status(study, states, Console())
+        print_status(study, states, terminal())
         print(tally(state for state, _ in states.values()) or "no runs yet")
     return 0
 
 
 def bench(options: Any) -> int:
     """Time training steps on this machine."""
-    from rich.console import Console
-
     from scaling.config.config import compose
     from scaling.machine.speed import fit_speed, remember, speed
     from scaling.profiling.bench import CASES, bench_launchers, device_here, print_timings, time_cases, time_matmul
     from scaling.spec.run_spec import check_precision
+    from scaling.terminal import terminal
 
     device, precision = device_here(), check_precision("--precision", options.precision)
     if not options.seconds > 0:
@@ -92,7 +88,7 @@ def bench(options: Any) -> int:
     guess, _ = speed(options.cache, device, precision)
     alone, sweep = bench_launchers(dict(compose(options.overrides).hydra.launcher), device)
     ceiling = time_matmul(device, precision, alone)
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     timings = time_cases(
         device,
         precision,
@@ -101,9 +97,9 @@ def bench(options: Any) -> int:
         guess,
         alone,
         sweep,
-        lambda t: console.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s", highlight=False),
+        lambda t: console.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s"),
     )
-    print_timings(timings, ceiling, precision, Console())
+    print_timings(timings, ceiling, precision, terminal())
     by_itself = [timing for timing in timings if timing.stacked == 1]
     side_by_side = max(timing.runs for timing in by_itself)
     fitted = fit_speed([timing.sample for timing in by_itself if timing.runs == side_by_side])
@@ -283,24 +279,24 @@ def profile(options: Any) -> int:
 
 def check_transfer(options: Any) -> int:
     """Check a parametrization; return 1 where an exponent is off."""
-    from rich.console import Console
     from rich.progress import track
 
     from analysis.figures import paper
     from analysis.figures.coordinate_check import coordinate_check
     from analysis.studies.coordinate_check import Sample, slopes, table
     from scaling.plan.tables import print_rows
+    from scaling.terminal import terminal
     from scaling.tune.coordinate_check import measurements
 
     count, measured = measurements(options.overrides, options.widths, options.depths, options.steps, options.seeds)
     samples = [
         Sample(model.cell.parametrization, model.cell.axis, part, name, model.cell.factor, value)
-        for model in track(measured, "training", total=count, console=Console(stderr=True), transient=True)
+        for model in track(measured, "training", total=count, console=terminal(stderr=True), transient=True)
         for part in ("size", "change")
         for name, value in getattr(model, part).items()
     ]
     fitted = slopes(samples)
-    print_rows(table(fitted), Console())
+    print_rows(table(fitted), terminal())
     paper.save_png(coordinate_check(samples, options.steps), options.out)
     kind = fitted[-1].parametrization
     off = [slope for slope in fitted if slope.parametrization == kind and slope.verdict != "ok"]

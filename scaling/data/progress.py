@@ -44,10 +44,11 @@ class Meter:
             self._bar.update(self._task, completed=self._done)
 
     def _draw(self) -> None:
-        from rich.console import Console
         from rich.progress import Progress
 
-        console = Console(stderr=True)
+        from scaling.terminal import terminal
+
+        console = terminal(stderr=True)
         self._show = console.is_terminal
         if self._show:
             self._bar = Progress(console=console, transient=True)

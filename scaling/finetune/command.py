@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,9 +15,10 @@ from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import ChannelReporter
 from scaling.launch.sweep import explain
 from scaling.machine.slots import gpu_ids
-from scaling.records.attempt import FAILED, KILLED, tally
+from scaling.records.attempt import FAILED, KILLED, is_trained_now, tally
 from scaling.records.record import DIVERGED, DONE
 from scaling.spec.runtime import Runtime
+from scaling.terminal import flagged, terminal
 
 SHOWN = 12  # lines of the plan
 
@@ -26,7 +28,7 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
 
     ValueError, before anything is written, for whatever cannot be done.
     """
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     config, task, launcher_settings = read_settings(overrides)
     if task.metric == "bleu":
         extra("sacrebleu", f"task={task.kind}")
@@ -36,12 +38,19 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
     missing = plan.missing
     plan.write()
     if missing:
-        jobs = [Job(run.label, (run, plan.runtime)) for run in missing]
+        jobs = [
+            Job(
+                run.label,
+                (run, plan.runtime),
+                is_busy=partial(is_trained_now, plan.runtime.run_dir(run.spec.run_id)),
+            )
+            for run in missing
+        ]
         run_jobs(launcher, jobs, _finetune, plan.study_dir, preload=["scaling.finetune.loop"])
         for job in jobs:
             if job.status in (FAILED, KILLED):
                 look = f"; look at {job.log}" if job.log else ""
-                console.print(f"{job.label} {job.status}: {job.why}{look}", highlight=False, soft_wrap=True)
+                console.print(f"{job.label} {job.status}: {job.why}{look}", soft_wrap=True)
     return plan.study_dir, _conclude(plan, console)
 
 
@@ -55,21 +64,21 @@ def _finetune(payload: tuple[PlannedFinetuning, Runtime], channel: Channel) -> s
 
 def _show(plan: FinetuningPlan, console: Console) -> None:
     for why in plan.passed_over:
-        console.print(f"[yellow]passed over[/yellow] {why}", highlight=False, soft_wrap=True)
+        console.print(flagged("passed over", why), soft_wrap=True)
     for run in plan.missing[:SHOWN]:
-        console.print(describe(run), highlight=False, soft_wrap=True)
+        console.print(describe(run), soft_wrap=True)
     if len(plan.missing) > SHOWN:
         console.print(f"… and {len(plan.missing) - SHOWN} more")
-    console.print(plan.words(), highlight=False, soft_wrap=True)
+    console.print(plan.words(), soft_wrap=True)
 
 
 def _conclude(plan: FinetuningPlan, console: Console) -> bool:
     """State how every run ended; True when all are finished, diverged ones included."""
     states = plan.states()
-    console.print(f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}", highlight=False, soft_wrap=True)
+    console.print(f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}", soft_wrap=True)
     for run_id, state in states.items():
         if state.status == DIVERGED:
-            console.print(explain(plan.study_dir, run_id, state), highlight=False, soft_wrap=True)
+            console.print(explain(plan.study_dir, run_id, state), soft_wrap=True)
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
         console.print("The same command again trains only what is missing, from the last checkpoints.")

@@ -63,7 +63,8 @@ def finetune(run: PlannedFinetuning, runtime: Runtime, reporter: Reporter) -> Ru
         with live(claimed, spec, runtime, None, reporter) as life:
             reporter.claimed(claimed.path, spec.run_id, spec.recipe.steps, start)
             course = _train(spec, runtime, model, device, parts, life, resume_from, stop)
-            scored = None if course.diverged else _score(run, model, device, parts[VAL], tokenizer, course)
+            with life.heartbeat.doing("validating"):
+                scored = None if course.diverged else _score(run, model, device, parts[VAL], tokenizer, course)
             if scored is not None:
                 _mirror_scores(life, course, scored)
             record = filled(bare_record(spec, claimed, model, device, course.started_at), run, course, scored)
@@ -100,7 +101,8 @@ def _train(
 
     def save() -> None:
         course.loss_sum, course.wall_s = float(loss_sum), wall_before + time.perf_counter() - started
-        checkpoint.save(life.attempt, model, stepper.optimizer, course.state(), best=best)
+        with life.heartbeat.doing("saving"):
+            checkpoint.save(life.attempt, model, stepper.optimizer, course.state(), best=best)
 
     for step in range(course.step + 1, recipe.steps + 1):
         factor = learning_rate_factor(recipe.schedule, step - 1, recipe.steps)
@@ -109,7 +111,7 @@ def _train(
         rows = batch_rows(len(parts[TRAIN]), recipe.batch_sequences, step - 1, spec.seed)
         batch = parts[TRAIN].batch(rows)
         loss_sum += stepper.take(batch, factor).loss
-        course.step = step
+        course.step = life.heartbeat.taken = step
         course.predicted += batch.predicted
         course.loss_steps += 1
         stopping = stop.requested and step < recipe.steps
@@ -117,7 +119,8 @@ def _train(
             train_loss = float(loss_sum) / course.loss_steps
             course.train_s += time.perf_counter() - mark
             course.train_loss_nats = train_loss if math.isfinite(train_loss) else None
-            losses, counts, _ = _losses(spec, model, device, parts[STOP])
+            with life.heartbeat.doing("validating"):
+                losses, counts, _ = _losses(spec, model, device, parts[STOP])
             stop_loss = sum(losses) / max(1.0, sum(counts))
             course.eval_flops += len(parts[STOP]) * forward_flops_per_example(spec)
             if not math.isfinite(train_loss) or not math.isfinite(stop_loss):

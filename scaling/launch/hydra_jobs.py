@@ -1,6 +1,7 @@
 """Hydra's jobs, which are lists of overrides, run by our launchers; `stack` makes stacks of jobs of one shape."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from omegaconf import DictConfig, open_dict
 from scaling.launch.jobs import Channel, Job
 from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
-from scaling.launch.stacking import label, stacks
+from scaling.launch.stacking import label, planned_ids, stacks
 from scaling.machine.slots import gpu_ids
+from scaling.records.attempt import is_trained_now
 from scaling.records.record import DONE
 
 
@@ -36,6 +38,7 @@ def launch(
             label([job_overrides[index] for index in stack]),
             (context, task, config, [(list(job_overrides[index]), initial_job_idx + index) for index in stack]),
             runs=len(stack),
+            is_busy=partial(_all_trained_now, study_dir, planned_ids([job_overrides[index] for index in stack])),
         )
         for stack in job_stacks
     ]
@@ -50,6 +53,12 @@ def launch(
             )
             returns[index] = outcome
     return [returns[index] for index in range(len(job_overrides))]
+
+
+def _all_trained_now(study_dir: Path, run_ids: Sequence[str]) -> bool:
+    """Whether other processes train every run of these that is not finished."""
+    missing = [study_dir / run_id for run_id in run_ids if not (study_dir / run_id / "record.json").exists()]
+    return bool(missing) and all(is_trained_now(run_dir) for run_dir in missing)
 
 
 def _run_job(payload: Any, channel: Channel) -> list[Any]:

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scaling.launch.jobs import Channel, Job, Target, do
+from scaling.launch.jobs import BUSY, RUNNING, Channel, Job, Queue, Target, do
 from scaling.machine.slots import slots
 from scaling.records.attempt import INTERRUPTED
+
+LOOK_AGAIN_S = 1.0  # pause before jobs that wait for another process are looked at again
 
 
 class InProcess:
@@ -18,14 +20,19 @@ class InProcess:
     def run(
         self, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str], show: Callable[[], None]
     ) -> None:
-        stopped = False
-        for job in jobs:
-            if stopped:
-                job.status, job.why = INTERRUPTED, "not started"
+        queue = Queue(list(jobs))
+        while queue:
+            job = queue.next()
+            if job is None:
+                time.sleep(LOOK_AGAIN_S)
                 continue
-            job.status, job.slot, job.started = "running", self.slots[0].name, time.monotonic()
+            job.status, job.slot, job.started = RUNNING, self.slots[0].name, time.monotonic()
             show()
             job.receive(do(target, job.payload, Channel(job.receive, None, self.slots[0].threads)))
+            if job.status == BUSY:
+                queue.put_back(job)
+                continue
             job.ended = time.monotonic()
-            stopped = job.status == INTERRUPTED
             show()
+            if job.status == INTERRUPTED:
+                queue.give_up()

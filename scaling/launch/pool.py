@@ -1,5 +1,6 @@
-"""A pool of fresh processes, one job per slot: a job that fails, is killed or hangs up never stops or loses another."""
+"""A pool of fresh processes, one job a slot; a job that fails, dies or hangs never stops or loses another."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -7,22 +8,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
-from scaling.launch.jobs import Channel, Job, Target, do
+from scaling.launch.hanging import Watch, activity
+from scaling.launch.jobs import BUSY, RUNNING, Channel, Job, Outbox, Queue, Target, do
 from scaling.machine.slots import Slot
 from scaling.records.attempt import INTERRUPTED, KILLED
+from scaling.records.files import remove_scratch, scratch_name
+from scaling.records.process import start_ticks
 from scaling.records.record import DONE
 
 POLL_S = 0.2
-STOP_WITHIN_S = 30.0  # time for a run to write its checkpoint
+LOOK_AGAIN_S = 1.0  # pause before jobs that wait for another process are looked at again
+STOP_WITHIN_S = 30.0  # time for a run to reach the end of its step; writing its checkpoint may take longer
+STARTS = 3  # tries to start a process, should the fork server die meanwhile
+TRIES = 2  # starts of a job that hangs
 
-# glibc returns freed memory to the system in every training step and takes it again in the next; these settings keep
-# the memory, in huge pages. A process reads them once, when it starts.
+# glibc returns freed memory to the system at every step and takes it again at the next; a training loop needs the
+# memory kept, and in huge pages. A process reads these variables once, at its start.
 ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -37,6 +43,20 @@ class _Running:
     slot: Slot
     process: Any
     connection: Connection
+    born: int | None  # start time of the process, which exposes a recycled pid
+    watch: Watch = field(default_factory=Watch)
+    hung: str = ""  # why the process was killed as hanging
+    gone: bool = False  # its end of the connection is closed
+
+    def lives(self) -> bool:
+        """Whether the process lives; a dead fork server reports its living children as ended."""
+        if self.process.is_alive():
+            return True
+        return self.process.exitcode == 255 and self.born is not None and start_ticks(self.process.pid) == self.born
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
 
 class Pool:
@@ -53,101 +73,175 @@ class Pool:
         self._deadline = float("inf")
 
     def run(self, jobs: Sequence[Job], show: Callable[[], None] = lambda: None) -> None:
-        """Run all jobs to their ends, calling `show` a few times a second; Ctrl-C stops jobs cleanly and returns."""
-        environment = {**ALLOCATOR, "OMP_NUM_THREADS": "1"}
-        before = {name: os.environ.get(name) for name in environment}
-        os.environ.update({name: value for name, value in environment.items() if before[name] is None})
-        queue = list(jobs)
+        """Run all jobs to their ends, calling `show` a few times a second; Ctrl-C stops jobs cleanly and returns.
+
+        An exception of `show`, or any other, stops the jobs as Ctrl-C does before it is raised.
+        """
+        self._queue = Queue(list(jobs))
+        self._look_again = 0.0
         self._log_dir.mkdir(parents=True, exist_ok=True)
+        remove_scratch(self._log_dir)
         try:
-            while queue or self._running:
-                try:
-                    while queue and self._free and not self.stopping:
-                        self._start(queue.pop(0), self._free.pop(0))
-                    self._collect()
-                    show()
-                    if self.stopping and not self._running:
-                        break
-                    if time.monotonic() > self._deadline:
-                        self._stop()
-                except KeyboardInterrupt:
-                    self._stop()
-            for job in queue:
-                job.status, job.why = INTERRUPTED, "not started"
+            with _allocator():
+                self._run_all(show)
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
+            self._end_all()
+            self._queue.give_up()
+
+    def _run_all(self, show: Callable[[], None]) -> None:
+        while self._queue or self._running:
+            try:
+                self._start_waiting()
+                self._collect()
+                show()
+                if self.stopping and not self._running:
+                    break
+                if time.monotonic() > self._deadline:
+                    self._kill_idle()
+            except KeyboardInterrupt:
+                self._stop()
+
+    def _start_waiting(self) -> None:
+        while self._queue and self._free and not self.stopping and time.monotonic() >= self._look_again:
+            job = self._queue.next()
+            if job is None:
+                self._look_again = time.monotonic() + LOOK_AGAIN_S
+                return
+            self._start(job, self._free.pop(0))
 
     def _start(self, job: Job, slot: Slot) -> None:
-        ours, theirs = self._context.Pipe()
-        with NamedTemporaryFile(dir=self._log_dir, prefix=".starting-", suffix=".log", delete=False) as log:
-            job.log = Path(log.name)
-        process = self._context.Process(
-            target=_enter, args=(self._target, job.payload, slot, theirs, job.log), daemon=False
-        )
-        process.start()
-        theirs.close()
-        job.status, job.slot, job.started = "running", slot.name, time.monotonic()
-        self._running.append(_Running(job, slot, process, ours))
+        job.log = scratch_name(self._log_dir, "starting.log")
+        job.log.touch()
+        for left in reversed(range(STARTS)):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(
+                target=_enter, args=(self._target, job.payload, slot, theirs, job.log), daemon=False
+            )
+            try:
+                process.start()
+                break
+            except (EOFError, ConnectionError, OSError):  # the fork server died; the next start begins another
+                ours.close()
+                if not left:
+                    raise
+                time.sleep(POLL_S)
+            finally:
+                theirs.close()
+        job.status, job.slot, job.started = RUNNING, slot.name, time.monotonic()
+        job.tries += 1
+        self._running.append(_Running(job, slot, process, ours, start_ticks(process.pid)))
 
     def _collect(self) -> None:
-        connections = [entry.connection for entry in self._running]
-        sentinels = [entry.process.sentinel for entry in self._running]
-        wait([*connections, *sentinels], timeout=POLL_S)
+        """Wait a moment for messages and ends, and take them in."""
+        if not self._running:
+            time.sleep(POLL_S)
+        ends = [entry.process.sentinel for entry in self._running if entry.process.is_alive()]
+        wait([*(entry.connection for entry in self._running if not entry.gone), *ends], timeout=POLL_S)
         for entry in list(self._running):
             self._listen(entry)
-            if not entry.process.is_alive():
+            if not entry.lives():
                 self._listen(entry)  # its last message may have come after the first look
                 self._finish(entry)
+            elif not entry.hung and (why := entry.watch.why_hanging(entry.job)):
+                entry.hung = why
+                entry.signal(signal.SIGKILL)
 
     def _listen(self, entry: _Running) -> None:
         try:
-            while entry.connection.poll():
+            while not entry.gone and entry.connection.poll():
                 entry.job.receive(entry.connection.recv())
-        except (EOFError, ConnectionError):
-            pass
+        except (EOFError, ConnectionError, OSError):
+            entry.gone = True
 
     def _finish(self, entry: _Running) -> None:
         job = entry.job
         entry.process.join()
-        code = entry.process.exitcode
-        if job.status == "running":  # the process sent no final message
-            job.status = KILLED
-            name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            job.why = f"the process died ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
-        job.ended = time.monotonic()
-        if job.status == DONE and job.log is not None and job.log.parent == self._log_dir:
-            job.log.unlink(missing_ok=True)
-        entry.connection.close()
         self._running.remove(entry)
         self._free.append(entry.slot)
+        entry.connection.close()
+        if job.status in (RUNNING, BUSY) and entry.hung and job.tries < TRIES and not self.stopping:
+            self._queue.put_back(job)
+            return
+        if job.status == BUSY and not self.stopping:
+            _remove_start_log(job, self._log_dir)
+            self._queue.put_back(job)
+            self._look_again = time.monotonic() + POLL_S
+            return
+        if job.status == BUSY:
+            job.status, job.why = INTERRUPTED, "not started"
+        if job.status == RUNNING:  # the process sent no final message
+            job.status, job.why = KILLED, entry.hung or _death(entry.process.exitcode)
+        job.ended = time.monotonic()
+        if job.status == DONE:
+            _remove_start_log(job, self._log_dir)
 
     def _stop(self) -> None:
         """Signal every process to stop between two steps; the second call kills the processes."""
         if self.stopping:
             for entry in self._running:
-                entry.process.kill()
+                entry.signal(signal.SIGKILL)
             return
         self.stopping = True
         for entry in self._running:
-            entry.process.terminate()
+            entry.signal(signal.SIGTERM)
         self._deadline = time.monotonic() + STOP_WITHIN_S
+
+    def _kill_idle(self) -> None:
+        """After the deadline, kill the processes that are not writing a checkpoint; a writer has its time."""
+        for entry in self._running:
+            if activity(entry.job) != "saving":
+                entry.signal(signal.SIGKILL)
+
+    def _end_all(self) -> None:
+        """Stop the processes that still run, as after an exception; no process is left behind."""
+        if self._running and not self.stopping:
+            self._stop()
+        while self._running:
+            try:
+                self._collect()
+                if time.monotonic() > self._deadline:
+                    self._kill_idle()
+            except KeyboardInterrupt:
+                self._stop()
+
+
+@contextlib.contextmanager
+def _allocator() -> Any:
+    """Within, processes that start keep their memory, and small work takes one thread."""
+    environment = {**ALLOCATOR, "OMP_NUM_THREADS": "1"}
+    added = {name: value for name, value in environment.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _death(code: int) -> str:
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"the process died ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
+
+
+def _remove_start_log(job: Job, log_dir: Path) -> None:
+    """Remove the log of a job that went well, or did not begin, where no run has taken the log over."""
+    if job.log is not None and job.log.parent == log_dir:
+        job.log.unlink(missing_ok=True)
 
 
 def _enter(target: Target, payload: Any, slot: Slot, connection: Connection, log: Path) -> None:
     """Run a job in its process: the process's first code."""
     os.setsid()  # Ctrl-C reaches the pool alone, which signals its processes once
     os.environ.update(slot.environment)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     _stop_when_orphaned()
-    channel = Channel(connection.send, log, slot.threads)
-    outcome = do(target, payload, channel)
+    outbox = Outbox(connection.send)
+    outcome = do(target, payload, Channel(outbox.put, log, slot.threads))
     sys.stdout.flush()
     sys.stderr.flush()
-    channel.send(outcome)
+    outbox.close(outcome)
     connection.close()
 
 

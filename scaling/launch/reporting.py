@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from scaling.launch.jobs import Channel
 from scaling.quantities import short
 from scaling.records.life import Reporter
+from scaling.terminal import terminal
 
 _channel: Channel | None = None
 
@@ -43,6 +43,8 @@ def stacked_reporters(run_ids: Sequence[str]) -> list[Reporter]:
 
 class ChannelReporter(Reporter):
     """A reporter to the launcher."""
+
+    waits = False
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -81,13 +83,13 @@ class ProgressReporter(Reporter):
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("{task.fields[speed]}"),
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}", markup=False),
+            TextColumn("loss {task.fields[loss]}", markup=False),
+            TextColumn("{task.fields[speed]}", markup=False),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=terminal(stderr=True),
         )
         self._task: TaskID | None = None
 

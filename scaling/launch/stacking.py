@@ -21,8 +21,7 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
     in_order: list[list[int]] = []
     filling: dict[str, list[int]] = {}
     for index, overrides in enumerate(jobs):
-        planned = next((part.removeprefix(PLANNED).strip("'") for part in overrides if part.startswith(PLANNED)), "")
-        line = plan.get(planned, {})
+        line = plan.get(next(iter(planned_ids([overrides])), ""), {})
         name = line.get("stack")
         if name is None or not (gpu or line["batch_tokens"] <= CPU_BATCH_TOKENS):
             in_order.append([index])
@@ -33,6 +32,12 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
             in_order.append(stack)
         stack.append(index)
     return in_order
+
+
+def planned_ids(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The runs of the plan that jobs name."""
+    named = (part for overrides in jobs for part in overrides if part.startswith(PLANNED))
+    return [part.removeprefix(PLANNED).strip("'") for part in named]
 
 
 def label(jobs: Sequence[Sequence[str]]) -> str:

@@ -18,6 +18,7 @@ from scaling.plan.run import Run
 from scaling.plan.tables import print_plan
 from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally
 from scaling.records.record import DIVERGED, DONE, read_record
+from scaling.terminal import terminal
 
 
 def expand(
@@ -47,7 +48,7 @@ def sweep(
     launch: Callable[..., Sequence[Any]],
 ) -> Sequence[Any]:
     """Plan a sweep and train its missing runs; raise SystemExit(1) after a failure, with the failures printed."""
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     fixed, axes = split_axes(arguments)
     try:
         runs = expand(cfg, fixed, axes, load)
@@ -104,12 +105,12 @@ def conclude(plan: Plan, console: Console) -> bool:
     """Print the outcome of every planned run; True when all are finished, diverged runs included."""
     states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in plan.runs}
     summary = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
-    console.print(summary, highlight=False, soft_wrap=True)
+    console.print(summary, soft_wrap=True)
     branches = {run.run_id for run in plan.runs if run.trunk is not None}
     for run_id, state in states.items():
         if state.status != DONE:
             waits = "waits for the run that takes its first steps" if run_id in branches else "never started"
-            console.print(explain(plan.study_dir, run_id, state, waits), highlight=False, soft_wrap=True)
+            console.print(explain(plan.study_dir, run_id, state, waits), soft_wrap=True)
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
         console.print("The same command again trains only what is missing, from the last checkpoints.")

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -12,6 +11,7 @@ from scaling.launch.jobs import Job
 from scaling.machine.slots import Slot
 from scaling.quantities import short
 from scaling.records.record import DONE
+from scaling.terminal import terminal
 
 REFRESH_S = 0.5
 ROWS = 40  # jobs shown at most, running jobs first
@@ -22,7 +22,7 @@ class LiveTable:
 
     def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> None:
         self._jobs = jobs
-        self._console = Console(stderr=True)
+        self._console = terminal(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._printed: set[int] = set()
         self._next = 0.0
@@ -60,7 +60,6 @@ class LiveTable:
                     f"[{printed}/{_runs(self._jobs)}] {_name(job)} {job.status} {_loss(job)} "
                     f"in {_elapsed(job)} {job.why}".rstrip(),
                     soft_wrap=True,
-                    highlight=False,
                 )
 
     def _table(self) -> Table:

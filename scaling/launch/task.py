@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from scaling.config.config import CONF_DIR, to_run, user_search_path
 from scaling.launch.reporting import reporter, stacked_reporters
 from scaling.plan.run import Run
+from scaling.records.attempt import RunIsLiveError
 from scaling.records.record import RunRecord
 
 
@@ -65,6 +66,8 @@ def train_in_lockstep(runs: Sequence[Run]) -> list[str]:
             _print(run, outcome)
     if failed:
         stopped = all(isinstance(error, KeyboardInterrupt) for error in failed.values())
+        if all(isinstance(error, RunIsLiveError) for error in failed.values()):
+            raise next(iter(failed.values()))
         why = "; ".join(f"{run_id}: {error}" for run_id, error in failed.items())
         raise KeyboardInterrupt(why) if stopped else RuntimeError(f"{len(failed)} of {len(runs)} runs: {why}")
     return [run.spec.run_id for run in runs]

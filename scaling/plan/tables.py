@@ -6,10 +6,12 @@ from pathlib import Path
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from scaling.plan.plan import Plan, PlannedRun, arithmetic
 from scaling.quantities import duration, short
 from scaling.records.attempt import RunState
+from scaling.terminal import flagged, terminal
 
 WIDE = 160  # a log file has no width; tables then take what they need
 # Overrides that begin so have their effect in a column of the plan's table.
@@ -28,7 +30,7 @@ SHOWN = (
 def print_plan(plan: Plan, console: Console, question: str | None) -> None:
     """The priced grid, its totals, and whatever is worth a warning."""
     if question:
-        console.print(f"[bold]{question.strip()}[/bold]")
+        console.print(Text(question.strip(), style="bold"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     branched = any(run.trunk is not None for run in plan.runs)
     mixed = len({(run.family, run.objective) for run in plan.runs}) > 1
@@ -82,16 +84,15 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
         f"{len(plan.runs)} runs, {len(plan.missing)} to train; {plan.total_flops:.4g} FLOPs in all "
         f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time"
         + ("" if plan.timed_here else " (assumed speed; `scaling bench` measures this machine's)"),
-        highlight=False,
         soft_wrap=True,
     )
     if branched:
-        console.print(sharing(plan), highlight=False, soft_wrap=True)
+        console.print(sharing(plan), soft_wrap=True)
     for text in plan.merged:
-        console.print(f"[yellow]merged[/yellow] {text}", highlight=False, soft_wrap=True)
+        console.print(flagged("merged", text), soft_wrap=True)
     for run_id, warning, hits in plan.worst_warnings():
         others = f" ({hits} of {len(plan.runs)} runs do so; this one most)" if hits > 1 else ""
-        console.print(f"[yellow]warning[/yellow] {run_id} {warning.text}{others}", highlight=False, soft_wrap=True)
+        console.print(flagged("warning", f"{run_id} {warning.text}{others}"), soft_wrap=True)
 
 
 def _axes(plan: Plan) -> dict[str, str]:
@@ -148,4 +149,4 @@ def wide(console: Console) -> Console:
     """The console, or one of a sensible width where a log file stands in for a terminal."""
     if console.is_terminal or console.record:
         return console
-    return Console(file=console.file, width=WIDE)
+    return terminal(file=console.file, width=WIDE)

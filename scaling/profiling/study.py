@@ -15,6 +15,7 @@ from rich.table import Table
 from scaling.profiling.measure import profile_run
 from scaling.quantities import short
 from scaling.records.record import read_profile, read_record, run_dirs
+from scaling.terminal import terminal
 
 WIDE = 160
 
@@ -56,7 +57,7 @@ def profile(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total} runs"),
-        console=Console(stderr=True),
+        console=terminal(stderr=True),
         disable=not sys.stderr.isatty(),
     )
     with meter:
@@ -66,7 +67,7 @@ def profile(
                 cache = cache_dir or run.resolve().parents[1] / "cache"
                 show = partial(_show, meter, task, run.name)
                 profiles.append(profile_run(run, batches, device, cache, show))
-                meter.console.print(f"{run.name} profiled", highlight=False)
+                meter.console.print(f"{run.name} profiled")
             except ValueError as error:
                 if single:
                     raise
@@ -75,7 +76,7 @@ def profile(
     if refused and not profiles:
         raise ValueError(f"no run of {path} can be profiled (first: {refused[0]})")
     if profiles:
-        print_profiles(profiles, [read_record(run) for run in runs], Console())
+        print_profiles(profiles, [read_record(run) for run in runs], terminal())
     return refused
 
 
@@ -117,7 +118,7 @@ def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], c
             *(f"{short(storage[name]['bytes'])}B" for name in ("fp32", "bf16", "int8")),
             "-" if full is None else f"{small - full:+.1e}",
         )
-    wide = console if console.is_terminal else Console(file=console.file, width=WIDE)
+    wide = console if console.is_terminal else terminal(file=console.file, width=WIDE)
     wide.print(table)
     first = profiles[0]
     machine = first["hardware"]
@@ -128,7 +129,7 @@ def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], c
         f"memory at batch 1: {first['memory_words']}",
         f"losses by format: {first['no_loss'] or 'validation set, computed in float32'}",
     ):
-        console.print(words, style="dim", soft_wrap=True, highlight=False)
+        console.print(words, style="dim", soft_wrap=True)
 
 
 def _seconds(timing: dict[str, Any]) -> str:

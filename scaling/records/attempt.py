@@ -11,7 +11,8 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -94,6 +95,8 @@ class Heartbeat:
 
     def __init__(self, attempt: Attempt) -> None:
         self.report: dict[str, Any] = {"step": 0}
+        self.taken = 0  # steps, as each is taken: rows and reports come more rarely
+        self.activity = ""  # other than taking steps: "validating" or "saving"
         self._beats = 0
         self._path = attempt.path / HEARTBEAT
         self._stop = threading.Event()
@@ -108,6 +111,16 @@ class Heartbeat:
         self._thread.join()
         self._write()
 
+    @contextmanager
+    def doing(self, activity: str) -> Iterator[None]:
+        """Within, the heartbeat states this activity: a run that validates or saves takes no steps and yet works."""
+        self.activity = activity
+        self._write()
+        try:
+            yield
+        finally:
+            self.activity = ""
+
     def _beat(self) -> None:
         while True:
             self._write()
@@ -117,7 +130,8 @@ class Heartbeat:
     def _write(self) -> None:
         self._beats += 1
         with contextlib.suppress(OSError):  # a full or absent disk stops the training where it writes, not here
-            write_json(self._path, {"beats": self._beats, "time": time.time(), **self.report}, durable=False)
+            signs = {"beats": self._beats, "time": time.time(), "taken": self.taken, "activity": self.activity}
+            write_json(self._path, signs | self.report, durable=False)
 
 
 def run_state(run_dir: Path) -> RunState:
@@ -143,6 +157,12 @@ def run_state(run_dir: Path) -> RunState:
         return RunState(RUNNING, step, latest, "", loss, beat.get("tokens_per_s"), log)
     why = "the process vanished without a word (killed, out of memory, or the machine went down)"
     return RunState(KILLED, step, latest, why, loss, None, log)
+
+
+def is_trained_now(run_dir: Path) -> bool:
+    """Whether a process trains the run right now, as far as can be known from here."""
+    latest = _latest(run_dir)
+    return bool(latest) and not (run_dir / "record.json").exists() and is_live(run_dir / "attempts" / f"{latest:04d}")
 
 
 def tally(states: Iterable[RunState]) -> str:

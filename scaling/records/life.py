@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, ClassVar, TextIO
 
 from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, claim
 from scaling.records.files import write_json
@@ -22,6 +22,8 @@ from scaling.trackers import NoTracker, Tracker, start_tracker
 
 class Reporter:
     """A reporter receives a run's progress within its process; this base class discards it."""
+
+    waits: ClassVar[bool] = True  # for a run that another process trains; under a launcher other jobs go first
 
     def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
         """Report a claimed run that starts from `start_step` of `steps`."""
@@ -39,6 +41,8 @@ def claim_run(spec: RunSpec, runtime: Runtime, resumed_from_step: int, meta: Map
     Raises RunIsLiveError while another process holds the run.
     """
     run_dir = runtime.run_dir(spec.run_id)
+    if (finished := read_record(run_dir)) is not None:
+        return finished
     run_dir.mkdir(parents=True, exist_ok=True)
     write_json(run_dir / "spec.json", to_dict(spec))
     attempt = claim(run_dir, resumed_from_step, dict(meta))

@@ -65,6 +65,8 @@ def _claimed(
     try:
         claimed = claim(run, setup)
     except RunIsLiveError as error:
+        if not reporter.waits:
+            return error
         if announce:
             print(f"waiting: {error}", flush=True)
         return KeyboardInterrupt("stopped while waiting") if stop.requested else None

@@ -56,7 +56,8 @@ async def train(
     chunks = TrainingChunks(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
 
     def validate() -> Validation:
-        return evaluate(model, validation_batches(spec, tokens.val, text, device), stepper.autocast)
+        with life.heartbeat.doing("validating"):
+            return evaluate(model, validation_batches(spec, tokens.val, text, device), stepper.autocast)
 
     # The beginning, or the step where an earlier attempt stopped.
     progress = Progress()
@@ -78,6 +79,7 @@ async def train(
         due = rows.due(step)
         result = await pace.take(stepper, batch, factor, measure_noise=is_measured(step), due=due)
         rows.add(result)
+        life.heartbeat.taken = step
         progress.predicted_tokens += batch.predicted
         stopping = stop.requested  # read once a step, so that a stop raised below has its checkpoint
         save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
@@ -95,7 +97,8 @@ async def train(
         if rows.diverged:
             break
         if save:
-            checkpoint.save(life.attempt, model, stepper.optimizer, progress.state() | rows.state())
+            with life.heartbeat.doing("saving"):
+                checkpoint.save(life.attempt, model, stepper.optimizer, progress.state() | rows.state())
             saved_at = time.perf_counter()
         if stopping and step < steps:
             raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")

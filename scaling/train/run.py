@@ -24,15 +24,15 @@ T = TypeVar("T")
 def train_run(run: Run, reporter: Reporter) -> RunRecord:
     """Train the run unless it is finished, resuming where an earlier attempt stopped, and return its record.
 
-    Raises KeyboardInterrupt after a clean stop that left the run resumable, and ValueError for settings that the user
-    must correct.
+    Raises KeyboardInterrupt after a clean stop that left the run resumable, ValueError for settings that the user must
+    correct, and RunIsLiveError while another process trains the run and the reporter does not wait.
     """
     if (finished := read_record(run.directory)) is not None:
         return finished
     setup = set_up(run)
     # From here on a signal stops the run between two steps; before, no training is lost.
     with StopRequest() as stop:
-        claimed = _wait_for_claim(run, setup, stop)
+        claimed = _wait_for_claim(run, setup, stop) if reporter.waits else claim(run, setup)
         if isinstance(claimed, RunRecord):
             return claimed
         return at_once(train_claimed(run, setup, claimed, reporter, stop, Alone()))

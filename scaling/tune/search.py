@@ -141,7 +141,7 @@ class Search:
             f"{len(self.cells)} cells x {RUNS_PER_CELL} runs = {cost:.4g} FLOPs, then wider where a minimum lies at an "
             f"edge, up to {self.cap:.4g} ({self.cap / self.sweep_flops:.0%} of the sweep's {self.sweep_flops:.4g})"
         )
-        self._console.print(summary, highlight=False, soft_wrap=True)
+        self._console.print(summary, soft_wrap=True)
 
     def _go_on(self, arm: str) -> None:
         """Train an arm's points, and widen the arm where its minimum lies at an edge."""
@@ -159,7 +159,7 @@ class Search:
                 news.append("going on beyond it")
             else:
                 news.append(f"going on would cost {total:.4g} FLOPs in all, over the cap of {self.cap:.4g}")
-            self._console.print("; ".join(news), highlight=False, soft_wrap=True)
+            self._console.print("; ".join(news), soft_wrap=True)
             if not fits:
                 for cell, points in zip(self.cells, before, strict=True):
                     cell.points = points

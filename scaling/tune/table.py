@@ -29,12 +29,12 @@ def print_search(document: Mapping[str, Any], console: Console) -> None:
     noise = document["noise_nats"]
     if noise is not None:
         scatter = f"near a minimum one loss lies {noise:.2g} nats (one standard deviation) about its curve"
-        console.print(scatter, style="dim", highlight=False, soft_wrap=True)
+        console.print(scatter, style="dim", soft_wrap=True)
     for cell in document["cells"]:
         for arm, words in IN_WORDS.items():
             if cell[arm]["why"]:
                 where = f"{cell['shape']} at {cell['budget_flops']:.3g} FLOPs"
-                console.print(f"{where}: no best {words}: {cell[arm]['why']}", highlight=False, soft_wrap=True)
+                console.print(f"{where}: no best {words}: {cell[arm]['why']}", soft_wrap=True)
     for arm, law in document["laws"].items():
         powers = "".join(
             f" {symbol}^{law[name]:.3g}"
@@ -42,7 +42,7 @@ def print_search(document: Mapping[str, Any], console: Console) -> None:
             if law[name]
         )
         evidence = " ".join(law_words(arm, document))
-        console.print(f"{IN_WORDS[arm]} = {law['value']:.3g}{powers}. {evidence}", highlight=False, soft_wrap=True)
+        console.print(f"{IN_WORDS[arm]} = {law['value']:.3g}{powers}. {evidence}", soft_wrap=True)
 
 
 def _shown(minimum: Mapping[str, Any], form: Callable[[float], str]) -> tuple[str, str, str]:
