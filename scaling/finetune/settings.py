@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config.config import CONF_DIR, compose, typed
-from scaling.config.schema import TrackerSection
+from scaling.config.settings import TrackerSettings
 from scaling.finetune.tasks import TASKS, Task
 from scaling.registry import choose
 from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
@@ -92,7 +92,7 @@ class FinetuneConfig:
     checkpoint_every_s: float
     keep_weights: bool
     total_flops: float | None
-    tracker: TrackerSection
+    tracker: TrackerSettings
 
 
 def _check_known(path: Sequence[str], cfg: Any) -> None:
