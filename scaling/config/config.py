@@ -59,7 +59,7 @@ def typed(cfg: DictConfig, settings: type[T]) -> T:
     """The settings that a dataclass names, checked and as plain values; ValueError names the remedy."""
     names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
     try:
-        if OmegaConf.get_type(cfg) is not settings:  # `Config` alone has its types from when it was composed
+        if OmegaConf.get_type(cfg) is not settings:  # composition typed no other class than Config
             merged = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.masked_copy(cfg, names))
             assert isinstance(merged, DictConfig)
             cfg = merged

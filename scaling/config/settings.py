@@ -96,7 +96,7 @@ class Config:
 
 @dataclass
 class Sizes:
-    """Which of the shapes a budget gets: `count` of them, from 1/span to span times the predicted optimum.
+    """Sizes that a budget gets: `count` of the shapes, from 1/span to span times the predicted optimum.
 
     The optimum is optimum_params * (budget / at_flops) ** exponent non-embedding parameters.
     """

@@ -39,7 +39,7 @@ class AttentionScores:
 
 
 class Shape(Protocol):
-    """A shape as the two ledgers read it: parameters and FLOPs are counted from these alone."""
+    """A shape as both counts read it: parameters and FLOPs follow from these members alone."""
 
     @property
     def kind(self) -> str: ...

@@ -172,7 +172,7 @@ class TransformerShape:
 
 
 def before(part: type) -> dict[str, Any]:
-    """Values from before a field existed, by its name: of every field of a dataclass whose metadata state `before`."""
+    """Values from before later fields of a dataclass existed, by field name: `before` in the metadata of the field."""
     return {f.name: f.metadata["before"] for f in fields(part) if "before" in f.metadata}
 
 
