@@ -20,9 +20,9 @@ class Course:
     step: int = 0
     started_at: str = field(default_factory=now)
     best_step: int = 0
-    stop_loss_nats: float | None = None  # at the best step
+    stop_loss_nats: float | None = None  # loss on the stop examples at the best step
     train_loss_nats: float | None = None  # mean over the steps before the last evaluation
-    loss_sum: float = 0.0  # over the steps since the last evaluation
+    loss_sum: float = 0.0  # sum over the steps since the last evaluation
     loss_steps: int = 0
     predicted: int = 0
     train_s: float = 0.0
@@ -51,8 +51,8 @@ class Scored:
     loss_nats: float
     loss_se_nats: float | None
     predicted: int
-    loss_sums: list[float]  # by bucket of documents
-    counts: list[float]  # of predictions, by bucket of documents
+    loss_sums: list[float]  # summed losses in nats, by bucket of documents
+    counts: list[float]  # numbers of predictions, by bucket of documents
     scores: Scores
     samples: tuple[dict[str, str], ...]
 

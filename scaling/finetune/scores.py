@@ -8,7 +8,7 @@ import numpy as np
 from scaling.data.extra import extra
 from scaling.train.validation import ratio_and_error
 
-BUCKETS = 64  # of documents; a record keeps their sums, enough for the error of a paired difference
+BUCKETS = 64  # buckets of documents whose sums a record keeps: enough for the error of a paired difference
 Scores = dict[str, dict[str, float | None]]
 
 

@@ -17,8 +17,8 @@ from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec
 class FinetuneRecipe:
     """The recipe of every run, pretrained or from scratch."""
 
-    steps: int  # at least
-    epochs: float  # of the fine-tuning set, at least; the longer of steps and epochs holds
+    steps: int  # least steps of a run
+    epochs: float  # least epochs over the fine-tuning set; the longer of both holds
     batch_examples: int
     learning_rate: float
     warmup: float  # share of the steps
@@ -28,7 +28,7 @@ class FinetuneRecipe:
     eps: float
     clip_norm: float | None
     precision: str
-    evaluations: int  # over the run, on the examples that choose the step
+    evaluations: int  # evaluations of a run on the examples that choose the step
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_examples", "evaluations"):
@@ -82,7 +82,7 @@ class FinetuneConfig:
 
     study: str | None  # null: the parent's study and the task
     runs_dir: str | None  # null: where the parent's study lies
-    cache_dir: str | None  # of the parent's prepared data; null: cache/ where the parent's study lies
+    cache_dir: str | None  # folder of the parent's prepared data; null: cache/ where the parent's study lies
     seeds: list[int]
     scratch: bool
     task: dict[str, Any]

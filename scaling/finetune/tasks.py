@@ -15,7 +15,7 @@ from scaling.finetune.stdlib_text import functions, module_snippets
 from scaling.finetune.tables import read_rows
 
 TRAIN, STOP, VAL = "train", "stop", "val"
-STOP_SHARE = 1 / 3  # of the held-out documents
+STOP_SHARE = 1 / 3  # share of the held-out documents
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Task:
     kind: str  # a key of TASKS
     examples: list[int]  # sizes of the fine-tuning set, each a run
     scratch_examples: list[int]  # further sizes for the control alone, whose curve determines the transfer
-    stop_examples: int  # most examples that choose the step
-    val_examples: int  # most examples that are scored
-    generated: int  # most scored examples that are answered in full
+    stop_examples: int  # at most this many examples choose the step
+    val_examples: int  # at most this many examples are scored
+    generated: int  # at most this many scored examples are answered in full
     held_out: float  # share of the documents that does not train
-    source_tokens: int | None  # of a text, at most; null: as many as the model's context has room for
-    target_tokens: int | None  # of an answer in text, at most; null: half the model's context
+    source_tokens: int | None  # most tokens of a text; null: as many as the model's context has room for
+    target_tokens: int | None  # most tokens of a text answer; null: half the model's context
 
     classifies: ClassVar[bool]
     metric: ClassVar[str]  # the score that the figures show
@@ -124,7 +124,7 @@ class Modules(Task):
     """
 
     classes: int
-    characters: int  # of a snippet, at least; it ends with its line
+    characters: int  # least characters of a snippet, which ends with a line
     classifies = True
     metric = "accuracy"
     on_stdlib = True
