@@ -40,7 +40,7 @@ class Architecture:
     on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of an exported model
 
     def only(self) -> dict[str, Any]:
-        """Our settings with one value in their class: `fixed`, and options that it lacks at their values from before."""
+        """Settings with one value in the class: `fixed`, and the options that it lacks at their values from before."""
         has = {*self.fields, *(("rotary_pct",) if self.rotary_pct else ())}
         lacks = {name: value for name, value in before(SHAPES[self.kind]).items() if name not in has}
         return {**self.fixed, **lacks}
