@@ -10,8 +10,8 @@ from analysis.isoflop.power_law import power_law
 TOLERANCE = 0.25  # of an exponent; at widths of tens to hundreds the limit is only neared
 # The exponents that a right parametrization may have (Yang et al. 2022, appendix D.1); 0 where none is named. Initial
 # scores and logits are sums of independent terms, divided by their number; the changes of scores by training lie
-# between that and a constant. Initial weights fall as the root of their fan-in, by which they are multiplied here. An initial
-# stream holds the embedding and a sum of independent sublayers, divided by their number.
+# between that and a constant. Initial weights fall as the root of their fan-in, by which they are multiplied here. An
+# initial stream holds the embedding and a sum of independent sublayers, divided by their number.
 EXPECTED: dict[tuple[str, str, str], tuple[float, float]] = {
     ("width", "size", "scores"): (-0.5, -0.5),
     ("width", "size", "logits"): (-0.5, -0.5),
