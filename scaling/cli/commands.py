@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from analysis.schema.document import Results
 
 DEFAULT_LAWS = ("chinchilla",)
 
@@ -34,18 +37,19 @@ def tune(options: Any) -> int:
     """Search a sweep's learning rate and batch."""
     from analysis.figures import paper, tuning
     from analysis.figures.chart import Chart
+    from analysis.schema.tuning import TuneResults
     from analysis.studies.tuning import judge
     from scaling.config.config import recipe_values
     from scaling.config.grid import split_axes
     from scaling.records.files import write_json
     from scaling.terminal import terminal
     from scaling.tune.recipe_file import command, write_recipe
-    from scaling.tune.search import Search
+    from scaling.tune.search import Judge, Search
     from scaling.tune.table import print_search
 
     fixed, axes = split_axes(options.overrides)
-    search = Search(fixed, axes, judge, terminal(stderr=True))
-    document = search.run(options.flops, options.budgets)
+    search = Search(fixed, axes, cast(Judge, judge), terminal(stderr=True))  # to it, cells and laws are plain mappings
+    document = cast(TuneResults, search.run(options.flops, options.budgets))
     out = search.directory / "tune.json"
     write_json(out, document)
     print_search(document, terminal())
@@ -111,7 +115,7 @@ def bench(options: Any) -> int:
     return 0
 
 
-def _analyse(options: Any) -> dict[str, dict[str, Any]]:
+def _analyse(options: Any) -> dict[str, "Results"]:
     """Results of every part by name, "" for a single part; the parts, and why they are apart, are printed."""
     from analysis.fitting.fit import Loss
     from analysis.results.parts import analyse_parts
@@ -187,12 +191,12 @@ def predict(options: Any) -> int:
     for name, path in files.items():
         results = read(path)
         if backwards:
-            answer = predict_served(results, served=options.serve or 0.0, loss=options.loss, flops=options.flops)
-            words = describe_served(answer)
+            served = predict_served(results, served=options.serve or 0.0, loss=options.loss, flops=options.flops)
+            answer, words = json.dumps(served), describe_served(served)
         else:
-            answer = predict(results, flops=options.flops, params=options.params, tokens=options.tokens)
-            words = describe(answer)
-        print(json.dumps(answer) if options.json else f"{name}: {words}" if name else words)
+            predicted = predict(results, flops=options.flops, params=options.params, tokens=options.tokens)
+            answer, words = json.dumps(predicted), describe(predicted)
+        print(answer if options.json else f"{name}: {words}" if name else words)
     return 0
 
 
@@ -306,7 +310,7 @@ def check_transfer(options: Any) -> int:
     return 1 if off else 0
 
 
-def _summarise(results: dict[str, Any], name: str) -> None:
+def _summarise(results: "Results", name: str) -> None:
     from analysis.results.document import summary
 
     if name:
@@ -314,11 +318,11 @@ def _summarise(results: dict[str, Any], name: str) -> None:
     print(summary(results))
 
 
-def _print_comparisons(analysed: dict[str, dict[str, Any]]) -> None:
+def _print_comparisons(analysed: dict[str, "Results"]) -> None:
     from analysis.results.parts import compared
 
-    for results in compared(analysed):
-        for pair in results["comparison"]["pairs"]:
+    for _, comparison in compared(analysed):
+        for pair in comparison["pairs"]:
             print(pair["verdict"])
 
 

@@ -101,7 +101,7 @@ class HfDataset:
             return library.load_dataset(**where, name=self.config, split=self.split, streaming=self.streaming)
 
     def _files(self, local: Path) -> tuple[list[Path], str]:
-        """The split's files in reading order, and how they are read: their format and its settings."""
+        """The split's files in reading order, and their format with its settings, in words."""
         if _is_saved(local):
             return [Path(file["filename"]) for file in self._saved(local).cache_files], "saved"
         with self._explained():
@@ -153,7 +153,7 @@ class HfDataset:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Errors of `datasets` and its libraries, which share no class, become one that names the data set."""
+        """Turn errors of `datasets` and its libraries, which share no class, into one that names the data set."""
         try:
             yield
         except Exception as error:

@@ -151,13 +151,13 @@ def manifest(spec: DataSpec, cache_dir: Path) -> Manifest | None:
         return None
     if values["entropies_nats"] is not None:
         values["entropies_nats"] = tuple(values["entropies_nats"])
-    found = Manifest(**values)
-    width = np.dtype(id_type(found.vocab_size)).itemsize
-    for split, tokens in (("train", found.train_tokens), ("val", found.val_tokens)):
+    contents = Manifest(**values)
+    width = np.dtype(id_type(contents.vocab_size)).itemsize
+    for split, tokens in (("train", contents.train_tokens), ("val", contents.val_tokens)):
         path = folder / f"{split}.bin"
         if not path.is_file() or path.stat().st_size != tokens * width:
             return None
-    return found
+    return contents
 
 
 def digest(spec: DataSpec) -> str:
@@ -195,12 +195,12 @@ def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bo
 
 def prepared(spec: DataSpec, cache_dir: Path) -> TokenData | None:
     """The tokens of `spec` in the cache, or None when the cache holds no complete data."""
-    found, folder = manifest(spec, cache_dir), cache_dir / digest(spec)
-    if found is None:
+    contents, folder = manifest(spec, cache_dir), cache_dir / digest(spec)
+    if contents is None:
         return None
-    kind = id_type(found.vocab_size)
+    kind = id_type(contents.vocab_size)
     train, val = (np.memmap(folder / f"{split}.bin", dtype=kind, mode="r") for split in ("train", "val"))
-    return TokenData(train=train, val=val, manifest=found, folder=folder)
+    return TokenData(train=train, val=val, manifest=contents, folder=folder)
 
 
 def _tokenise(config: DataConfig, source: TextSource, spec: DataSpec, draft: Path, meter: Meter) -> Manifest:

@@ -128,10 +128,10 @@ def _parse(content: bytes) -> "HfTokenizer":
 
 
 def _usual_end(special: list[str], name: str) -> str:
-    found = [token for token in END_TOKENS if token in special]
-    if len(found) == 1:
-        return found[0]
-    why = f"{' and '.join(found)} may each end a document" if found else "none is known to end a document"
+    ends = [token for token in END_TOKENS if token in special]
+    if len(ends) == 1:
+        return ends[0]
+    why = f"{' and '.join(ends)} may each end a document" if ends else "none is known to end a document"
     raise ValueError(
         f"tokenizer {name}: of its special tokens {_listed(special)} {why}; name one: data.end_token='...'"
     )

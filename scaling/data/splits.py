@@ -22,7 +22,7 @@ class Split:
         return (text for _, text in self.ranked())
 
     def ranked(self) -> Iterator[tuple[float, str]]:
-        """Documents with their hash as a fraction, in its order."""
+        """Documents in the order of their hash, each with the hash as a fraction."""
         return islice(self.spool.documents(), self.first, self.end)
 
 

@@ -63,9 +63,9 @@ def _section_length(text: bytes, start: int) -> int:
     """The length in bytes of a section of 16 to 32 KiB: up to a line's end, else a word's, else a character's."""
     least, most = start + SECTION_BYTES, start + 2 * SECTION_BYTES
     for separator in (b"\n", b" "):
-        found = text.find(separator, least, most)
-        if found >= 0:
-            return found + 1 - start
+        place = text.find(separator, least, most)
+        if place >= 0:
+            return place + 1 - start
     while most > least and text[most] & 0xC0 == 0x80:  # inside a UTF-8 character
         most -= 1
     return most - start

@@ -24,9 +24,9 @@ SHOWN = 12  # lines of the plan
 
 
 def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
-    """Fine-tune a run, or all of a study's; returns the study of the results and whether every run is finished.
+    """Fine-tune a run, or all runs of a study; return the results' study and whether every run is finished.
 
-    ValueError, before anything is written, for whatever cannot be done.
+    Raises ValueError, before anything is written, for impossible settings, starts and prices.
     """
     console = terminal(stderr=True)
     config, task, launcher_settings = read_settings(overrides)
@@ -55,7 +55,7 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
 
 
 def _finetune(payload: tuple[PlannedFinetuning, Runtime], channel: Channel) -> str:
-    """In the job's process: fine-tune the run; returns its id."""
+    """Fine-tune a run in its job's process; return the run's id."""
     from scaling.finetune.loop import finetune  # imports torch
 
     run, runtime = payload
@@ -73,7 +73,7 @@ def _show(plan: FinetuningPlan, console: Console) -> None:
 
 
 def _conclude(plan: FinetuningPlan, console: Console) -> bool:
-    """State how every run ended; True when all are finished, diverged ones included."""
+    """Print how every run ended; True when all are finished, diverged runs included."""
     states = plan.states()
     console.print(f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}", soft_wrap=True)
     for run_id, state in states.items():

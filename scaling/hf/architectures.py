@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from scaling.shapes.families import SHAPES
+from scaling.shapes.shape import before
+
 Names = Mapping[str, str | tuple[str, ...]]
 
 
@@ -21,7 +24,7 @@ class Architecture:
     kind: str
     weights: Names  # our module -> their modules
     fields: Mapping[str, tuple[str, ...]]  # our setting -> their settings, all of which hold our value
-    fixed: Mapping[str, Any]  # our setting -> the only value that their class supports
+    fixed: Mapping[str, Any]  # our setting -> the only value that their class supports; see `only`
     theirs_fixed: Mapping[str, Any]  # their setting -> the only value that we support
     norm: str
     norm_eps: str | None  # their setting; None where eps is torch's default
@@ -36,9 +39,13 @@ class Architecture:
     sines_first: bool = False  # their sinusoids are all sines, then all cosines; ours alternate
     on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of an exported model
 
+    def only(self) -> dict[str, Any]:
+        """Settings with one value in the class: `fixed`, and the options that it lacks at their values from before."""
+        has = {*self.fields, *(("rotary_pct",) if self.rotary_pct else ())}
+        lacks = {name: value for name, value in before(SHAPES[self.kind]).items() if name not in has}
+        return {**self.fixed, **lacks}
 
-# Fixed settings of most classes: attention before the MLP, and every channel rotated, or none.
-PLAIN = {"parallel_residual": False, "rotary_pct": 1.0}
+
 END = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 
 
@@ -86,7 +93,7 @@ GPT2 = Architecture(
         "tied_embeddings": ("tie_word_embeddings",),
         "dropout": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     },
-    fixed={"norm_place": "pre", **PLAIN},
+    fixed={"norm_place": "pre"},
     theirs_fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     norm="layernorm",
     norm_eps="layer_norm_epsilon",
@@ -131,7 +138,7 @@ LLAMA = Architecture(
         "tied_embeddings": ("tie_word_embeddings",),
         "dropout": ("attention_dropout",),
     },
-    fixed={"norm_place": "pre", "activation": "swiglu", **PLAIN},
+    fixed={"norm_place": "pre", "activation": "swiglu"},
     theirs_fixed={"hidden_act": "silu"},
     norm="rmsnorm",
     norm_eps="rms_norm_eps",
@@ -232,7 +239,6 @@ BERT = Architecture(
         "embedding_norm": True,
         "segments": True,
         "next_sentence": False,
-        **PLAIN,
     },
     theirs_fixed={"hidden_act": "gelu", "type_vocab_size": 2, "is_decoder": False, "add_cross_attention": False},
     norm="layernorm",
@@ -291,7 +297,6 @@ T5 = Architecture(
         "tied_embeddings": True,
         "attention_scale": False,
         "head_bias": False,
-        **PLAIN,
     },
     theirs_fixed={
         "relative_attention_num_buckets": 32,
@@ -351,7 +356,7 @@ MARIAN = Architecture(
         "context": ("max_position_embeddings",),
         "dropout": ("dropout", "attention_dropout"),
     },
-    fixed={"norm_place": "post", "tied_embeddings": True, "attention_scale": True, "logit_scale": False, **PLAIN},
+    fixed={"norm_place": "post", "tied_embeddings": True, "attention_scale": True, "logit_scale": False},
     theirs_fixed={"scale_embedding": True, "share_encoder_decoder_embeddings": True, "tie_word_embeddings": True},
     norm="layernorm",
     norm_eps=None,

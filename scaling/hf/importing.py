@@ -149,10 +149,10 @@ def _check_tokenizer(folder: Path, spec: ImportedSpec, tokens: TokenData) -> boo
         return False
     for name, expected in added_ids(spec).items():
         for known in names_of(name):
-            if (found := theirs.token_to_id(known)) not in (None, expected):
+            if (own_id := theirs.token_to_id(known)) not in (None, expected):
                 raise ValueError(
                     f"objective={spec.objective.kind} uses id {expected} as {name}, but the checkpoint knows {known} "
-                    f"as id {found}: its loss would be of a token it never saw; evaluate a model of another objective"
+                    f"as id {own_id}: its loss would be of a token it never saw; evaluate a model of another objective"
                 )
     if spec.data.tokenizer == NO_TOKENIZER:
         return False

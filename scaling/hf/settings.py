@@ -41,7 +41,7 @@ def to_theirs(shape: TransformerShape, architecture: Architecture) -> dict[str, 
     """Hugging Face's settings of a shape; ValueError names every setting of ours that the class does not support."""
     faults = [
         f"{setting_name(name)}={str(getattr(shape, name)).lower()} where it has only {str(value).lower()}"
-        for name, value in architecture.fixed.items()
+        for name, value in architecture.only().items()
         if getattr(shape, name) != value
     ]
     norm, eps = kind_and_number(shape.norm)
@@ -95,7 +95,7 @@ def to_ours(config: Any, architecture: Architecture) -> dict[str, Any]:
         ours["d_ff"] = 4 * ours["d_model"]
     ours.setdefault("n_kv_heads", ours["n_heads"])
     ours.setdefault("bias", architecture.always_biased)
-    ours |= dict(architecture.fixed)
+    ours |= architecture.only()
     ours["norm"] = architecture.norm
     if architecture.norm_eps:
         ours["norm"] = _with_number(architecture.norm, getattr(config, architecture.norm_eps))

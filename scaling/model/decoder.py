@@ -35,6 +35,6 @@ class Decoder(nn.Module):
     def read(
         self, tokens_BT: Tensor, seen_B: Tensor | None = None, caches: list[KeyValueCache] | None = None
     ) -> LazyLogits:
-        """Compute the same logits up to the head."""
+        """The same logits before the head computes them."""
         x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B, caches=caches)
         return lazy_logits(x_BTD, self.head_scale, self.embedding, self.head)

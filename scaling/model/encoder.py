@@ -52,7 +52,7 @@ class Encoder(nn.Module):
     def read(
         self, tokens_BT: Tensor, places_BP: Tensor, segments_BT: Tensor | None = None
     ) -> LazyLogits | tuple[LazyLogits, dict[str, Tensor]]:
-        """Compute the same logits up to the vocabulary's head."""
+        """The same logits before the vocabulary's head computes them."""
         x_BTD = self.embedding(tokens_BT)
         if self.segments is not None:
             x_BTD = x_BTD + (self.segments.weight[0] if segments_BT is None else self.segments(segments_BT))

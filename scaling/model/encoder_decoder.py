@@ -32,7 +32,7 @@ class EncoderDecoder(nn.Module):
         return self.read(source_BS, target_BT).logits()
 
     def read(self, source_BS: Tensor, target_BT: Tensor) -> LazyLogits:
-        """Compute the same logits up to the head."""
+        """The same logits before the head computes them."""
         return self._decode(self.source(self.embedding(source_BS)), target_BT)
 
     def decode(self, source_BSD: Tensor, target_BT: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:

@@ -28,7 +28,7 @@ TRAINING, VALIDATION = 1, 2  # streams of draws, distinct from each other and fr
 
 
 def causal(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Batch:
-    """Predict every token from those before it (Radford et al. 2018)."""
+    """Predict every token from the tokens before it (Radford et al. 2018)."""
     return batch_of((chunk_BS[:, :-1],), chunk_BS[:, 1:], None)
 
 

@@ -80,8 +80,8 @@ class Timing:
     runs: int  # runs at once
     stacked: int  # runs per slot
     threads: int  # CPU threads of a slot
-    tokens_per_s: float  # of all runs together
-    flops_per_s: float  # exact training FLOPs, of all runs together
+    tokens_per_s: float  # all runs together
+    flops_per_s: float  # exact training FLOPs, all runs together
     layers: int
 
     @property

@@ -6,7 +6,7 @@ The record is published once and never changed, so numbers that depend on today'
   measured_at, hardware, versions, git_commit
   precision       precision of the timed weights: the run's own
   prefill         {"words", "tokens", "median_s", "quartiles_s": [low, high], "repeats"} of one sequence
-  generation      the same of one token of one sequence, with "kv_cache": true | null, and then
+  generation      the same of one token of one sequence, with "kv_cache": true; null where the model generates none
   no_generation   the reason where generation is null; else ""
   batches         [{"batch", "prefill_tokens_per_s", "generated_tokens_per_s": null without generation,
                     "peak_memory_bytes"}], ascending, 1 always among them

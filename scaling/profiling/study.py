@@ -34,10 +34,9 @@ def parse_batches(text: str) -> list[int]:
 def profile(
     path: Path, batches: Sequence[int], device: str, threads: int | None, cache_dir: Path | None, *, missing: bool
 ) -> list[str]:
-    """Profile a run, or every run of a study (with `missing`, those without a profile); return why runs were left out.
+    """Profile a run, or every run of a study (with `missing`, runs without a profile); return why runs were left out.
 
-    Raises ValueError for a path that is neither, a single run that cannot be profiled, and a study without a run that
-    can.
+    Raises ValueError for a path that is neither, and where no run can be profiled.
     """
     if threads is not None:
         if threads < 1:

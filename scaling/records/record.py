@@ -39,20 +39,20 @@ class RunRecord:
     status: str  # "done" or "diverged"; anything else leaves no record
     why: str  # empty when done
     spec: dict[str, Any]
-    params_by_group: dict[str, int]  # of the built module
-    n_params: dict[str, int]  # by convention: total, non_embedding, non_embedding_head
-    flops_per_token_by_group: dict[str, float]  # of a sequence's training over its training tokens
+    params_by_group: dict[str, int]  # counted in the built module
+    n_params: dict[str, int]  # counts by convention: total, non_embedding, non_embedding_head
+    flops_per_token_by_group: dict[str, float]  # training FLOPs of a sequence over its training tokens
     flops_convention: str  # contents of the exact count, in words
     budget_flops: float | None  # the configured budget; null where tokens were configured
-    train_flops: int  # exact cost of all steps, also those that another run took; the optimizer's matmuls included
+    train_flops: int  # exact cost of all steps, whichever run took them; the optimizer's matmuls included
     optimizer_flops: int  # the optimizer's own matmuls, part of train_flops; 0 with AdamW
-    paid_flops: int  # part of train_flops that this run spent itself; their sum is what a study spent
+    paid_flops: int  # part of train_flops that this run spent itself; a study's sum is the study's spending
     trunk: dict[str, Any] | None  # steps before the cooldown: the trunk's id, their number, the run that took them
     eval_flops: int  # spent on validation, no part of train_flops
     recompute_flops: int  # spent on recomputing activations, no part of train_flops; 0 where they were kept
     train_tokens: int  # read by the towers: a decoder's context, an encoder's source, source and target together
     predicted_tokens: int  # training tokens behind the losses; a decoder predicts every token
-    unique_tokens: int  # tokens of the training split, without those of copied documents
+    unique_tokens: int  # tokens of the training split, without copied documents
     epochs: float  # passes over the training split
     steps: int
     val_loss_nats: float | None  # null when diverged before it could be measured
@@ -61,7 +61,7 @@ class RunRecord:
     val_auxiliary_nats: dict[str, float]  # auxiliary losses by name, nats per sequence; the file has a key for each
     train_loss_nats: float | None  # mean over the last logged interval
     val_tokens: int  # predicted tokens behind the validation loss
-    entropy_rate_nats: float | None  # of a synthetic source, where all tokens are predicted from earlier ones
+    entropy_rate_nats: float | None  # a synthetic source's rate, where all tokens are predicted from earlier ones
     least_loss_nats: float | None  # least possible loss on a synthetic source at this context
     wall_s: float  # in the training loop, over all attempts; a stacked run counts its share of common seconds
     train_s: float  # part of wall_s in training steps

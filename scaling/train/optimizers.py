@@ -11,8 +11,8 @@ from scaling.registry import choose
 from scaling.shapes.flops import NEWTON_SCHULZ_STEPS
 from scaling.spec.run_spec import OptimizerSpec, RecipeSpec
 
-PEAK = "peak_learning_rate"  # a group's own, which the schedule scales
-ELEMENTWISE = "elementwise"  # set for a group whose update treats every number by itself, whatever the tensor's shape
+PEAK = "peak_learning_rate"  # a group's own rate, which the schedule scales
+ELEMENTWISE = "elementwise"  # set for a group whose update treats every number by itself, at any tensor shape
 MUON_MOMENTUM = 0.95  # with Nesterov's look-ahead (Jordan et al. 2024)
 
 Named = list[tuple[str, Tensor]]

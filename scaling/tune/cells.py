@@ -10,7 +10,7 @@ from scaling.shapes import flops
 from scaling.shapes.matmuls import parameter_counts
 
 SIZES = 3  # smallest, middle, largest
-BUDGET_RATIO = 4.0  # of the two budgets: at a single budget C = 6ND ties N to D, and no law separates their exponents
+BUDGET_RATIO = 4.0  # ratio of the two budgets: at a single budget C = 6ND ties N to D, and their exponents stay unknown
 SHARE_OF_SWEEP = 0.25  # default cap of a search, as a share of the sweep's FLOPs
 FIRST_SHARE = 2 / 3  # share of the cap for the first points of all cells; the rest is for minima at an edge
 # Settings that may differ between the runs of a sweep under one learning-rate law.

@@ -26,7 +26,7 @@ from scaling.spec.parametrization import TRANSFERS
 from scaling.spec.run_spec import RunSpec
 from scaling.train.step import Stepper
 
-SEQUENCES = 8  # of a batch, in place of the recipe's number
+SEQUENCES = 8  # sequences of a batch, in place of the recipe's number
 STANDARD = "standard"
 
 

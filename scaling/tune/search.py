@@ -1,4 +1,4 @@
-"""The search: points of all cells are trained as ordinary runs, judged, and widened where a minimum is at an edge."""
+"""The search: points of all cells train as ordinary runs and are judged; arms with a minimum at an edge are widened."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,10 +20,10 @@ Json = dict[str, Any]
 Judge = Callable[[str, Sequence[Mapping[str, Any]], Mapping[str, Mapping[str, Any]]], Json]
 
 RATE, BATCH = "learning_rate", "batch_tokens"  # arms of the search, each named after the recipe's law that it tunes
-FACTOR = 2.0  # between neighbouring points of an arm
+FACTOR = 2.0  # ratio of neighbouring points of an arm
 REACH = {RATE: 2, BATCH: 1}  # points on either side of the middle
 WIDER = {RATE: 2, BATCH: 1}  # points that one widening adds beyond an edge
-WIDENINGS = 2  # of an arm, at most
+WIDENINGS = 2  # most widenings of an arm
 IN_WORDS = {RATE: "learning rate", BATCH: "batch"}
 RUNS_PER_CELL = 1 + sum(2 * reach for reach in REACH.values())
 BATCH_ROOT = 0.5  # Adam's learning rate follows the batch's square root (Malladi et al. 2022)
@@ -152,9 +152,8 @@ class Search:
             if not news:
                 return
             plan = self._plan(self._resolve([cell.overrides(point) for cell in self.cells for point in cell.points]))
-            total = plan.total_flops + (
-                self._price(2 * REACH[BATCH]) if arm == RATE else 0
-            )  # batches are still to come
+            to_come = self._price(2 * REACH[BATCH]) if arm == RATE else 0  # the batch arm follows
+            total = plan.total_flops + to_come
             if fits := total <= self.cap:
                 news.append("going on beyond it")
             else:

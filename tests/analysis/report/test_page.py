@@ -21,9 +21,9 @@ from analysis.laws import LAWS, jet
 from analysis.laws.law import Law, amplitude, build, exponent, level
 from analysis.report import page as report
 from analysis.report import prose
-from analysis.results.document import analyse
 from analysis.runs.observations import load
 from tests.analysis import simulated
+from tests.analysis.conformance import analyse
 from tests.analysis.node import evaluate, needs_node
 
 Results = dict[str, Any]
@@ -163,12 +163,12 @@ def test_warnings_come_first_then_the_answer_then_the_sections_in_order(results:
 
 def test_the_answer_holds_the_target_with_intervals(results: Results) -> None:
     target = results["forecast"]["at_target"]
-    (sentence,) = prose.answer(results)["lead"]
+    (sentence,) = prose.answer(results).lead
     for name in ("params", "tokens"):
         for end in ("value", "low", "high"):
             assert words.count(target[name][end]) in sentence
     assert f"{target['loss']['value']:.3f}" in sentence
-    assert prose.answer(results)["calibrated"] == target["calibrated"]
+    assert prose.answer(results).calibrated == target["calibrated"]
 
 
 def test_what_is_not_identified_has_no_number(results: Results) -> None:
@@ -207,8 +207,8 @@ def test_long_tables_are_cut_and_say_so(results: Results, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tables, "MOST_ROWS", 5)
     table = tables.observations(results)
-    assert len(table["rows"]) == 5
-    assert f"5 of {len(results['observations']['row'])}" in table["note"]
+    assert len(table.rows) == 5
+    assert f"5 of {len(results['observations']['row'])}" in table.note
 
 
 # ------------------------------------------------------------------------------------------- the calculator

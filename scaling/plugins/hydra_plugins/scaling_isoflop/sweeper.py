@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 
 class IsoflopSweeper(Sweeper):
-    """The isoFLOP sweeper expands, prices and caps a grid, and launches missing runs: longest first, trunks first."""
+    """The sweeper expands, prices and caps a grid; missing runs go longest first, and trunks before branches."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings  # read again, validated, by scaling.config.grid.grid_of
