@@ -1,7 +1,7 @@
 """Trackers mirror a run to a service while it trains; the record on disk stays the truth."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from scaling.registry import choose
@@ -72,7 +72,11 @@ class WandbTracker:
         self._run.finish(exit_code=0 if status == "done" else 1)
 
 
-TRACKERS: dict[str, type[NoTracker] | type[WandbTracker]] = {"none": NoTracker, "wandb": WandbTracker}
+# A tracker is called with a run's id, study and spec, and the settings of its YAML.
+TRACKERS: dict[str, Callable[[str, str, Mapping[str, Any], Mapping[str, Any]], Tracker]] = {
+    "none": NoTracker,
+    "wandb": WandbTracker,
+}
 
 
 def start_tracker(

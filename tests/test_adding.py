@@ -4,6 +4,8 @@ A row for another kind of addition is a test that edits `copied`, compares `touc
 """
 
 import filecmp
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -47,16 +49,17 @@ class Copied:
 
     def touched(self) -> set[str]:
         """Files of the copy that the checkout does not have, or has otherwise."""
-        names = {str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()}
+        files = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+        names = {str(path) for path in files if path.parts[0] != ".hypothesis"}  # which tests write
         return {name for name in names if not _same(self.root / name, ROOT / name)}
 
     def scaling(self, *arguments: str) -> str:
         """The output of a `scaling` command of the copy, which must succeed."""
         return self._python(self.work, "-m", "scaling.cli", *arguments)
 
-    def tests(self, *paths: str) -> None:
-        """Run tests of the copy, which must pass."""
-        self._python(self.root, "-m", "pytest", "-q", "-p", "no:cacheprovider", *paths)
+    def tests(self, *arguments: str) -> str:
+        """The output of tests of the copy, which must pass."""
+        return self._python(self.root, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
 
     def _python(self, cwd: Path, *arguments: str) -> str:
         paths = [str(self.root), str(self.root / "scaling" / "plugins")]
@@ -111,3 +114,229 @@ def test_a_model_option_touches_three_files(copied: Copied) -> None:
 
     copied.tests("tests/spec/test_run_spec.py", "tests/shapes/test_shape.py")
     assert copied.touched() == {shape, plain, layers}
+
+
+LAW = '''@dataclass(frozen=True)
+class SquareRoot(Law):
+    """A law whose loss falls with the square root of the tokens."""
+
+    name: ClassVar = "square_root"
+    variables: ClassVar = ("N", "D")
+    equation: ClassVar = "L = E + A / N^alpha + B / D^0.5"
+    source: ClassVar = "a test"
+    example: ClassVar = {"E": 1.8, "A": 480.0, "B": 2e4, "alpha": 0.35}
+    domain: ClassVar = {"N": N_RANGE, "D": D_RANGE}
+
+    E: Any = level()
+    A: Any = amplitude(lambda p: {"L": 1.0, "N": p["alpha"]})
+    B: Any = amplitude(lambda p: {"L": 1.0, "D": 0.5})
+    alpha: Any = exponent()
+
+    def formula(self, N: Any, D: Any) -> Any:
+        return self.E + self.A * N**-self.alpha + self.B * D**-0.5
+
+
+'''
+
+
+def test_a_law_touches_one_file(copied: Copied) -> None:
+    laws = "analysis/laws/size_and_data.py"
+    copied.edit(laws, "SIZE_AND_DATA: ", f"{LAW}SIZE_AND_DATA: ")
+    copied.edit(laws, "Tied, LearningRate)", "Tied, LearningRate, SquareRoot)")
+    assert copied.touched() == {laws}
+
+    rows = [(N, D, 1.8 + 480 * N**-0.35 + 2e4 * D**-0.5) for N in (1e7, 4e7, 2e8, 1e9) for D in (2e9, 1e10, 8e10)]
+    text = "\n".join(f"{N:.0f},{D:.0f},{loss:.9f}" for N, D, loss in rows)
+    (copied.work / "runs.csv").write_text(f"params,tokens,loss\n{text}\n")
+    options = ("--law", "square_root", "--bootstrap", "0", "--holdout", "none", "--out", "out")
+    copied.scaling("report", "runs.csv", *options)
+    (fit,) = json.loads((copied.work / "out" / "results.json").read_text())["fits"]
+    assert fit["params"] == pytest.approx({"E": 1.8, "A": 480.0, "B": 2e4, "alpha": 0.35}, rel=1e-3)
+    assert '"square_root": (p, x) =>' in (copied.work / "out" / "report.html").read_text()  # the calculator's formula
+
+    copied.tests("tests/analysis/laws", "-k", "square_root")
+    assert copied.touched() == {laws}
+
+
+OBJECTIVE = '''@dataclass(frozen=True)
+class EveryOther(Objective):
+    """Causal language modelling of every other token."""
+
+    first: int
+    families = ("decoder",)
+
+    def lengths(self, context: int) -> Lengths:
+        return Lengths(text=context, predicted=context)
+
+
+'''
+EVERY_OTHER = '''def every_other(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Batch:
+    """Predict every other token from the tokens before it."""
+    weights_T = np.arange(chunk_BS.shape[1] - 1) % 2 == spec.objective.first
+    return batch_of((chunk_BS[:, :-1],), chunk_BS[:, 1:], np.broadcast_to(weights_T, chunk_BS[:, 1:].shape))
+
+
+'''
+
+
+def test_an_objective_touches_three_files(copied: Copied) -> None:
+    settings, batches = "scaling/spec/objective.py", "scaling/objectives/objectives.py"
+    preset = "conf/objective/every_other.yaml"
+    copied.edit(settings, "def asks_next_sentence(", f"{OBJECTIVE}def asks_next_sentence(")
+    copied.edit(
+        settings, '    "infilling": Infilling,\n', '    "infilling": Infilling,\n    "every_other": EveryOther,\n'
+    )
+    copied.edit(batches, "Function = Callable[", f"{EVERY_OTHER}Function = Callable[")
+    copied.edit(
+        batches, '    "infilling": infilling,\n', '    "infilling": infilling,\n    "every_other": every_other,\n'
+    )
+    copied.add(preset, "# Causal language modelling of every other token.\nkind: every_other\nfirst: 0\n")
+    assert copied.touched() == {settings, batches, preset}
+
+    copied.scaling("train", "-m", "hydra/launcher=in_process", *TINY, "objective=causal,every_other")
+    causal, other = sorted(read_records(copied.work / "runs" / "default"), key=lambda r: r.spec["objective"]["kind"])
+    assert other.spec["objective"] == {"kind": "every_other", "first": 0}
+    assert (causal.status, other.status) == ("done", "done")
+    assert causal.val_loss_nats != other.val_loss_nats
+
+    copied.tests("tests/objectives", "tests/spec/test_run_spec.py", "-k", "objective or every_other")
+    assert copied.touched() == {settings, batches, preset}
+
+
+TRACKER = '''class FileTracker:
+    """A tracker that writes rows to a file of its own."""
+
+    def __init__(self, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        self._lines: list[str] = []
+        self._path = settings["path"]
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        self._lines.append(str(row["tokens"]))
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        with open(self._path, "w") as file:
+            file.write("\\n".join([*self._lines, status]))
+
+
+'''
+
+
+def test_a_tracker_touches_two_files(copied: Copied) -> None:
+    trackers, preset = "scaling/trackers.py", "conf/tracker/file.yaml"
+    copied.edit(trackers, "# A tracker is called with", f"{TRACKER}# A tracker is called with")
+    copied.edit(trackers, '    "wandb": WandbTracker,\n', '    "wandb": WandbTracker,\n    "file": FileTracker,\n')
+    copied.add(preset, "# Tracker that writes rows to one file.\nname: file\nsettings: {path: tracked.txt}\n")
+    assert copied.touched() == {trackers, preset}
+
+    copied.scaling("train", *TINY, "tracker=file")
+    *tokens, status = (copied.work / "tracked.txt").read_text().split("\n")
+    (record,) = read_records(copied.work / "runs" / "default")
+    assert status == "done"
+    assert int(tokens[-1]) == record.train_tokens
+
+    copied.tests("tests/test_trackers.py", "-k", "choices")
+    assert copied.touched() == {trackers, preset}
+
+
+SOURCE = '''"""Documents of sums, as `17+25=42`."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Documents of all sums of two numbers up to a largest one."""
+
+    kind: ClassVar[str] = "sums"
+    largest: int
+
+    def fingerprint(self, _memory: Path | None) -> str:
+        return hashlib.sha256(f"sums {self.largest}".encode()).hexdigest()
+
+    def content_bytes(self) -> int:
+        return 8 * self.largest**2
+
+    def documents(self) -> Iterator[str]:
+        for a in range(self.largest):
+            yield "".join(f"{a}+{b}={a + b}\\n" for b in range(self.largest))
+'''
+
+
+def test_a_data_source_touches_three_files(copied: Copied) -> None:
+    source, sources, preset = "scaling/data/sums.py", "scaling/data/sources.py", "conf/data/sums.yaml"
+    copied.add(source, SOURCE)
+    copied.edit(
+        sources,
+        "from scaling.data.synthetic import",
+        "from scaling.data.sums import Sums\nfrom scaling.data.synthetic import",
+    )
+    copied.edit(sources, "in (Stdlib, ", "in (Sums, Stdlib, ")
+    copied.add(
+        preset,
+        "# Sums of two numbers.\ndefaults:\n  - plain\n  - _self_\nsource: {kind: sums, largest: 200}\n"
+        "tokenizer: chars\nvocab_size: 32\nval_fraction: 0.1\n",
+    )
+    assert copied.touched() == {source, sources, preset}
+
+    own = [setting for setting in TINY if not setting.startswith("data")]
+    copied.scaling("train", *own, "data=sums", "val_tokens=8192")
+    (record,) = read_records(copied.work / "runs" / "default")
+    assert record.status == "done"
+    assert record.val_loss_nats < math.log(32)
+
+    copied.tests("tests/data/test_settings.py", "tests/data/test_split.py")
+    assert copied.touched() == {source, sources, preset}
+
+
+LAUNCHER = '''"""Launcher `backwards`: jobs run in this process, the last one first."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scaling.launch.in_process import InProcess
+from scaling.launch.jobs import Job, Target
+
+
+class Backwards:
+    """A launcher that runs jobs in this process, the last one first."""
+
+    def __init__(self, *, use_gpus: bool) -> None:
+        self._launcher = InProcess(use_gpus=use_gpus)
+        self.slots = self._launcher.slots
+
+    def run(
+        self, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str], show: Callable[[], None]
+    ) -> None:
+        self._launcher.run(jobs[::-1], target, log_dir, preload, show)
+'''
+
+
+def test_a_launcher_touches_three_files(copied: Copied) -> None:
+    launcher, launchers = "scaling/launch/backwards.py", "scaling/launch/launchers.py"
+    preset = "conf/hydra/launcher/backwards.yaml"
+    copied.add(launcher, LAUNCHER)
+    copied.edit(
+        launchers,
+        "from scaling.launch.in_process",
+        "from scaling.launch.backwards import Backwards\nfrom scaling.launch.in_process",
+    )
+    copied.edit(launchers, '"in_process": InProcess}', '"in_process": InProcess, "backwards": Backwards}')
+    copied.add(
+        preset,
+        (copied.root / "conf/hydra/launcher/in_process.yaml")
+        .read_text()
+        .replace("name: in_process", "name: backwards"),
+    )
+    assert copied.touched() == {launcher, launchers, preset}
+
+    copied.scaling("train", "-m", "hydra/launcher=backwards", *TINY, "seed=0,1")
+    study = copied.work / "runs" / "default"
+    paths = {record.spec["seed"]: study / record.run_id / "record.json" for record in read_records(study)}
+    assert paths[1].stat().st_mtime_ns < paths[0].stat().st_mtime_ns
+
+    copied.tests("tests/launch/test_launchers.py")
+    assert copied.touched() == {launcher, launchers, preset}

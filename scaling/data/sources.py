@@ -82,6 +82,4 @@ def _is_skipped(folder: str) -> bool:
     return folder in SKIPPED_FOLDERS or folder.startswith("config-")
 
 
-SOURCES: dict[str, type[Stdlib | Text | HfDataset | TokenFiles | Synthetic]] = {
-    source.kind: source for source in (Stdlib, Text, HfDataset, TokenFiles, Synthetic)
-}
+SOURCES = {source.kind: source for source in (Stdlib, Text, HfDataset, TokenFiles, Synthetic)}

@@ -43,7 +43,7 @@ def make_launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:
     if "name" not in own:
         raise ValueError(
             f"hydra.launcher._target_={settings.get('_target_')} is Hydra's own and runs Hydra's jobs alone; choose "
-            f"hydra/launcher={' or '.join(sorted(LAUNCHERS))}"
+            f"hydra/launcher={', '.join(sorted(LAUNCHERS))}"
         )
     return choose("hydra/launcher", LAUNCHERS, own.pop("name"))(use_gpus=use_gpus, **own)
 
