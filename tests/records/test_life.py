@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scaling import trackers
-from scaling.records.attempt import Attempt, RunIsLiveError, run_state
+from scaling.records.attempt import Attempt, RunIsLiveError, claim, run_state
 from scaling.records.files import read_json
 from scaling.records.life import Life, Reporter, claim_run, live
 from scaling.records.record import publish_record, read_metrics, read_record
@@ -73,7 +73,20 @@ def test_a_claim_of_a_finished_run_gives_its_record(tmp_path: Path) -> None:
     publish_record(first.run_dir, RECORD)
     first.end("done", "", RECORD.steps)
     assert claim_run(SPEC, runtime_in(tmp_path), 0, {}) == RECORD
-    end = read_json(first.run_dir / "attempts" / "0002" / "end.json")
+    assert [path.name for path in (first.run_dir / "attempts").iterdir()] == ["0001"]
+
+
+def test_a_run_that_is_finished_during_its_claim_gives_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claim_late(run_dir: Path, *more: Any) -> Attempt:
+        publish_record(run_dir, RECORD)  # by the process that held the run until now
+        return claim(run_dir, *more)
+
+    monkeypatch.setattr("scaling.records.life.claim", claim_late)
+    runtime = runtime_in(tmp_path)
+    assert claim_run(SPEC, runtime, 0, {}) == RECORD
+    end = read_json(runtime.run_dir(SPEC.run_id) / "attempts" / "0001" / "end.json")
     assert end is not None
     assert (end["status"], end["why"]) == (RECORD.status, "finished by an earlier attempt")
 
