@@ -11,7 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from scaling.launch.jobs import Channel, Job
+from scaling.launch.jobs import Channel, Job, JobEndedError
 from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
 from scaling.launch.stacking import label, planned_ids, stacks
@@ -48,9 +48,7 @@ def launch(
         for number, index in enumerate(stack):
             outcome = JobReturn(overrides=list(job_overrides[index]), working_dir=str(study_dir))
             outcome.status = JobStatus.COMPLETED if job.status == DONE else JobStatus.FAILED
-            outcome.return_value = (
-                job.result[number] if job.status == DONE else RuntimeError(f"{job.status}: {job.why}")
-            )
+            outcome.return_value = job.result[number] if job.status == DONE else JobEndedError(job)
             returns[index] = outcome
     return [returns[index] for index in range(len(job_overrides))]
 

@@ -21,6 +21,14 @@ class InProcess:
         self, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str], show: Callable[[], None]
     ) -> None:
         queue = Queue(list(jobs))
+        try:
+            self._run_all(queue, target, show)
+        except KeyboardInterrupt:  # between two jobs; a job's own ends in its status
+            pass
+        finally:
+            queue.give_up()
+
+    def _run_all(self, queue: Queue, target: Target, show: Callable[[], None]) -> None:
         while queue:
             job = queue.next()
             if job is None:
@@ -35,4 +43,4 @@ class InProcess:
             job.ended = time.monotonic()
             show()
             if job.status == INTERRUPTED:
-                queue.give_up()
+                return

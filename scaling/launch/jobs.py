@@ -55,6 +55,14 @@ class Job:
         self.status, self.why, self.slot, self.started, self.ended = WAITING, "", "", None, None
 
 
+class JobEndedError(RuntimeError):
+    """A job ended without a result."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"{job.status}: {job.why}")
+        self.status, self.why, self.log = job.status, job.why, job.log
+
+
 class Channel:
     """The channel from a job's process to its launcher."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra.errors import CompactHydraException
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from scaling.config.grid import cell_runs, cells, grid_of, split_axes
 from scaling.data.prepare import prepare
+from scaling.launch.jobs import JobEndedError
 from scaling.launch.stacking import PLANNED
 from scaling.plan.branches import is_begun
 from scaling.plan.plan import Plan, PlannedRun, make_plan, spending
@@ -68,15 +70,32 @@ def launch_plan(
     plan.write()
     returns: list[Any] = []
     launched: set[str] = set()
+    unclaimed: dict[str, RunState] = {}  # states of jobs that ended before they had claimed their run
     while wave := next_wave(plan, launched):
         jobs = [[*fixed, *run.overrides, f"{PLANNED}'{run.run_id}'"] for run in wave]
-        returns += launch(jobs, initial_job_idx=len(launched))
+        outcomes = launch(jobs, initial_job_idx=len(launched))
+        returns += outcomes
         launched |= {run.run_id for run in wave}
-        if any(run_state(plan.study_dir / run.run_id).status in (INTERRUPTED, PENDING) for run in wave):
+        states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in wave}
+        for run, outcome in zip(wave, outcomes, strict=False):  # Hydra's own launchers end with the first failure
+            if states[run.run_id].status == PENDING and (end := _end_of_job(outcome)) is not None:
+                states[run.run_id] = unclaimed[run.run_id] = end
+        if any(state.status in (INTERRUPTED, PENDING) for state in states.values()):
             break  # the user stopped the sweep
-    if not conclude(plan, console):
+    if not conclude(plan, console, unclaimed):
         raise SystemExit(1)
     return returns
+
+
+def _end_of_job(outcome: Any) -> RunState | None:
+    """The end of a Hydra job that failed, None for another outcome."""
+    try:
+        _ = outcome.return_value
+    except JobEndedError as error:
+        return RunState(error.status, 0, 0, error.why, log=error.log)
+    except Exception:  # of Hydra's own launchers, which have printed the error
+        return None
+    return None
 
 
 def prepare_data(runs: Sequence[Run]) -> None:
@@ -101,9 +120,12 @@ def next_wave(plan: Plan, launched: Container[str]) -> list[PlannedRun]:
     return [run for run in ready if run.run_id not in launched]
 
 
-def conclude(plan: Plan, console: Console) -> bool:
-    """Print the outcome of every planned run; True when all are finished, diverged runs included."""
-    states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in plan.runs}
+def conclude(plan: Plan, console: Console, unclaimed: Mapping[str, RunState] = MappingProxyType({})) -> bool:
+    """Print the outcome of every planned run; True when all are finished, diverged runs included.
+
+    `unclaimed` holds the states of jobs that ended before they had claimed their run.
+    """
+    states = {run.run_id: unclaimed.get(run.run_id) or run_state(plan.study_dir / run.run_id) for run in plan.runs}
     summary = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
     console.print(summary, soft_wrap=True)
     branches = {run.run_id for run in plan.runs if run.trunk is not None}

@@ -5,18 +5,24 @@ import os
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from scaling.launch.jobs import Channel, Job
+from scaling.launch.hanging import Watch
+from scaling.launch.jobs import MOST_NEWS, Channel, Job, Outbox
 from scaling.launch.pool import Pool
 from scaling.machine import hardware
 from scaling.machine.slots import GPU_SHARE, slots
-from scaling.records.attempt import FAILED, INTERRUPTED, KILLED
-from scaling.records.record import DONE
+from scaling.records.attempt import FAILED, INTERRUPTED, KILLED, Heartbeat, claim, is_trained_now
+from scaling.records.files import write_json
+from scaling.records.liveness import HEARTBEAT
+from scaling.records.process import start_ticks
+from scaling.records.record import DONE, publish_record
+from tests.examples import RECORD
 
 
 def work(payload: Any, channel: Channel) -> Any:
@@ -37,9 +43,32 @@ def work(payload: Any, channel: Channel) -> Any:
         while not stopped:
             time.sleep(0.01)
         raise KeyboardInterrupt("checkpoint written")
+    if kind == "kill the fork server":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(0.5)
+    if kind == "save slowly":
+        channel.report(log=value / "log.txt")
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (value / "flag").touch()
+        time.sleep(2)
+        raise KeyboardInterrupt("checkpoint written")
+    if kind == "share":
+        return share(value)
     if kind == "environment":
         return {name: os.environ.get(name) for name in value}
     return value
+
+
+def share(run_dir: Path) -> int:
+    """Train a run in a fraction of a second, as a run is trained: claimed, and recorded once."""
+    if (run_dir / "record.json").exists():
+        return 0
+    attempt = claim(run_dir, 0, {})
+    with Heartbeat(attempt):
+        time.sleep(0.4)
+        publish_record(run_dir, RECORD)
+        attempt.end(DONE, "", 1)
+    return 1
 
 
 def run(payloads: list[tuple[str, Any]], log_dir: Path, at_once: int = 2) -> list[Job]:
@@ -99,6 +128,124 @@ def test_news_to_a_pool_that_is_gone_do_not_stop_a_run_short_of_its_checkpoint(t
     channel = Channel(runs.send, tmp_path / "log.txt", threads=1)
     for _ in range(2):
         channel.report(step=1)
+
+
+def test_a_message_that_nobody_reads_holds_no_run_up() -> None:
+    sent, blocked = [], threading.Event()
+
+    def send(message: Any) -> None:
+        blocked.wait(60)
+        sent.append(message)
+
+    outbox = Outbox(send)
+    begun = time.monotonic()
+    for step in range(5 * MOST_NEWS):
+        outbox.put(("news", {"step": step}))
+    assert time.monotonic() - begun < 5
+    blocked.set()
+    outbox.close((DONE, ("", 1)))
+    assert sent[-1] == (DONE, ("", 1))
+    assert len(sent) <= MOST_NEWS + 2
+
+
+def test_an_error_of_the_display_ends_every_process_before_it_is_raised(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    jobs = [Job("a", ("until stopped", flag)), Job("b", ("give", 1))]
+
+    def show() -> None:
+        if flag.exists():
+            raise RuntimeError("the terminal is gone")
+
+    with pytest.raises(RuntimeError, match="the terminal is gone"):
+        Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=[]).run(jobs, show)
+    assert [(job.status, job.why) for job in jobs] == [
+        (INTERRUPTED, "checkpoint written"),
+        (INTERRUPTED, "not started"),
+    ]
+    assert start_ticks(jobs[0].latest["pid"]) is None
+
+
+def test_a_killed_fork_server_costs_no_job(tmp_path: Path) -> None:
+    jobs = run([("kill the fork server", 1), ("give", 2), ("kill the fork server", 3), ("give", 4)], tmp_path, 1)
+    assert [(job.status, job.result) for job in jobs] == [(DONE, 1), (DONE, 2), (DONE, 3), (DONE, 4)]
+
+
+def test_launchers_of_one_study_share_its_runs(tmp_path: Path) -> None:
+    folders = [tmp_path / str(index) for index in range(8)]
+    pools = [
+        [Job(folder.name, ("share", folder), is_busy=partial(is_trained_now, folder)) for folder in folders]
+        for _ in range(2)
+    ]
+    threads = [
+        threading.Thread(
+            target=Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", ["tests.launch.test_pool"]).run,
+            args=(jobs,),
+        )
+        for jobs in pools
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(job.status == DONE for jobs in pools for job in jobs)
+    trained = [sum(job.result for job in jobs) for jobs in pools]
+    assert sum(trained) == 8  # each once
+    assert min(trained) >= 2
+    assert all((folder / "record.json").exists() for folder in folders)
+
+
+class Clock:
+    """A clock that tests set."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
+    """Why a process counts as hanging that stepped once a second for 100 s, and then stood still for 3,100 s."""
+    clock, beat = Clock(), {"beats": 0, "taken": 0, "activity": ""}
+    monkeypatch.setattr("scaling.launch.hanging.time", clock)
+    watch, job = Watch(), Job("a", None, log=tmp_path / "log.txt")
+    for second in range(0, 3200, 10):
+        clock.now = float(second)
+        beat["beats"] = second if changes.get("beats", True) or second < 100 else 100
+        beat["taken"] = min(second, 100)
+        beat["activity"] = changes.get("activity", "") if second >= 100 else ""
+        write_json(tmp_path / HEARTBEAT, beat)
+        if why := watch.why_hanging(job):
+            return f"{second}: {why}"
+    return ""
+
+
+def test_a_process_without_steps_or_without_a_heart_is_hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watched(tmp_path, monkeypatch) == "710: hung: no step for 10.2 min, at step 100"
+    assert watched(tmp_path, monkeypatch, beats=False).startswith("230: hung: no heartbeat for")
+    assert watched(tmp_path, monkeypatch, activity="saving") == ""  # a large checkpoint on a slow disk
+
+
+def test_a_job_that_hangs_is_killed_and_started_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung = "hung: no step for 10 min"
+    monkeypatch.setattr(Watch, "why_hanging", lambda watch, job: hung if "pid" in job.latest else "")
+    (job,) = run([("until stopped", tmp_path / "flag")], tmp_path / "logs")
+    assert (job.status, job.why, job.tries) == (KILLED, hung, 2)
+
+
+def test_a_process_that_writes_its_checkpoint_is_not_killed_at_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scaling.launch.pool.STOP_WITHIN_S", 0.5)
+    write_json(tmp_path / HEARTBEAT, {"activity": "saving"})
+    job = Job("a", ("save slowly", tmp_path))
+
+    def show() -> None:
+        if (tmp_path / "flag").exists():
+            (tmp_path / "flag").unlink()
+            raise KeyboardInterrupt
+
+    Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=[]).run([job], show)
+    assert (job.status, job.why) == (INTERRUPTED, "checkpoint written")
 
 
 def test_slots_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:
