@@ -10,6 +10,7 @@ from pathlib import Path
 
 READ_BYTES = 1 << 20
 REMEMBER_BYTES = 1 << 24
+SHOWN_DIGITS = 12  # of a digest, in a message
 SETTLED_S = 2.0  # a file changed more recently may change again within one tick of its clock
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
