@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.manifest import Manifest
+from scaling.data.manifest import Manifest, check_file, read_manifest, write_manifest
 from scaling.data.pretrained import PRETRAINED, PretrainedTokenizer, configured_pretrained
 from scaling.data.progress import Meter
 from scaling.data.publish import drafting
@@ -72,6 +73,8 @@ def load_tokenizer(manifest: Manifest, folder: Path) -> Tokenizer:
     name, path, vocab_size = manifest.tokenizer, folder / "tokenizer.json", manifest.vocab_size
     if name == NO_TOKENIZER:
         raise ValueError("this data came as tokens; their tokenizer is not known")
+    assert manifest.tokenizer_sha256 is not None
+    check_file(path, manifest.tokenizer_sha256, None)
     if name == PRETRAINED:
         assert manifest.end_id is not None
         return PretrainedTokenizer.load(path, vocab_size, manifest.end_id)
@@ -143,21 +146,27 @@ def _memory(cache_dir: Path) -> Path:
 
 
 def manifest(spec: DataSpec, cache_dir: Path) -> Manifest | None:
-    """The manifest of the data prepared for `spec`, or None when the cache holds no complete data."""
-    folder = cache_dir / digest(spec)
+    """The manifest of the data prepared for `spec`, or None when the cache holds no complete data.
+
+    Only the sizes of the token files are checked; `prepared` checks their content.
+    """
     try:
-        values = json.loads((folder / "manifest.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        contents, _ = _read(cache_dir / digest(spec))
+    except (FileNotFoundError, ValueError):
         return None
-    if values["entropies_nats"] is not None:
-        values["entropies_nats"] = tuple(values["entropies_nats"])
-    contents = Manifest(**values)
+    return contents
+
+
+def _read(folder: Path) -> tuple[Manifest, dict[str, str]]:
+    """The manifest and digests of a folder; FileNotFoundError where there is none, ValueError names what is torn."""
+    contents, digests = read_manifest(folder)
     width = np.dtype(id_type(contents.vocab_size)).itemsize
     for split, tokens in (("train", contents.train_tokens), ("val", contents.val_tokens)):
         path = folder / f"{split}.bin"
-        if not path.is_file() or path.stat().st_size != tokens * width:
-            return None
-    return contents
+        size = path.stat().st_size if path.is_file() else 0
+        if size != tokens * width:
+            raise ValueError(f"{path} is damaged: it has {size:,} bytes, not {tokens * width:,}")
+    return contents, digests
 
 
 def digest(spec: DataSpec) -> str:
@@ -167,37 +176,65 @@ def digest(spec: DataSpec) -> str:
 
 
 def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bool) -> TokenData:
-    """The tokens of `spec`, from the cache, or made from `config` and cached.
+    """The tokens of `spec`, from the cache, or made from `config` and cached; damaged ones are made again.
 
     Several processes may call this at once; a killed call leaves only a draft, which a later call removes.
     Raises ValueError for content that cannot be used, and for content that no longer matches `spec`.
     """
-    folder = cache_dir / digest(spec)
-    if manifest(spec, cache_dir) is None:
-        with (
-            drafting(folder, complete=lambda: manifest(spec, cache_dir) is not None) as draft,
-            Meter(progress) as meter,
-        ):
-            if isinstance(config.source, TextSource):
-                made = _tokenise(config, config.source, spec, draft, meter)
-            else:
-                made = _collect(config.source, spec, draft, cache_dir, meter)
-            now = identify(config, cache_dir)
-            if now != spec:
-                raise ValueError(f"the data is not what was planned: {now} instead of {spec}; plan again")
-            with (draft / "manifest.json").open("wb") as file:
-                file.write(json.dumps(asdict(made), indent=1).encode())
-                _settle(file)
-    data = prepared(spec, cache_dir)
+    try:
+        data, damage = prepared(spec, cache_dir), ""
+    except ValueError as error:
+        data, damage = None, str(error)
+        print(f"warning: {damage}; making the data again from its source", file=sys.stderr, flush=True)
+    if data is None:
+        try:
+            _make(config, spec, cache_dir, progress=progress)
+        except (OSError, ValueError) as error:
+            if not damage:
+                raise
+            raise ValueError(
+                f"{damage}, and the data cannot be made again ({error}): put back the source, or a whole copy of the file"
+            ) from error
+        data = prepared(spec, cache_dir)
     assert data is not None
     return data
 
 
+def _make(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bool) -> None:
+    with (
+        drafting(cache_dir / digest(spec), complete=lambda: _is_whole(spec, cache_dir)) as draft,
+        Meter(progress) as meter,
+    ):
+        if isinstance(config.source, TextSource):
+            made = _tokenise(config, config.source, spec, draft, meter)
+        else:
+            made = _collect(config.source, spec, draft, cache_dir, meter)
+        now = identify(config, cache_dir)
+        if now != spec:
+            raise ValueError(f"the data is not what was planned: {now} instead of {spec}; plan again")
+        write_manifest(made, draft)
+
+
+def _is_whole(spec: DataSpec, cache_dir: Path) -> bool:
+    try:
+        return prepared(spec, cache_dir) is not None
+    except ValueError:
+        return False
+
+
 def prepared(spec: DataSpec, cache_dir: Path) -> TokenData | None:
-    """The tokens of `spec` in the cache, or None when the cache holds no complete data."""
-    contents, folder = manifest(spec, cache_dir), cache_dir / digest(spec)
-    if contents is None:
+    """The tokens of `spec` in the cache, or None when the cache holds none; ValueError names a damaged file.
+
+    A large file is read and checked once: until its size, time of change or inode changes, the digest in the cache's
+    memory stands for it.
+    """
+    folder = cache_dir / digest(spec)
+    try:
+        contents, digests = _read(folder)
+    except FileNotFoundError:
         return None
+    for name, sha256 in digests.items():
+        check_file(folder / name, sha256, _memory(cache_dir))
     kind = id_type(contents.vocab_size)
     train, val = (np.memmap(folder / f"{split}.bin", dtype=kind, mode="r") for split in ("train", "val"))
     return TokenData(train=train, val=val, manifest=contents, folder=folder)
