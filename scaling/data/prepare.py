@@ -7,19 +7,19 @@ the tokenizer is learned, so that every loss is measured on the validation token
 """
 
 import hashlib
-import json
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.manifest import Manifest, check_file, read_manifest, write_manifest
+from scaling.data.cache import NO_TOKENIZER, TokenData, digest, memory_of, prepared
+from scaling.data.manifest import Manifest, write_manifest
 from scaling.data.pretrained import PRETRAINED, PretrainedTokenizer, configured_pretrained
 from scaling.data.progress import Meter
 from scaling.data.publish import drafting
@@ -31,9 +31,6 @@ from scaling.data.token_source import Ids, TokenSource, id_type
 from scaling.data.tokenizers import END_ID, TOKENIZERS, Tokenizer, in_chunks
 from scaling.registry import choose
 from scaling.spec.run_spec import DataSpec
-
-NO_TOKENIZER = "none"
-LAYOUT = 2  # version of a cache folder's format; raised when the code writes another
 
 
 @dataclass(frozen=True)
@@ -52,33 +49,6 @@ class DataConfig:
     noise: float = 0.0  # share of the training tokens drawn at random
     duplicate: float = 0.0  # share of the training documents that are copies of others
     quality_seed: int = 0  # decides which tokens and documents
-
-
-@dataclass(frozen=True)
-class TokenData:
-    """Both splits, memory-mapped, shape (tokens,): uint16, or uint32 for a vocabulary above 65,536."""
-
-    train: "np.memmap[Any, np.dtype[Any]]"
-    val: "np.memmap[Any, np.dtype[Any]]"
-    manifest: Manifest
-    folder: Path
-
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made these tokens; ValueError for a token source."""
-        return load_tokenizer(self.manifest, self.folder)
-
-
-def load_tokenizer(manifest: Manifest, folder: Path) -> Tokenizer:
-    """The tokenizer of prepared data; ValueError for a token source."""
-    name, path, vocab_size = manifest.tokenizer, folder / "tokenizer.json", manifest.vocab_size
-    if name == NO_TOKENIZER:
-        raise ValueError("this data came as tokens; their tokenizer is not known")
-    assert manifest.tokenizer_sha256 is not None
-    check_file(path, manifest.tokenizer_sha256, None)
-    if name == PRETRAINED:
-        assert manifest.end_id is not None
-        return PretrainedTokenizer.load(path, vocab_size, manifest.end_id)
-    return TOKENIZERS[name].load(path, vocab_size)
 
 
 def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
@@ -116,7 +86,7 @@ def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
             raise ValueError(f"vocab_size must be at least 2, got {config.vocab_size}")
         if not source.holds_out():
             val_fraction = 0.0
-    memory = None if cache_dir is None else _memory(cache_dir)
+    memory = None if cache_dir is None else memory_of(cache_dir)
     return DataSpec(
         kind=source.kind,
         fingerprint=source.fingerprint(memory),
@@ -141,40 +111,6 @@ def _pretrained(config: DataConfig) -> PretrainedTokenizer | None:
     return configured_pretrained(config.tokenizer, config.tokenizer_path, config.end_token, config.vocab_size)
 
 
-def _memory(cache_dir: Path) -> Path:
-    return cache_dir / "fingerprints"
-
-
-def manifest(spec: DataSpec, cache_dir: Path) -> Manifest | None:
-    """The manifest of the data prepared for `spec`, or None when the cache holds no complete data.
-
-    Only the sizes of the token files are checked; `prepared` checks their content.
-    """
-    try:
-        contents, _ = _read(cache_dir / digest(spec))
-    except (FileNotFoundError, ValueError):
-        return None
-    return contents
-
-
-def _read(folder: Path) -> tuple[Manifest, dict[str, str]]:
-    """The manifest and digests of a folder; FileNotFoundError where there is none, ValueError names what is torn."""
-    contents, digests = read_manifest(folder)
-    width = np.dtype(id_type(contents.vocab_size)).itemsize
-    for split, tokens in (("train", contents.train_tokens), ("val", contents.val_tokens)):
-        path = folder / f"{split}.bin"
-        size = path.stat().st_size if path.is_file() else 0
-        if size != tokens * width:
-            raise ValueError(f"{path} is damaged: it has {size:,} bytes, not {tokens * width:,}")
-    return contents, digests
-
-
-def digest(spec: DataSpec) -> str:
-    """The name of a data set's folder in the cache."""
-    text = f"{LAYOUT} {json.dumps(asdict(spec), sort_keys=True)}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bool) -> TokenData:
     """The tokens of `spec`, from the cache, or made from `config` and cached; damaged ones are made again.
 
@@ -193,7 +129,7 @@ def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bo
             if not damage:
                 raise
             raise ValueError(
-                f"{damage}, and the data cannot be made again ({error}): put back the source, or a whole copy of the file"
+                f"{damage}, and the data cannot be made again ({error}): put back the source, or a whole copy of it"
             ) from error
         data = prepared(spec, cache_dir)
     assert data is not None
@@ -220,24 +156,6 @@ def _is_whole(spec: DataSpec, cache_dir: Path) -> bool:
         return prepared(spec, cache_dir) is not None
     except ValueError:
         return False
-
-
-def prepared(spec: DataSpec, cache_dir: Path) -> TokenData | None:
-    """The tokens of `spec` in the cache, or None when the cache holds none; ValueError names a damaged file.
-
-    A large file is read and checked once: until its size, time of change or inode changes, the digest in the cache's
-    memory stands for it.
-    """
-    folder = cache_dir / digest(spec)
-    try:
-        contents, digests = _read(folder)
-    except FileNotFoundError:
-        return None
-    for name, sha256 in digests.items():
-        check_file(folder / name, sha256, _memory(cache_dir))
-    kind = id_type(contents.vocab_size)
-    train, val = (np.memmap(folder / f"{split}.bin", dtype=kind, mode="r") for split in ("train", "val"))
-    return TokenData(train=train, val=val, manifest=contents, folder=folder)
 
 
 def _tokenise(config: DataConfig, source: TextSource, spec: DataSpec, draft: Path, meter: Meter) -> Manifest:
@@ -328,7 +246,7 @@ def _settle(file: BinaryIO) -> None:
 def _collect(source: TokenSource, spec: DataSpec, draft: Path, cache_dir: Path, meter: Meter) -> Manifest:
     meter.begin("writing tokens", source.content_tokens())
     with (draft / "train.bin").open("wb") as train, (draft / "val.bin").open("wb") as val:
-        written = source.write(train, val, spec, _memory(cache_dir), meter.advance)
+        written = source.write(train, val, spec, memory_of(cache_dir), meter.advance)
         _settle(train)
         _settle(val)
     kind = np.dtype(id_type(spec.vocab_size))

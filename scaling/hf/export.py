@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from scaling.data.prepare import NO_TOKENIZER, digest, load_tokenizer, manifest
+from scaling.data.cache import NO_TOKENIZER, digest, load_tokenizer, manifest
 from scaling.data.tokenizers import END_ID
 from scaling.hf import transformers_library
 from scaling.hf.folding import fold

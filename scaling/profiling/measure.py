@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scaling.data.prepare import prepared
+from scaling.data.cache import prepared
 from scaling.data.token_text import TokenText
 from scaling.machine import hardware
 from scaling.model import build

@@ -171,8 +171,8 @@ def final_weights(run_dir: Path, weights_sha256: str) -> dict[str, Tensor]:
             ) from error
         if (found := weights_digest(weights)) != weights_sha256:
             raise ValueError(
-                f"{file} holds weights of the sha256 {found[:SHOWN_DIGITS]}, not {weights_sha256[:SHOWN_DIGITS]}, those of its "
-                f"record; {remedy}"
+                f"{file} holds weights of the sha256 {found[:SHOWN_DIGITS]}, not {weights_sha256[:SHOWN_DIGITS]}, "
+                f"those of its record; {remedy}"
             )
         return weights
     raise ValueError(f"{run_dir} holds no weights; train it with runtime.keep_weights=true")

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.data import cache as cache_module
 from scaling.data import files as files_module
-from scaling.data import prepare as prepare_module
+from scaling.data.cache import load_tokenizer, manifest, prepared
 from scaling.data.files import file_sha256
-from scaling.data.prepare import DataConfig, identify, load_tokenizer, manifest, prepare, prepared
+from scaling.data.prepare import DataConfig, identify, prepare
 from scaling.data.publish import STALE_S
 from scaling.data.synthetic import Synthetic
 from scaling.data.text_files import Text
@@ -138,7 +139,7 @@ def test_drafts_of_live_processes_and_recent_ones_of_other_machines_are_left_alo
     import socket
 
     spec, cache = identify(config), tmp_path / "cache"
-    digest = prepare_module.digest(spec)
+    digest = cache_module.digest(spec)
     alive = cache / f".{digest}.{socket.gethostname()}.{os.getpid()}.0"
     recent = cache / f".{digest}.some.other.machine.1.0"
     stale = cache / f".{digest}.some.other.machine.2.0"
