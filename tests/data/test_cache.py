@@ -238,6 +238,9 @@ def test_large_token_files_are_checked_once_and_again_when_they_change(small, tm
     for _ in range(3):
         assert prepared(spec, cache) is not None
     assert sorted(hashed) == sorted(FILES[:3])
+    for note in (cache / "fingerprints").iterdir():
+        flip(note)
+    assert prepared(spec, cache) is not None
     flip(first.folder / "train.bin")
     with pytest.raises(ValueError, match=r"train\.bin is damaged"):
         prepared(spec, cache)
@@ -262,6 +265,15 @@ def test_hashes_of_large_files_are_remembered_until_the_file_changes(tmp_path, m
     assert file_sha256(path, None) == "hashed again: a.txt"
     path.write_text("b" * 100)
     assert file_sha256(path, memory) == "hashed again: a.txt"
+
+
+def test_a_memory_that_cannot_be_written_to_is_done_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(files_module, "REMEMBER_BYTES", 10)
+    path, memory = tmp_path / "a.txt", tmp_path / "memory"
+    path.write_text("a" * 100)
+    memory.touch()
+    os.utime(path, (1, 1))
+    assert file_sha256(path, memory) == file_sha256(path, None)
 
 
 def test_a_file_written_a_moment_ago_is_not_remembered(tmp_path, monkeypatch):
