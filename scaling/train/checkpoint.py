@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -243,13 +244,20 @@ def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]]
     for table, tensors in tables.items():
         save_file(_tensors(tensors), prepared / f"{table}.safetensors")
     (prepared / "state.json").write_text(json.dumps({**state, DIGESTS: SUMS}))
-    write_sums(prepared)
-    for path in prepared.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    files = list(prepared.iterdir())
+    with ThreadPoolExecutor(len(files)) as pool:  # the disk writes the files while this thread reads them
+        synced = pool.map(_sync, files)
+        write_sums(prepared)
+        list(synced)  # raises the error of a disk that could not write
+    _sync(prepared / SUMS)
     sync_folder(prepared)
     os.chmod(prepared, 0o755)
     return prepared
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _read(path: Path) -> Checkpoint:
