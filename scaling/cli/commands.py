@@ -66,14 +66,16 @@ def status(options: Any) -> int:
     from scaling.plan.plan import read_plan
     from scaling.plan.tables import print_status
     from scaling.records.attempt import run_state, tally
-    from scaling.records.record import run_dirs
-    from scaling.terminal import terminal
+    from scaling.records.record import read_warnings, run_dirs
+    from scaling.terminal import flagged, terminal
 
     for study in options.studies:
         directories = {path.name: path for path in run_dirs(study)}
         steps = {line["run_id"]: line["steps"] for line in read_plan(study)}
         states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in {**steps, **directories}}
         print_status(study, states, terminal())
+        for warning in (warning for path in directories.values() for warning in read_warnings(path)):
+            terminal().print(flagged("warning", warning), soft_wrap=True)
         print(tally(state for state, _ in states.values()) or "no runs yet")
     return 0
 

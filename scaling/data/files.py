@@ -1,5 +1,6 @@
 """Input files: paths and globs to files, files to sha256, bytes to text."""
 
+import contextlib
 import difflib
 import glob
 import hashlib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 READ_BYTES = 1 << 20
 REMEMBER_BYTES = 1 << 24
+SHOWN_DIGITS = 12  # of a digest, in a message
 SETTLED_S = 2.0  # a file changed more recently may change again within one tick of its clock
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -76,7 +78,10 @@ def local_path(name: str) -> Path | None:
 
 
 def file_sha256(path: Path, memory: Path | None) -> str:
-    """The sha256 of a file; `memory` keeps the digests of large files by path, size, time of change and inode."""
+    """The sha256 of a file; `memory` keeps the digests of large files by path, size, time of change and inode.
+
+    A memory that cannot be written to, such as one in a read-only cache, keeps nothing.
+    """
     stat = path.stat()
     settled = time.time() - stat.st_mtime > SETTLED_S
     remember = memory is not None and settled and stat.st_size >= REMEMBER_BYTES
@@ -86,12 +91,13 @@ def file_sha256(path: Path, memory: Path | None) -> str:
     note = memory / hashlib.sha256(key.encode()).hexdigest()[:32]
     try:
         return note.read_text()
-    except FileNotFoundError:
+    except OSError:
         digest = _hash_file(path)
-    memory.mkdir(parents=True, exist_ok=True)
-    draft = note.with_suffix(f".{time.time_ns()}")
-    draft.write_text(digest)
-    draft.replace(note)
+    with contextlib.suppress(OSError):
+        memory.mkdir(parents=True, exist_ok=True)
+        draft = note.with_suffix(f".{time.time_ns()}")
+        draft.write_text(digest)
+        draft.replace(note)
     return digest
 
 

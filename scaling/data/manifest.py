@@ -1,6 +1,20 @@
-"""The manifest of a prepared data set, stored in its manifest.json."""
+"""The manifest of a prepared data set, stored in its manifest.json with the digests of the files beside it.
 
-from dataclasses import dataclass
+Under "sha256", manifest.json has the digest of every other file of the folder, and under "own_sha256" that of its own
+remaining content. Data prepared before there were digests has neither key, and is read unchecked.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from scaling.data.files import SHOWN_DIGITS, file_sha256
+
+MANIFEST = "manifest.json"
+FILES, OWN = "sha256", "own_sha256"
 
 
 @dataclass(frozen=True)
@@ -42,3 +56,57 @@ class Manifest:
             return None
         known = self.entropies_nats[:context]
         return (sum(known) + (context - len(known)) * self.entropies_nats[-1]) / context
+
+
+def write_manifest(contents: Manifest, folder: Path) -> None:
+    """Write a manifest into its folder, with the digests of all files there."""
+    digests = {path.name: file_sha256(path, None) for path in sorted(folder.iterdir())}
+    values = {**asdict(contents), FILES: digests}
+    with (folder / MANIFEST).open("w") as file:
+        file.write(json.dumps({**values, OWN: _own_sha256(values)}, indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, dict[str, str]]:
+    """Read a folder's manifest and the digests of its files, none for data from before digests.
+
+    Raises FileNotFoundError where there is no folder, and ValueError for a damaged or missing manifest.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text())
+    except FileNotFoundError:
+        if folder.is_dir():
+            raise ValueError(f"{path} is missing") from None
+        raise
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    names = {entry.name for entry in fields(Manifest)}
+    if not isinstance(values, dict) or values.keys() - {FILES, OWN} != names:
+        raise ValueError(f"{path} is damaged: it does not hold the entries of a manifest")
+    own, digests = values.pop(OWN, None), values.get(FILES)
+    if (own is None) != (digests is None) or (own is not None and own != _own_sha256(values)):
+        raise ValueError(f"{path} is damaged: its content does not have its own digest")
+    values.pop(FILES, None)
+    if values["entropies_nats"] is not None:
+        values["entropies_nats"] = tuple(values["entropies_nats"])
+    return Manifest(**values), digests or {}
+
+
+def check_file(path: Path, sha256: str, memory: Path | None) -> None:
+    """ValueError, which names the file, unless it has this digest; `memory` is that of `file_sha256`."""
+    try:
+        found = file_sha256(path, memory)
+        if found != sha256 and memory is not None:  # the file may be whole and the memory damaged
+            found = file_sha256(path, None)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    if found != sha256:
+        raise ValueError(
+            f"{path} is damaged: its sha256 is {found[:SHOWN_DIGITS]}, not {sha256[:SHOWN_DIGITS]} as in its {MANIFEST}"
+        )
+
+
+def _own_sha256(values: dict[str, Any]) -> str:
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

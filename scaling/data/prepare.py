@@ -7,18 +7,19 @@ the tokenizer is learned, so that every loss is measured on the validation token
 """
 
 import hashlib
-import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.data.manifest import Manifest
+from scaling.data.cache import NO_TOKENIZER, TokenData, digest, memory_of, prepared
+from scaling.data.manifest import Manifest, write_manifest
 from scaling.data.pretrained import PRETRAINED, PretrainedTokenizer, configured_pretrained
 from scaling.data.progress import Meter
 from scaling.data.publish import drafting
@@ -30,9 +31,6 @@ from scaling.data.token_source import Ids, TokenSource, id_type
 from scaling.data.tokenizers import END_ID, TOKENIZERS, Tokenizer, in_chunks
 from scaling.registry import choose
 from scaling.spec.run_spec import DataSpec
-
-NO_TOKENIZER = "none"
-LAYOUT = 2  # version of a cache folder's format; raised when the code writes another
 
 
 @dataclass(frozen=True)
@@ -51,31 +49,6 @@ class DataConfig:
     noise: float = 0.0  # share of the training tokens drawn at random
     duplicate: float = 0.0  # share of the training documents that are copies of others
     quality_seed: int = 0  # decides which tokens and documents
-
-
-@dataclass(frozen=True)
-class TokenData:
-    """Both splits, memory-mapped, shape (tokens,): uint16, or uint32 for a vocabulary above 65,536."""
-
-    train: "np.memmap[Any, np.dtype[Any]]"
-    val: "np.memmap[Any, np.dtype[Any]]"
-    manifest: Manifest
-    folder: Path
-
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made these tokens; ValueError for a token source."""
-        return load_tokenizer(self.manifest, self.folder)
-
-
-def load_tokenizer(manifest: Manifest, folder: Path) -> Tokenizer:
-    """The tokenizer of prepared data; ValueError for a token source."""
-    name, path, vocab_size = manifest.tokenizer, folder / "tokenizer.json", manifest.vocab_size
-    if name == NO_TOKENIZER:
-        raise ValueError("this data came as tokens; their tokenizer is not known")
-    if name == PRETRAINED:
-        assert manifest.end_id is not None
-        return PretrainedTokenizer.load(path, vocab_size, manifest.end_id)
-    return TOKENIZERS[name].load(path, vocab_size)
 
 
 def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
@@ -113,7 +86,7 @@ def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
             raise ValueError(f"vocab_size must be at least 2, got {config.vocab_size}")
         if not source.holds_out():
             val_fraction = 0.0
-    memory = None if cache_dir is None else _memory(cache_dir)
+    memory = None if cache_dir is None else memory_of(cache_dir)
     return DataSpec(
         kind=source.kind,
         fingerprint=source.fingerprint(memory),
@@ -138,69 +111,51 @@ def _pretrained(config: DataConfig) -> PretrainedTokenizer | None:
     return configured_pretrained(config.tokenizer, config.tokenizer_path, config.end_token, config.vocab_size)
 
 
-def _memory(cache_dir: Path) -> Path:
-    return cache_dir / "fingerprints"
-
-
-def manifest(spec: DataSpec, cache_dir: Path) -> Manifest | None:
-    """The manifest of the data prepared for `spec`, or None when the cache holds no complete data."""
-    folder = cache_dir / digest(spec)
-    try:
-        values = json.loads((folder / "manifest.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
-    if values["entropies_nats"] is not None:
-        values["entropies_nats"] = tuple(values["entropies_nats"])
-    contents = Manifest(**values)
-    width = np.dtype(id_type(contents.vocab_size)).itemsize
-    for split, tokens in (("train", contents.train_tokens), ("val", contents.val_tokens)):
-        path = folder / f"{split}.bin"
-        if not path.is_file() or path.stat().st_size != tokens * width:
-            return None
-    return contents
-
-
-def digest(spec: DataSpec) -> str:
-    """The name of a data set's folder in the cache."""
-    text = f"{LAYOUT} {json.dumps(asdict(spec), sort_keys=True)}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bool) -> TokenData:
-    """The tokens of `spec`, from the cache, or made from `config` and cached.
+    """The tokens of `spec`, from the cache, or made from `config` and cached; damaged ones are made again.
 
     Several processes may call this at once; a killed call leaves only a draft, which a later call removes.
     Raises ValueError for content that cannot be used, and for content that no longer matches `spec`.
     """
-    folder = cache_dir / digest(spec)
-    if manifest(spec, cache_dir) is None:
-        with (
-            drafting(folder, complete=lambda: manifest(spec, cache_dir) is not None) as draft,
-            Meter(progress) as meter,
-        ):
-            if isinstance(config.source, TextSource):
-                made = _tokenise(config, config.source, spec, draft, meter)
-            else:
-                made = _collect(config.source, spec, draft, cache_dir, meter)
-            now = identify(config, cache_dir)
-            if now != spec:
-                raise ValueError(f"the data is not what was planned: {now} instead of {spec}; plan again")
-            with (draft / "manifest.json").open("wb") as file:
-                file.write(json.dumps(asdict(made), indent=1).encode())
-                _settle(file)
-    data = prepared(spec, cache_dir)
+    try:
+        data, damage = prepared(spec, cache_dir), ""
+    except ValueError as error:
+        data, damage = None, str(error)
+        print(f"warning: {damage}; making the data again from its source", file=sys.stderr, flush=True)
+    if data is None:
+        try:
+            _make(config, spec, cache_dir, progress=progress)
+        except (OSError, ValueError) as error:
+            if not damage:
+                raise
+            raise ValueError(
+                f"{damage}, and the data cannot be made again ({error}): put back the source, or a whole copy of it"
+            ) from error
+        data = prepared(spec, cache_dir)
     assert data is not None
     return data
 
 
-def prepared(spec: DataSpec, cache_dir: Path) -> TokenData | None:
-    """The tokens of `spec` in the cache, or None when the cache holds no complete data."""
-    contents, folder = manifest(spec, cache_dir), cache_dir / digest(spec)
-    if contents is None:
-        return None
-    kind = id_type(contents.vocab_size)
-    train, val = (np.memmap(folder / f"{split}.bin", dtype=kind, mode="r") for split in ("train", "val"))
-    return TokenData(train=train, val=val, manifest=contents, folder=folder)
+def _make(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bool) -> None:
+    with (
+        drafting(cache_dir / digest(spec), complete=lambda: _is_whole(spec, cache_dir)) as draft,
+        Meter(progress) as meter,
+    ):
+        if isinstance(config.source, TextSource):
+            made = _tokenise(config, config.source, spec, draft, meter)
+        else:
+            made = _collect(config.source, spec, draft, cache_dir, meter)
+        now = identify(config, cache_dir)
+        if now != spec:
+            raise ValueError(f"the data is not what was planned: {now} instead of {spec}; plan again")
+        write_manifest(made, draft)
+
+
+def _is_whole(spec: DataSpec, cache_dir: Path) -> bool:
+    try:
+        return prepared(spec, cache_dir) is not None
+    except ValueError:
+        return False
 
 
 def _tokenise(config: DataConfig, source: TextSource, spec: DataSpec, draft: Path, meter: Meter) -> Manifest:
@@ -291,7 +246,7 @@ def _settle(file: BinaryIO) -> None:
 def _collect(source: TokenSource, spec: DataSpec, draft: Path, cache_dir: Path, meter: Meter) -> Manifest:
     meter.begin("writing tokens", source.content_tokens())
     with (draft / "train.bin").open("wb") as train, (draft / "val.bin").open("wb") as val:
-        written = source.write(train, val, spec, _memory(cache_dir), meter.advance)
+        written = source.write(train, val, spec, memory_of(cache_dir), meter.advance)
         _settle(train)
         _settle(val)
     kind = np.dtype(id_type(spec.vocab_size))

@@ -55,14 +55,15 @@ def finetune(run: PlannedFinetuning, runtime: Runtime, reporter: Reporter) -> Ru
     model = start_model(spec, None if run.start is None else run.start.run_dir)
     model.to(device)
     with StopRequest() as stop:
-        resume_from = checkpoint.latest(run_dir)
-        start = 0 if resume_from is None else resume_from.step
-        claimed = claim_run(spec, runtime, start, {"hardware": hardware.describe(device)})
+        start = checkpoint.latest(run_dir)
+        meta = {"hardware": hardware.describe(device), "warnings": start.warnings}
+        claimed = claim_run(spec, runtime, start.own_step, meta)
         if isinstance(claimed, RunRecord):
             return claimed
+        start.announce()
         with live(claimed, spec, runtime, None, reporter) as life:
-            reporter.claimed(claimed.path, spec.run_id, spec.recipe.steps, start)
-            course = _train(spec, runtime, model, device, parts, life, resume_from, stop)
+            reporter.claimed(claimed.path, spec.run_id, spec.recipe.steps, start.step)
+            course = _train(spec, runtime, model, device, parts, life, start.checkpoint, stop)
             with life.heartbeat.doing("validating"):
                 scored = None if course.diverged else _score(run, model, device, parts[VAL], tokenizer, course)
             if scored is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.data.prepare import NO_TOKENIZER, digest, load_tokenizer, manifest
+from scaling.data.cache import NO_TOKENIZER, digest, load_tokenizer, manifest
 from scaling.data.tokenizers import Tokenizer
 from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
 from scaling.finetune.settings import FinetuneConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from scaling.data.prepare import NO_TOKENIZER, digest, load_tokenizer, manifest
+from scaling.data.cache import NO_TOKENIZER, digest, load_tokenizer, manifest
 from scaling.data.tokenizers import END_ID
 from scaling.hf import transformers_library
 from scaling.hf.folding import fold
@@ -38,7 +38,7 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
     if out.exists():
         raise ValueError(f"{out} is there already; give --out a folder that is not")
     spec = from_dict(record.spec)
-    weights = fold(final_weights(run_dir), spec.model, spec.recipe.multipliers)
+    weights = fold(final_weights(run_dir, record.weights_sha256), spec.model, spec.recipe.multipliers)
     model = as_theirs(spec.model, weights)
     if spec.model.kind != "encoder":  # an encoder generates no text that could end
         end = target_end(spec) if spec.model.kind == "encoder_decoder" else spec.data.end_id or END_ID

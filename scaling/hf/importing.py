@@ -10,8 +10,9 @@ import torch
 from tokenizers import Tokenizer
 
 from scaling.config.config import compose, to_run
+from scaling.data.cache import NO_TOKENIZER, TokenData
 from scaling.data.manifest import Manifest
-from scaling.data.prepare import NO_TOKENIZER, TokenData, prepare
+from scaling.data.prepare import prepare
 from scaling.data.pretrained import special_tokens
 from scaling.data.token_text import TokenText
 from scaling.hf.reading import Published, read_published

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scaling.data.prepare import DataConfig, manifest
+from scaling.data.cache import manifest
+from scaling.data.prepare import DataConfig
 from scaling.data.sources import TextSource
 from scaling.machine.slots import gpu_ids
 from scaling.machine.speed import speed

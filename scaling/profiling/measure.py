@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scaling.data.prepare import prepared
+from scaling.data.cache import prepared
 from scaling.data.token_text import TokenText
 from scaling.machine import hardware
 from scaling.model import build
@@ -52,7 +52,7 @@ def profile_run(run_dir: Path, batches: Sequence[int], device: str, cache_dir: P
     if record is None or record.status != DONE:
         state = "has no record yet" if record is None else record.status
         raise ValueError(f"{run_dir}: only a finished run can be profiled, and this one {state}; train it first")
-    spec, weights = from_dict(record.spec), final_weights(run_dir)
+    spec, weights = from_dict(record.spec), final_weights(run_dir, record.weights_sha256)
     chosen = hardware.pick_device(device, spec.recipe.precision)
     profile: Json = {
         "schema": SCHEMA,

@@ -204,6 +204,12 @@ def read_metrics(run_dir: Path, damaged: list[str] | None = None) -> list[dict[s
     return rows
 
 
+def read_warnings(run_dir: Path) -> list[str]:
+    """Warnings of the run's attempts at their start, oldest first: damaged checkpoints that they passed over."""
+    metas = [read_json(attempt / "meta.json") or {} for attempt in attempt_dirs(run_dir)]
+    return [str(warning) for meta in metas for warning in meta.get("warnings", ())]
+
+
 def _complete_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
     try:
         content = path.read_bytes()

@@ -1,15 +1,18 @@
 """Checkpoints: weights and optimizer state as safetensors, the rest as JSON, whole or not at all.
 
-Attempt NNNN writes checkpoint/NNNN-SSSSSSSS/ after SSSSSSSS steps. Nothing else needs saving: the data and the dropout
-of a step are functions of (seed, step).
+Attempt NNNN writes checkpoint/NNNN-SSSSSSSS/ after SSSSSSSS steps, with the digest of every file (`sums.py`). Nothing
+else needs saving: the data and the dropout of a step are functions of (seed, step). A damaged checkpoint never blocks
+its run: the run resumes from the one before, or starts anew.
 """
 
 import contextlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -20,9 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from scaling.data.files import SHOWN_DIGITS
 from scaling.records.attempt import Attempt, now
+from scaling.records.files import sync_folder
+from scaling.train.sums import SUMS, damage, write_sums
 
-KEEP = 2  # the newest checkpoint, and one more in case the newest is unreadable
+KEEP = 2  # the newest checkpoint, and one more in case the newest is damaged
+DIGESTS = "digests"  # key of a state whose checkpoint has digests; older checkpoints have neither
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,32 @@ class Checkpoint:
     def own_step(self) -> int:
         """The step up to which this run's attempts hold its metric rows."""
         return 0 if "rows" in self.state else self.step
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of an attempt: the checkpoint to resume from, None to start anew, and the damaged ones passed over."""
+
+    checkpoint: Checkpoint | None
+    damaged: tuple[Path, ...]
+    warnings: tuple[str, ...]  # one line each
+
+    @property
+    def step(self) -> int:
+        return 0 if self.checkpoint is None else self.checkpoint.step
+
+    @property
+    def own_step(self) -> int:
+        """The step up to which this run's attempts hold its metric rows."""
+        return 0 if self.checkpoint is None else self.checkpoint.own_step
+
+    def announce(self) -> None:
+        """Print the warnings and set the damaged checkpoints aside; only the process that claimed the run may."""
+        for warning in self.warnings:
+            print(f"warning: {warning}", file=sys.stderr, flush=True)
+        for path in self.damaged:
+            with contextlib.suppress(OSError):
+                path.rename(path.with_name(_aside(path)))
 
 
 @dataclass
@@ -82,48 +115,67 @@ def save(
 ) -> None:
     """Write a checkpoint, then remove superseded checkpoints; `also` are further tables of tensors by name."""
     parent = attempt.run_dir / "checkpoint"
-    parent.mkdir(exist_ok=True)
-    final = parent / f"{attempt.number:04d}-{state['step']:08d}"
-    if final.exists():
+    name = f"{attempt.number:04d}-{state['step']:08d}"
+    if (parent / name).exists():
         return
-    prepared = Path(tempfile.mkdtemp(dir=parent, prefix=f".{attempt.number:04d}-"))
-    save_file(_tensors(model.state_dict()), prepared / "model.safetensors")
-    save_file(_optimizer_tensors(optimizer), prepared / "optimizer.safetensors")
-    for name, tensors in also.items():
-        save_file(_tensors(tensors), prepared / f"{name}.safetensors")
-    (prepared / "state.json").write_text(json.dumps(state))
-    for path in prepared.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    os.chmod(prepared, 0o755)
-    os.rename(prepared, final)
+    tables = {"model": model.state_dict(), "optimizer": _optimizer_tensors(optimizer), **also}
+    os.rename(_prepare(parent, name, tables, state), parent / name)
+    sync_folder(parent)
     if attempt.is_current():
         _remove_superseded(attempt.run_dir, keep=KEEP)
 
 
-def latest(run_dir: Path) -> Checkpoint | None:
-    """The furthest checkpoint that a run can resume from, or None."""
+def latest(run_dir: Path) -> Start:
+    """The furthest whole checkpoint that a run can resume from, with a warning about each that is damaged."""
+    damaged: dict[Path, str] = {}
+    found = None
     for path in _newest_first(run_dir):
-        checkpoint = _read(path)
-        if checkpoint is not None and (path / "optimizer.safetensors").exists():
-            return checkpoint
-    return None
+        try:
+            read = _read(path)
+        except (OSError, ValueError, SafetensorError) as error:
+            damaged[path] = str(error)
+            continue
+        if (path / "optimizer.safetensors").exists():  # otherwise the folder holds final weights alone
+            found = read
+            break
+    instead = "the run starts anew" if found is None else f"the run resumes from step {found.step}, {found.path.name}"
+    warnings = [f"{path} is damaged: {why}; set aside as {_aside(path)}, {instead}" for path, why in damaged.items()]
+    if found is not None and DIGESTS not in found.state:
+        warnings.append(f"{found.path} is from before checkpoints had digests: damage to its numbers cannot be seen")
+    return Start(found, tuple(damaged), tuple(warnings))
 
 
 def save_weights(run_dir: Path, model: nn.Module) -> None:
     """Write a model's weights as the final weights of a finished run, in place of its checkpoints."""
-    shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
-    folder = run_dir / "checkpoint" / f"{0:04d}-{0:08d}"
-    folder.mkdir(parents=True)
-    save_file(_tensors(model.state_dict()), folder / "model.safetensors")
-    (folder / "state.json").write_text(json.dumps({"step": 0}))
-
-
-def final_weights(run_dir: Path) -> dict[str, Tensor]:
-    """The weights of a finished run; ValueError where none were kept."""
+    parent, name = run_dir / "checkpoint", f"{0:04d}-{0:08d}"
+    prepared = _prepare(parent, name, {"model": model.state_dict()}, {"step": 0})
     for path in _newest_first(run_dir):
-        if _read(path) is not None:
-            return load_file(path / "model.safetensors")
+        shutil.rmtree(path, ignore_errors=True)
+    os.rename(prepared, parent / name)
+
+
+def final_weights(run_dir: Path, weights_sha256: str) -> dict[str, Tensor]:
+    """The weights of a finished run, whose record states their digest.
+
+    Raises ValueError where none were kept, and for damaged ones.
+    """
+    remedy = f"put back a whole copy of the file, or delete {run_dir} and make this run again"
+    for file in (path / "model.safetensors" for path in _newest_first(run_dir)):
+        if not file.exists():
+            continue
+        try:
+            weights = load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise ValueError(
+                f"{file} is damaged and cannot be read ({error}), its record's weights have the sha256 "
+                f"{weights_sha256[:SHOWN_DIGITS]}; {remedy}"
+            ) from error
+        if (found := weights_digest(weights)) != weights_sha256:
+            raise ValueError(
+                f"{file} holds weights of the sha256 {found[:SHOWN_DIGITS]}, not {weights_sha256[:SHOWN_DIGITS]}, "
+                f"those of its record; {remedy}"
+            )
+        return weights
     raise ValueError(f"{run_dir} holds no weights; train it with runtime.keep_weights=true")
 
 
@@ -163,7 +215,8 @@ def finish(run_dir: Path, keep_weights: bool) -> None:
     """Remove the checkpoints of a published run; its final weights stay where `keep_weights` is set."""
     _remove_superseded(run_dir, keep=1 if keep_weights else 0)
     for path in _newest_first(run_dir):
-        (path / "optimizer.safetensors").unlink(missing_ok=True)
+        for name in ("optimizer.safetensors", SUMS):  # the record has the digest of the weights that stay
+            (path / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # the folder stays where it holds weights
         (run_dir / "checkpoint").rmdir()
 
@@ -171,7 +224,7 @@ def finish(run_dir: Path, keep_weights: bool) -> None:
 def _remove_superseded(run_dir: Path, keep: int) -> None:
     for path in _newest_first(run_dir)[keep:]:
         shutil.rmtree(path, ignore_errors=True)
-    for path in (run_dir / "checkpoint").glob(".*"):  # half-written by a killed attempt
+    for path in (run_dir / "checkpoint").glob(".*"):  # half-written by a killed attempt, or damaged
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -180,12 +233,48 @@ def _newest_first(run_dir: Path) -> list[Path]:
     return sorted(paths, key=lambda path: tuple(map(int, reversed(path.name.split("-")))), reverse=True)
 
 
-def _read(path: Path) -> Checkpoint | None:
+def _aside(path: Path) -> str:
+    return f".damaged-{path.name}"
+
+
+def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+    """A hidden folder with all files of the checkpoint `name` and their digests, safe on disk."""
+    parent.mkdir(exist_ok=True)
+    prepared = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}-"))
+    for table, tensors in tables.items():
+        save_file(_tensors(tensors), prepared / f"{table}.safetensors")
+    (prepared / "state.json").write_text(json.dumps({**state, DIGESTS: SUMS}))
+    files = list(prepared.iterdir())
+    with ThreadPoolExecutor(len(files)) as pool:  # the disk writes the files while this thread reads them
+        synced = pool.map(_sync, files)
+        write_sums(prepared)
+        list(synced)  # raises the error of a disk that could not write
+    _sync(prepared / SUMS)
+    sync_folder(prepared)
+    os.chmod(prepared, 0o755)
+    return prepared
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _read(path: Path) -> Checkpoint:
+    """Read a checkpoint; an error states its damage. Without digests, only damage to the files' form shows."""
+    if (path / SUMS).exists() and (why := damage(path)):
+        raise ValueError(why)
     try:
         state = json.loads((path / "state.json").read_text())
-        load_file(path / "model.safetensors")
-    except (OSError, ValueError, SafetensorError):
-        return None
+    except ValueError as error:
+        raise ValueError(f"state.json is no JSON ({error})") from error
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise ValueError("state.json states no step")
+    if not (path / SUMS).exists():
+        if DIGESTS in state:
+            raise ValueError(f"{SUMS} is missing")
+        for file in {path / "model.safetensors", *path.glob("*.safetensors")}:
+            load_file(file)
     return Checkpoint(path, state)
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from scaling.machine import hardware
 from scaling.plan.run import Run
-from scaling.records.attempt import Attempt, RunIsLiveError
+from scaling.records.attempt import Attempt, RunIsLiveError, is_trained_now
 from scaling.records.life import Reporter, claim_run, live
 from scaling.records.record import RunRecord, read_record
 from scaling.train import checkpoint
@@ -40,10 +40,13 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
 
 def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
     """Claim the run and find the checkpoint to resume from; return the record where an earlier attempt finished it."""
-    resume_from = checkpoint.latest(run.directory)
-    step = 0 if resume_from is None else resume_from.own_step
-    claimed = claim_run(run.spec, run.runtime, step, {"hardware": hardware.describe(setup.device)})
-    return claimed if isinstance(claimed, RunRecord) else (claimed, resume_from)
+    start = checkpoint.latest(run.directory)
+    meta = {"hardware": hardware.describe(setup.device), "warnings": start.warnings}
+    claimed = claim_run(run.spec, run.runtime, start.own_step, meta)
+    if isinstance(claimed, RunRecord):
+        return claimed
+    start.announce()
+    return claimed, start.checkpoint
 
 
 async def train_claimed(
@@ -81,6 +84,8 @@ def _wait_for_claim(run: Run, setup: Setup, stop: StopRequest) -> Claimed | RunR
             if not announced:
                 print(f"waiting: {error}", flush=True)
             announced = True
+            time.sleep(LOOK_AGAIN_S)
+            while is_trained_now(run.directory) and not stop.requested:  # a claim would read and check a checkpoint
+                time.sleep(LOOK_AGAIN_S)
             if stop.requested:
                 raise KeyboardInterrupt("stopped while waiting") from None
-            time.sleep(LOOK_AGAIN_S)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from scaling.data.prepare import TokenData, prepare
+from scaling.data.cache import TokenData
+from scaling.data.prepare import prepare
 from scaling.machine import hardware
 from scaling.plan.run import Run
 from scaling.spec.memory import largest_micro_batch

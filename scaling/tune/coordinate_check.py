@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from scaling.config.config import compose, to_run
 from scaling.config.grid import cell_runs
+from scaling.data.cache import TokenData
 from scaling.data.chunks import TrainingChunks
-from scaling.data.prepare import TokenData, prepare
+from scaling.data.prepare import prepare
 from scaling.data.token_text import TokenText
 from scaling.model import build, is_hidden
 from scaling.model.layers import Attention, split_heads

@@ -1,5 +1,6 @@
 """The cache: whole or absent, made once, safe for many processes and against kills."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scaling.data import cache as cache_module
 from scaling.data import files as files_module
-from scaling.data import prepare as prepare_module
+from scaling.data.cache import load_tokenizer, manifest, prepared
 from scaling.data.files import file_sha256
-from scaling.data.prepare import DataConfig, identify, manifest, prepare
+from scaling.data.prepare import DataConfig, identify, prepare
 from scaling.data.publish import STALE_S
 from scaling.data.synthetic import Synthetic
 from scaling.data.text_files import Text
+from tests.damage import DAMAGE, flip
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = """
@@ -33,6 +36,7 @@ while len(list(barrier.iterdir())) < 2:
 data = prepare(config, spec, folder / "cache", progress=False)
 print(len(data.train), int(data.train.astype(int).sum()), data.manifest.digest)
 """
+FILES = ("train.bin", "val.bin", "tokenizer.json", "manifest.json")
 HANG = """
 import sys, time
 from pathlib import Path
@@ -52,6 +56,13 @@ prepare(config, identify(config), folder / "cache", progress=False)
 @pytest.fixture
 def config(tmp_path) -> DataConfig:
     for index in range(300):
+        (tmp_path / f"{index}.txt").write_text(f"text number {index}\n" * 50)
+    return DataConfig(Text((str(tmp_path / "*.txt"),), "text"), "chars", 64, 0.3)
+
+
+@pytest.fixture
+def small(tmp_path) -> DataConfig:
+    for index in range(10):
         (tmp_path / f"{index}.txt").write_text(f"text number {index}\n" * 50)
     return DataConfig(Text((str(tmp_path / "*.txt"),), "text"), "chars", 64, 0.3)
 
@@ -128,7 +139,7 @@ def test_drafts_of_live_processes_and_recent_ones_of_other_machines_are_left_alo
     import socket
 
     spec, cache = identify(config), tmp_path / "cache"
-    digest = prepare_module.digest(spec)
+    digest = cache_module.digest(spec)
     alive = cache / f".{digest}.{socket.gethostname()}.{os.getpid()}.0"
     recent = cache / f".{digest}.some.other.machine.1.0"
     stale = cache / f".{digest}.some.other.machine.2.0"
@@ -159,6 +170,82 @@ def test_a_damaged_folder_is_not_used_but_made_again(config, tmp_path, damage):
     assert visible(cache) == [first.manifest.digest]
 
 
+@pytest.mark.parametrize("harm", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("file", FILES)
+def test_every_damage_to_every_file_is_named_and_the_data_made_again(small, tmp_path, file, harm, capfd):
+    spec, cache = identify(small), tmp_path / "cache"
+    first = prepare(small, spec, cache, progress=False)
+    train, val = np.array(first.train), np.array(first.val)
+    harm(first.folder / file)
+    with pytest.raises(ValueError, match=f"{first.folder / file} is (damaged|missing)"):
+        prepared(spec, cache)
+    again = prepare(small, spec, cache, progress=False)
+    np.testing.assert_array_equal(again.train, train)
+    np.testing.assert_array_equal(again.val, val)
+    assert again.manifest == first.manifest
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {first.folder / file} is ")
+    assert line.endswith("making the data again from its source")
+    assert visible(cache) == [first.manifest.digest]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_damaged_data_whose_source_is_gone_are_refused_by_name(small, tmp_path, file):
+    spec, cache = identify(small), tmp_path / "cache"
+    first = prepare(small, spec, cache, progress=False)
+    flip(first.folder / file)
+    for path in tmp_path.glob("*.txt"):
+        path.unlink()
+    with pytest.raises(ValueError, match=f"{first.folder / file} is damaged: .*cannot be made again .*put back"):
+        prepare(small, spec, cache, progress=False)
+    assert (first.folder / file).exists()
+
+
+def test_a_damaged_tokenizer_is_refused_by_whoever_reads_it_alone(small, tmp_path):
+    first = prepare(small, identify(small), tmp_path / "cache", progress=False)
+    flip(first.folder / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is damaged: its sha256 is \w{12}, not \w{12} as in its man"):
+        load_tokenizer(first.manifest, first.folder)
+
+
+def test_data_from_before_digests_are_used_as_they_are(small, tmp_path, capfd):
+    spec, cache = identify(small), tmp_path / "cache"
+    first = prepare(small, spec, cache, progress=False)
+    values = json.loads((first.folder / "manifest.json").read_text())
+    del values["sha256"], values["own_sha256"]
+    (first.folder / "manifest.json").write_text(json.dumps(values, indent=1))
+    made = (first.folder / "train.bin").stat().st_ino
+    again = prepare(small, spec, cache, progress=False)
+    assert again.manifest == first.manifest
+    assert (first.folder / "train.bin").stat().st_ino == made
+    assert capfd.readouterr().err == ""
+
+
+def test_large_token_files_are_checked_once_and_again_when_they_change(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(files_module, "REMEMBER_BYTES", 10)
+    spec, cache = identify(small), tmp_path / "cache"
+    first = prepare(small, spec, cache, progress=False)
+    for path in first.folder.iterdir():
+        os.utime(path, (1, 1))
+    hashed = []
+
+    def hashing(path):
+        hashed.append(path.name)
+        return original(path)
+
+    original = files_module._hash_file
+    monkeypatch.setattr(files_module, "_hash_file", hashing)
+    for _ in range(3):
+        assert prepared(spec, cache) is not None
+    assert sorted(hashed) == sorted(FILES[:3])
+    for note in (cache / "fingerprints").iterdir():
+        flip(note)
+    assert prepared(spec, cache) is not None
+    flip(first.folder / "train.bin")
+    with pytest.raises(ValueError, match=r"train\.bin is damaged"):
+        prepared(spec, cache)
+
+
 def test_content_that_changed_after_planning_is_refused(config, tmp_path):
     spec = identify(config)
     (tmp_path / "0.txt").write_text("something else")
@@ -178,6 +265,15 @@ def test_hashes_of_large_files_are_remembered_until_the_file_changes(tmp_path, m
     assert file_sha256(path, None) == "hashed again: a.txt"
     path.write_text("b" * 100)
     assert file_sha256(path, memory) == "hashed again: a.txt"
+
+
+def test_a_memory_that_cannot_be_written_to_is_done_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(files_module, "REMEMBER_BYTES", 10)
+    path, memory = tmp_path / "a.txt", tmp_path / "memory"
+    path.write_text("a" * 100)
+    memory.touch()
+    os.utime(path, (1, 1))
+    assert file_sha256(path, memory) == file_sha256(path, None)
 
 
 def test_a_file_written_a_moment_ago_is_not_remembered(tmp_path, monkeypatch):

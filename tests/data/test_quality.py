@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from scaling.data import quality as quality_module
 from scaling.data import spool as spool_module
-from scaling.data.prepare import DataConfig, TokenData, identify, prepare
+from scaling.data.cache import TokenData
+from scaling.data.prepare import DataConfig, identify, prepare
 from scaling.data.quality import add_noise, occurrences
 from scaling.data.synthetic import Synthetic
 from scaling.data.text_files import Text

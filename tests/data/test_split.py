@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaling.data import spool as spool_module
-from scaling.data.prepare import DataConfig, TokenData, identify, prepare
+from scaling.data.cache import TokenData
+from scaling.data.prepare import DataConfig, identify, prepare
 from scaling.data.sources import Stdlib
 from scaling.data.text_files import Text
 

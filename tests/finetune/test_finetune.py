@@ -24,7 +24,8 @@ from scaling.records.life import Reporter
 from scaling.records.record import RunRecord, read_metrics, read_record, read_records
 from scaling.spec.run_spec import from_dict, to_dict
 from scaling.trackers import NoTracker
-from scaling.train.checkpoint import final_weights, weights_digest
+from scaling.train.checkpoint import final_weights
+from tests.damage import DAMAGE
 from tests.examples import FAMILIES, SPEC
 from tests.small_runs import trained
 
@@ -111,9 +112,8 @@ def test_every_family_classifies_from_its_weights_and_from_scratch(
     assert control.finetuned is not None
     assert control.finetuned["parent"] is None
     assert 0 <= first.finetuned["scores"]["accuracy"]["value"] <= 1
-    kept = final_weights(plan.runtime.run_dir(tuned.spec.run_id))
+    kept = final_weights(plan.runtime.run_dir(tuned.spec.run_id), first.weights_sha256)
     assert "task_head.weight" in kept
-    assert weights_digest(kept) == first.weights_sha256
     assert from_dict(first.spec).run_id == first.run_id == tuned.spec.run_id
     again = tuned_here(tuned, plan, keep_weights=True)
     assert again == first
@@ -138,7 +138,7 @@ def test_fine_tuning_starts_from_the_parents_weights_and_learns(study: Path, rev
     tuned = next(run for run in plan.runs if run.start is not None)
     assert tuned.start is not None
     family = start_model(tuned.spec, tuned.start.run_dir).model
-    for name, tensor in final_weights(tuned.start.run_dir).items():
+    for name, tensor in final_weights(tuned.start.run_dir, tuned.start.record.weights_sha256).items():
         assert torch.equal(family.state_dict()[name], tensor)
     record = tuned_here(tuned, plan, keep_weights=False)
     assert record.finetuned is not None
@@ -153,7 +153,7 @@ def test_damaged_weights_are_refused_and_learned_positions_cut_to_the_task(tmp_p
     family = start_model(run.spec, run_dir).model
     assert family.state_dict()["target.positions.weight"].shape[0] == 9
     damaged = replace(run.spec.finetuned, parent=replace(run.spec.finetuned.parent, weights_sha256="0"))
-    with pytest.raises(ValueError, match="not those of its record"):
+    with pytest.raises(ValueError, match="not 0, those of its record"):
         start_model(replace(run.spec, finetuned=damaged), run_dir)
 
 
@@ -324,6 +324,25 @@ def test_a_stopped_fine_tuning_goes_on_from_its_checkpoint_bit_for_bit(
     meta = json.loads((tuned_dir / "attempts" / "0002" / "meta.json").read_text())
     assert meta["resumed_from_step"] == 7
     assert not list(tuned_dir.glob("checkpoint/*/best.safetensors"))
+
+
+@pytest.mark.parametrize("file", ["best.safetensors", "state.json"])
+def test_a_fine_tuning_with_a_damaged_checkpoint_starts_anew(
+    file: str, study: Path, reviews: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    more = ("recipe.steps=12", "recipe.evaluations=4", "scratch=false", f"runs_dir={tmp_path}")
+    plan = planned(run_of(study, "decoder"), sentiment(reviews, *more))
+    (run,) = plan.runs
+    whole = tuned_here(
+        run, planned(run_of(study, "decoder"), sentiment(reviews, *more, "study=whole")), keep_weights=True
+    )
+    with pytest.raises(KeyboardInterrupt, match="checkpoint written"):
+        finetune(run, replace(plan.runtime, threads=1), StopAt(6))
+    (saved,) = plan.runtime.run_dir(run.spec.run_id).glob("checkpoint/*/" + file)
+    DAMAGE["flip" if file == "best.safetensors" else "null"](saved)
+    resumed = tuned_here(run, plan, keep_weights=True)
+    assert (resumed.attempts, resumed.weights_sha256) == (2, whole.weights_sha256)
+    assert f"{saved.parent} is damaged: {file} has the sha256" in capfd.readouterr().err
 
 
 def test_a_fine_tuning_is_mirrored_with_its_scores(

@@ -36,7 +36,7 @@ def test_the_exported_folder_loads_with_the_same_logits_and_ids(name: str, tmp_p
     assert not loading["unexpected_keys"]
     spec = from_dict(record.spec)
     mine = build(spec.model, 0).eval()
-    mine.load_state_dict(final_weights(run_dir))
+    mine.load_state_dict(final_weights(run_dir, record.weights_sha256))
     ids = torch.randint(0, 256, (2, spec.model.context), generator=torch.Generator().manual_seed(0))
     everywhere = torch.arange(spec.model.context).expand(2, -1)
     inputs: dict[str, tuple[torch.Tensor, ...]] = {
@@ -86,7 +86,7 @@ def test_a_model_without_biases_is_exported_with_zeros_and_the_same_logits(tmp_p
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert not theirs.transformer.ln_f.bias.any()
     mine = build(from_dict(record.spec).model, 0).eval()
-    mine.load_state_dict(final_weights(run_dir))
+    mine.load_state_dict(final_weights(run_dir, record.weights_sha256))
     ids = torch.randint(0, 256, (2, TINY.context), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         torch.testing.assert_close(mine(ids), theirs(ids).logits, rtol=0, atol=1e-5)

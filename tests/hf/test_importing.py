@@ -16,7 +16,7 @@ from scaling.records.attempt import run_state
 from scaling.records.record import read_record, read_records
 from scaling.shapes.flops import train_flops_per_sequence
 from scaling.spec.run_spec import ImportedSpec, from_dict
-from scaling.train.checkpoint import final_weights, weights_digest
+from scaling.train.checkpoint import final_weights
 from tests.hf_examples import CAUSAL, CONFIGS, MODELS, VOCABULARY, theirs
 from tests.small_runs import trained
 
@@ -252,7 +252,7 @@ def test_a_failure_while_writing_is_written_down_and_the_same_command_imports(
     record = read_record(run_dir)
     assert record is not None
     assert record.attempts == 2
-    assert weights_digest(final_weights(run_dir)) == record.weights_sha256
+    assert final_weights(run_dir, record.weights_sha256)
 
 
 def test_a_record_from_before_imports_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from scaling.config.config import compose, to_run
-from scaling.data.prepare import TokenData, prepare
+from scaling.data.cache import TokenData
+from scaling.data.prepare import prepare
 from scaling.data.pretrained import PretrainedTokenizer
 from scaling.data.token_text import TokenText
 from scaling.hf.export import export

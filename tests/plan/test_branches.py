@@ -26,6 +26,7 @@ from scaling.spec.run_spec import RunSpec
 from scaling.train import gradient_noise, step
 from scaling.train import metric_rows as curves
 from scaling.train.run import train_run
+from tests.damage import flip
 from tests.examples import RECORD, TINY, asked, runtime_in
 from tests.train.test_loop import DATA, StopAt, curve, run, spec_for
 
@@ -125,6 +126,20 @@ def test_a_run_without_its_trunk_takes_all_its_steps(tmp_path: Path) -> None:
     assert record.paid_flops == record.train_flops
     run(long, tmp_path)
     assert not list((tmp_path / "s" / middle.run_id / "checkpoint").glob("0000-*"))  # it was finished already
+
+
+def test_a_branch_whose_start_is_damaged_takes_all_its_steps(
+    tmp_path: Path, alone: tuple[Path, list[RunRecord]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    long, middle, _ = family()
+    write_plan(tmp_path, [long, middle])
+    run(long, tmp_path)
+    (start,) = (tmp_path / "s" / middle.run_id / "checkpoint").glob("0000-*")
+    flip(start / "model.safetensors")
+    record = run(middle, tmp_path)
+    assert (record.weights_sha256, record.paid_flops) == (alone[1][1].weights_sha256, record.train_flops)
+    assert curve(tmp_path, middle) == curve(alone[0], middle)
+    assert f"{start} is damaged" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("stop_at", [10, 33])

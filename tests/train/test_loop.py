@@ -26,6 +26,7 @@ from scaling.spec.run_spec import RunSpec
 from scaling.train import step
 from scaling.train.optimizers import build_optimizer
 from scaling.train.run import train_run
+from scaling.train.sums import write_sums
 from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY, asked, runtime_in
 
 DATA = DataConfig(
@@ -287,6 +288,7 @@ def test_a_checkpoint_of_another_version_is_refused_with_the_remedy(tmp_path: Pa
     (folder,) = (tmp_path / "s" / spec.run_id / "checkpoint").iterdir()
     state = {f"{k}.exp_avg": p.detach().clone() for k, p in enumerate(build(spec.model, 0).parameters())}
     save_file(state, folder / "optimizer.safetensors")
+    write_sums(folder)
     with pytest.raises(ValueError, match="written by another version of this program.*delete .*/checkpoint to begin"):
         run(spec, tmp_path)
 

@@ -13,7 +13,8 @@ from analysis.figures.coordinate_check import coordinate_check
 from analysis.studies.coordinate_check import Sample, Slope, slopes, table
 from scaling.cli import main
 from scaling.config.config import compose, to_run
-from scaling.data.prepare import TokenData, prepare
+from scaling.data.cache import TokenData
+from scaling.data.prepare import prepare
 from scaling.spec.run_spec import RunSpec
 from scaling.tune.coordinate_check import CheckedModel, measure
 
