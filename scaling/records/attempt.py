@@ -148,15 +148,20 @@ def run_state(run_dir: Path) -> RunState:
     if not latest:
         return RunState(PENDING, 0, 0)
     beat = read_json(path / HEARTBEAT) or {}
-    step, loss = beat.get("step", 0), beat.get("loss_nats")
+    step, loss = _count(beat.get("step"), 0), beat.get("loss_nats")
     if (path / "end.json").exists():
         end = read_json(path / "end.json") or {}
         why = str(end.get("why", f"{path / 'end.json'} is damaged and does not state how the attempt ended"))
-        return RunState(str(end.get("status", FAILED)), int(end.get("step", step)), latest, why, loss, None, log)
+        return RunState(str(end.get("status", FAILED)), _count(end.get("step"), step), latest, why, loss, None, log)
     if is_live(path):
         return RunState(RUNNING, step, latest, "", loss, beat.get("tokens_per_s"), log)
     why = "the process vanished without a word (killed, out of memory, or the machine went down)"
     return RunState(KILLED, step, latest, why, loss, None, log)
+
+
+def _count(value: Any, otherwise: int) -> int:
+    """A number of steps as a damaged file may hold it."""
+    return value if isinstance(value, int) else otherwise
 
 
 def is_trained_now(run_dir: Path) -> bool:
