@@ -70,10 +70,11 @@ def status(options: Any) -> int:
     from scaling.terminal import flagged, terminal
 
     for study in options.studies:
-        names = [path.name for path in run_dirs(study)]
+        paths = {path.name: path for path in run_dirs(study)}
         damaged: list[str] = []
         steps = {line["run_id"]: line.get("steps") for line in read_plan(study, damaged)}
-        states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in dict.fromkeys([*steps, *names])}
+        paths = {run_id: study / run_id for run_id in steps if run_id not in paths} | paths
+        states = {run_id: (run_state(paths[run_id]), steps.get(run_id)) for run_id in dict.fromkeys([*steps, *paths])}
         for text in damaged:
             terminal().print(flagged("warning", text), soft_wrap=True)
         print_status(study, states, terminal())

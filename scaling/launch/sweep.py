@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from scaling.config.grid import cell_runs, cells, grid_of, split_axes
+from scaling.config.sections import Rows
 from scaling.data.prepare import prepare
 from scaling.launch.stacking import PLANNED
 from scaling.plan.branches import is_begun
@@ -38,7 +39,8 @@ def expand(
     def composed(row: Sequence[str]) -> DictConfig:
         return load(cfg, [*fixed, *row])
 
-    return cell_runs(cfg, cells(grid, cfg, axes, composed), composed)
+    rows = Rows(cfg, composed)
+    return cell_runs(rows, cells(grid, axes, rows))
 
 
 def sweep(

@@ -148,7 +148,7 @@ def spending(study_dir: Path) -> str:
 
 
 def doubts(study_dir: Path) -> list[str]:
-    """Doubts about a study's plan, each in a sentence: damaged lines, and runs outside what their recipe was tuned on."""
+    """Doubts about a study's plan, each in a sentence: damaged lines, and runs that its recipe was not tuned for."""
     damaged: list[str] = []
     lines = read_plan(study_dir, damaged)
     hits = [one for line in lines for one in line.get("warnings", ()) if one["kind"] == "untuned"]

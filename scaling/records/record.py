@@ -106,7 +106,8 @@ def publish_record(run_dir: Path, record: RunRecord) -> bool:
 def read_record(run_dir: Path) -> RunRecord | None:
     """The run's record, upgraded to this version; None while there is none, ValueError for a file that is none."""
     try:
-        content = (run_dir / "record.json").read_bytes()
+        with open(f"{run_dir}/record.json", "rb") as file:  # studies hold thousands, and a Path costs more than a read
+            content = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
@@ -141,9 +142,9 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
         if name not in known and name.startswith(start) and name.endswith(end) and value is not None
     }
     given = {name: value for name, value in values.items() if name in known}
-    for name, value in given.items():
-        if not isinstance(value, known[name]):
-            raise ValueError(f"its {name} is {value!r:.40}")
+    if not all(map(isinstance, given.values(), map(known.__getitem__, given))):
+        wrong = next(name for name, value in given.items() if not isinstance(value, known[name]))
+        raise ValueError(f"its {wrong} is {given[wrong]!r:.40}")
     return RunRecord(**given, val_auxiliary_nats=auxiliary)
 
 
@@ -166,7 +167,9 @@ def run_dirs(study_dir: Path) -> list[Path]:
     """Directories of all runs of a study, finished or not, by name; ValueError where the study has no directory."""
     if not study_dir.is_dir():
         raise ValueError(f"{study_dir} is not a directory; studies live under runs/, one directory each")
-    return sorted(path for path in study_dir.iterdir() if (path / "spec.json").is_file())
+    return [
+        study_dir / name for name in sorted(os.listdir(study_dir)) if os.path.isfile(f"{study_dir}/{name}/spec.json")
+    ]
 
 
 def read_records(study_dir: Path, damaged: list[str] | None = None) -> list[RunRecord]:
@@ -189,13 +192,18 @@ def read_records(study_dir: Path, damaged: list[str] | None = None) -> list[RunR
 
 
 def attempt_dirs(run_dir: Path) -> list[Path]:
-    """The directories of a run's attempts, in order; other names beside them are ignored."""
+    """The directories of a run's attempts, in order."""
     attempts = run_dir / "attempts"
+    return [attempts / name for name in attempt_names(run_dir)]
+
+
+def attempt_names(run_dir: Path) -> list[str]:
+    """The names of a run's attempts, in order; other names beside them are ignored."""
     try:
-        names = os.listdir(attempts)
+        names = os.listdir(f"{run_dir}/attempts")
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [attempts / name for name in sorted(filter(NUMBER.fullmatch, names), key=int)]
+    return sorted(filter(NUMBER.fullmatch, names), key=int)
 
 
 def read_metrics(run_dir: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
@@ -215,7 +223,7 @@ def read_metrics(run_dir: Path, damaged: list[str] | None = None) -> list[dict[s
         if not isinstance(start := meta.get("resumed_from_step"), int):
             named.append(f"{attempt / 'meta.json'} is damaged: the attempt's rows are left out")
             continue
-        rows = [row for row in rows if row["step"] <= start] + own
+        rows = [*(row for row in rows if row["step"] <= start), *own]
     return rows
 
 
@@ -225,8 +233,15 @@ def _complete_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     whole, _, _ = content.rpartition(b"\n")
+    lines = whole.split(b"\n") if whole else []
+    try:
+        rows: list[dict[str, Any]] = json.loads(b"[%b]" % b",".join(lines))  # at once, where all lines are whole
+        if len(rows) == len(lines) and all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+            return rows
+    except ValueError:
+        pass
     rows, bad = [], []
-    for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
         except ValueError:
