@@ -94,7 +94,7 @@ def analyse(
         "comparison": None,
         "health": _health(observations, entries, [form.name for form in forms], isoflop, noise, seed),
     }
-    results["warnings"] = warnings_of(results)
+    results["warnings"] = [*observations.damaged, *warnings_of(results)]
     answer(results)
     return results
 

@@ -35,11 +35,15 @@ def curves_section(observations: Observations) -> list[CurveEntry]:
     """Training curves, thinned evenly in log compute, smallest model first."""
     if observations.curves is None:
         return []
+    curves = observations.curves
+    usable = (curves["flops"] > 0) & (curves["tokens"] > 0)
+    runs = curves.drop_duplicates("run_id").set_index("run_id")["params"]
+    runs = runs[runs.index.isin(curves.loc[usable, "run_id"])].sort_values(kind="stable")
+    shown = runs.index[:: max(1, -(-len(runs) // MOST_CURVES))]
+    by_run = curves[usable & curves["run_id"].isin(shown)].groupby("run_id")
     sections: list[CurveEntry] = []
-    for run_id, rows in observations.curves.groupby("run_id", sort=False):
-        rows = rows[(rows["flops"] > 0) & (rows["tokens"] > 0)].sort_values("tokens")
-        if rows.empty:
-            continue
+    for run_id in shown:
+        rows = by_run.get_group(run_id).sort_values("tokens")
         log_flops = np.log(rows["flops"].to_numpy(float))
         wanted = np.linspace(log_flops[0], log_flops[-1], CURVE_POINTS)
         thin = np.unique(np.minimum(np.searchsorted(log_flops, wanted), len(rows) - 1))
@@ -56,5 +60,4 @@ def curves_section(observations: Observations) -> list[CurveEntry]:
                 "points_measured": len(rows),
             }
         )
-    sections.sort(key=lambda section: section["params"])
-    return sections[:: max(1, -(-len(sections) // MOST_CURVES))]
+    return sections

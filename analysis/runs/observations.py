@@ -43,6 +43,7 @@ class Observations:
     conventions: Conventions
     source: tuple[str, ...]
     curves: pd.DataFrame | None = field(default=None, repr=False)  # reading.CURVE_COLUMNS, params
+    damaged: tuple[str, ...] = ()  # files, or lines of files, that could not be read
 
     def column(self, name: str) -> Array:
         """One numeric column as a float array, shape (n,)."""
@@ -150,6 +151,7 @@ def validate(
         conventions,
         (reading.source,),
         history,
+        reading.damaged,
     )
 
 
@@ -294,6 +296,7 @@ def _merge(parts: Sequence[Observations], chosen: Mapping[str, str | None]) -> O
         conventions,
         tuple(one for part in parts for one in part.source),
         pd.concat(histories, ignore_index=True).drop_duplicates() if histories else None,
+        tuple(dict.fromkeys(one for part in parts for one in part.damaged)),
     )
 
 

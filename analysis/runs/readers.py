@@ -11,15 +11,21 @@ Row numbers count from 1, the header not counted.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
+from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
 from analysis.runs.wandb_logs import find_logs, read_folder, read_project
-from scaling.records.record import DONE, RunRecord, read_metrics, read_profile, read_record
+from scaling.records.record import DONE, PROFILE, RunRecord, read_metrics, read_profile, read_record
 
+Array = NDArray[np.float64]
+
+METRICS = tuple({"loss": "train_loss"}.get(name, name) for name in CURVE_COLUMNS[1:])  # names in metrics.jsonl
 LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
 
 FINETUNED = "fine-tuned: its loss is of a task's answers, which `scaling report` on its study shows"
@@ -100,13 +106,15 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
         )
     rows: list[Row] = []
     excluded: list[Exclusion] = []
-    metrics: list[pd.DataFrame] = []
+    metrics: list[Array] = []
+    damaged: list[str] = []
     words: set[str] = set()
     for run_dir in run_dirs:
         try:
             record = read_record(run_dir)
         except ValueError as error:
             excluded.append(Exclusion(None, run_dir.name, one_line(error)))
+            damaged.append(one_line(error))
             continue
         if record is None:
             excluded.append(Exclusion(None, run_dir.name, "unfinished: the run has left no record yet"))
@@ -117,10 +125,10 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
         elif record.val_loss_nats is None:
             excluded.append(Exclusion(None, record.run_id, "the record holds no validation loss"))
         else:
-            rows.append(_record_row(record) | _profile_row(run_dir, record))
+            rows.append(_record_row(record) | _profile_row(run_dir, record, damaged))
             words.add(record.flops_convention)
             if curves:
-                metrics.append(_curve(record.run_id, read_metrics(run_dir)))
+                metrics.append(_curve(read_metrics(run_dir, damaged)))
     if not rows:
         first = excluded[0]
         if all(one.reason == FINETUNED for one in excluded):
@@ -132,8 +140,9 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
     return Reading(
         pd.DataFrame(rows),
         str(path),
-        curves=concatenate(metrics) if curves else None,
+        curves=_curves([str(row["run_id"]) for row in rows], metrics) if curves else None,
         excluded=tuple(excluded),
+        damaged=tuple(damaged),
         flops_words="; or ".join(sorted(words)),
         counts_known=True,
     )
@@ -170,10 +179,19 @@ def _record_row(record: RunRecord) -> Row:
     return row
 
 
-def _profile_row(run_dir: Path, record: RunRecord) -> Row:
-    """The columns of the run's profile; none without one, or when its weights are no longer the record's."""
-    profile = read_profile(run_dir)
-    if profile is None or profile["weights_sha256"] != record.weights_sha256:
+def _profile_row(run_dir: Path, record: RunRecord, damaged: list[str]) -> Row:
+    """The columns of the run's profile; none without a profile of the record's weights, or for a damaged one."""
+    if not (run_dir / PROFILE).exists():
+        return {}
+    try:
+        return _price_row(read_profile(run_dir) or {}, record)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
+        damaged.append(f"{run_dir / PROFILE} is damaged: left out; `scaling profile {run_dir}` measures it again")
+        return {}
+
+
+def _price_row(profile: Mapping[str, Any], record: RunRecord) -> Row:
+    if profile["weights_sha256"] != record.weights_sha256:
         return {}
     machine, token = profile["hardware"], profile["generation"]
     row: Row = {
@@ -191,7 +209,17 @@ def _profile_row(run_dir: Path, record: RunRecord) -> Row:
     return row
 
 
-def _curve(run_id: str, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
-    frame = pd.DataFrame(list(rows)).rename(columns={"train_loss": "loss"})
-    frame["run_id"] = run_id
-    return frame.reindex(columns=list(CURVE_COLUMNS))
+def _curve(rows: Sequence[Mapping[str, object]]) -> Array:
+    """The metric rows of a run, shape (rows, numbers of CURVE_COLUMNS); NaN where a row holds no number."""
+    return np.array([[_number(row.get(name)) for name in METRICS] for row in rows]).reshape(-1, len(METRICS))
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _curves(run_ids: Sequence[str], metrics: Sequence[Array]) -> pd.DataFrame:
+    """The curves of runs, one below the other, as a table of CURVE_COLUMNS."""
+    table = pd.DataFrame(np.concatenate(metrics), columns=list(CURVE_COLUMNS[1:]))
+    table.insert(0, "run_id", np.repeat(np.array(run_ids, dtype=object), [len(rows) for rows in metrics]))
+    return table

@@ -29,6 +29,7 @@ class Reading:
     curves: pd.DataFrame | None = None  # CURVE_COLUMNS; None where the source has none or none were asked for
     excluded: tuple[Exclusion, ...] = ()
     flops_words: str = ""  # the source's own words for its counting of FLOPs, where it has any
+    damaged: tuple[str, ...] = ()  # files, or lines of files, that could not be read
     counts_known: bool = False  # whether params_* follow this project's own conventions
 
 

@@ -30,13 +30,15 @@ LATE, LATE_SHARE = 0.9, 0.25  # of the steps, of the runs: beyond, a curve is of
 
 def holds_finetuned(study: Path) -> bool:
     """Whether the study's finished runs were fine-tuned, all of them."""
-    records = read_records(study) if study.is_dir() else []
+    records = read_records(study, damaged=[]) if study.is_dir() else []
     return bool(records) and all(record.finetuned is not None for record in records)
 
 
 def analyse(study: Path) -> TunedResults:
     """The results document; ValueError where the study holds no finished fine-tuned run."""
-    records = [record for record in read_records(study) if record.finetuned is not None and record.status == DONE]
+    damaged: list[str] = []
+    finished = [record for record in read_records(study, damaged) if record.status == DONE]
+    records = [record for record in finished if record.finetuned is not None]
     if not records:
         raise ValueError(f"{study} holds no finished fine-tuned run; `scaling finetune` makes them")
     asked = {record.spec["finetuned"]["task"] for record in records}
@@ -53,7 +55,7 @@ def analyse(study: Path) -> TunedResults:
         "metric": first["metric"],
         "classes": first["classes"],
         "val_examples": first["val_examples"],
-        "notes": _notes(records),
+        "notes": [*damaged, *_notes(records)],
         "families": {name: _family(runs) for name, runs in sorted(families.items())},
     }
 

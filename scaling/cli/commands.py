@@ -70,11 +70,15 @@ def status(options: Any) -> int:
     from scaling.terminal import flagged, terminal
 
     for study in options.studies:
-        directories = {path.name: path for path in run_dirs(study)}
-        steps = {line["run_id"]: line["steps"] for line in read_plan(study)}
-        states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in {**steps, **directories}}
+        paths = {path.name: path for path in run_dirs(study)}
+        damaged: list[str] = []
+        steps = {line["run_id"]: line.get("steps") for line in read_plan(study, damaged)}
+        paths = {run_id: study / run_id for run_id in steps if run_id not in paths} | paths
+        states = {run_id: (run_state(paths[run_id]), steps.get(run_id)) for run_id in dict.fromkeys([*steps, *paths])}
+        for text in damaged:
+            terminal().print(flagged("warning", text), soft_wrap=True)
         print_status(study, states, terminal())
-        for warning in (warning for path in directories.values() for warning in read_warnings(path)):
+        for warning in (warning for path in paths.values() for warning in read_warnings(path)):
             terminal().print(flagged("warning", warning), soft_wrap=True)
         print(tally(state for state, _ in states.values()) or "no runs yet")
     return 0
@@ -123,7 +127,7 @@ def _analyse(options: Any) -> dict[str, "Results"]:
     from analysis.results.parts import analyse_parts
     from analysis.runs.comparable import parts_of
     from analysis.runs.observations import load
-    from scaling.plan.plan import untuned
+    from scaling.plan.plan import doubts
 
     observations = load(
         options.data,
@@ -147,7 +151,7 @@ def _analyse(options: Any) -> dict[str, "Results"]:
     )
     study = _study_of(options.data)
     for results in analysed.values():
-        results["warnings"] += untuned(study) if study else []
+        results["warnings"] += doubts(study) if study else []
     for line in lines:
         print(line)
     return analysed

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from scaling.config.settings import Config, DataSettings, ModelSettings, RuntimeSettings
 from scaling.data.prepare import DataConfig, identify, known_specials
@@ -40,7 +41,10 @@ ConfigStore.instance().store(name="settings", node=Config)
 def user_search_path() -> list[str]:
     """The override that also finds a user's own config groups, in ./conf; empty without that folder."""
     own = Path.cwd() / "conf"
-    return [f"hydra.searchpath=[file://{own}]"] if own.is_dir() and own.resolve() != CONF_DIR else []
+    if not own.is_dir() or own.resolve() == CONF_DIR:
+        return []
+    quoted = re.sub(r"(\\*)(?='|$)", r"\1\1", str(own)).replace("'", r"\'")  # a path may hold Hydra's own marks
+    return [f"hydra.searchpath=['file://{quoted}']"]
 
 
 def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
@@ -52,28 +56,62 @@ def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
         try:
             return hydra_compose(name, overrides=[*user_search_path(), *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(in_words(error, overrides)) from error
+
+
+def in_words(error: Exception, overrides: Sequence[str] = ()) -> str:
+    """An error of Hydra or OmegaConf in one line, with the settings that exist where one does not."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    key, kind = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
+    if not key:
+        return " ".join(str(error).split())
+    if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        reason = str(cause).strip().partition("\n")[0]
+        return f"{first}: {reason}" if cause is not error else f"{key}: {reason}"
+    where, _, name = key.rpartition(".")
+    names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else _names(where, overrides)
+    try:
+        choose(f"setting of {where}" if where else "setting", dict.fromkeys(names), name)
+    except ValueError as unknown:
+        return f"{first}: {unknown}" if overrides else str(unknown)
+    return first
+
+
+def _names(where: str, overrides: Sequence[str]) -> list[str]:
+    """Names of the settings below a key, under those of the overrides that pick config groups."""
+    groups = [part for part in overrides if "." not in part.partition("=")[0] and "{" not in part and "," not in part]
+    try:
+        found = OmegaConf.select(hydra_compose("config", overrides=groups, return_hydra_config=True), where)
+    except (HydraException, OmegaConfBaseException):
+        return []
+    return [str(name) for name in found] if isinstance(found, DictConfig) else []
 
 
 def typed(cfg: DictConfig, settings: type[T]) -> T:
     """The settings that a dataclass names, checked and as plain values; ValueError names the remedy."""
     names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
-    try:
-        if OmegaConf.get_type(cfg) is not settings:  # composition typed no other class than Config
+    if OmegaConf.get_type(cfg) is not settings:  # composition typed no other class than Config
+        try:
             merged = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.masked_copy(cfg, names))
-            assert isinstance(merged, DictConfig)
-            cfg = merged
-        nodes = {name: cfg[name] for name in names}
-        values = {
-            name: OmegaConf.to_object(node) if OmegaConf.is_config(node) else node for name, node in nodes.items()
-        }
+        except OmegaConfBaseException as error:
+            raise ValueError(in_words(error)) from error
+        assert isinstance(merged, DictConfig)
+        cfg = merged
+    return settings(**{name: plain(cfg, name) for name in names})
+
+
+def plain(cfg: DictConfig, name: str) -> Any:
+    """The value of one field of a typed configuration, checked, nested settings as their dataclass."""
+    try:
+        node = cfg[name]
+        value = OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
     except MissingMandatoryValue as error:
         raise ValueError(f"{error.full_key} is missing and has no default; give {error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
-        raise ValueError(str(error)) from error
-    for name, value in values.items():
-        _check_known(value, name)
-    return settings(**values)
+        raise ValueError(in_words(error)) from error
+    _check_known(value, name)
+    return value
 
 
 def _check_known(settings: Any, path: str) -> None:
@@ -91,12 +129,16 @@ Known = dict[str, tuple[DataSpec, Mapping[str, int]]]
 
 
 def to_run(cfg: DictConfig, known: Known | None = None, specials: Mapping[str, int] | None = None) -> Run:
-    """The run that a configuration describes, validated and resolved; ValueError names the remedy.
+    """The run that a configuration describes; see `run_of`."""
+    return run_of(typed(cfg, Config), known, specials)
+
+
+def run_of(config: Config, known: Known | None = None, specials: Mapping[str, int] | None = None) -> Run:
+    """The run that typed settings describe, validated and resolved; ValueError names the remedy.
 
     `known` keeps the identity of data between calls, so that a sweep reads its sources once. `specials` are the special
     tokens of the model's own tokenizer; without them those of the data's tokenizer are used.
     """
-    config = typed(cfg, Config)
     data = data_config(config.data)
     cache_dir = Path(config.cache_dir)
     known = {} if known is None else known

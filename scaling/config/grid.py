@@ -4,16 +4,21 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from scaling.config.config import Known, asked_objective, compose, model_shape, to_run, typed
+from scaling.config.config import Known, asked_objective, compose, model_shape, run_of, typed
+from scaling.config.sections import Rows
 from scaling.config.settings import Grid, ModelSettings
 from scaling.plan.branches import reference_flops
 from scaling.plan.run import Run
+from scaling.registry import choose
 from scaling.shapes.matmuls import parameter_counts
+
+MOST_CELLS = 100_000  # planned in minutes; a larger grid is more often a slip than a wish
 
 
 def grid_of(cfg: DictConfig) -> Grid:
@@ -21,6 +26,8 @@ def grid_of(cfg: DictConfig) -> Grid:
     names = [f.name for f in dataclasses.fields(Grid)]
     if not set(names) <= set(cfg.hydra.sweeper):
         raise ValueError(f"hydra/sweeper={cfg.hydra.sweeper._target_} has no plan to show; use hydra/sweeper=isoflop")
+    for name in cfg.hydra.sweeper:
+        choose("setting of hydra.sweeper", dict.fromkeys([*names, "_target_"]), str(name))
     return typed(cfg.hydra.sweeper, Grid)
 
 
@@ -30,52 +37,71 @@ def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]
     axes: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         if override.is_sweep_override():
-            axes[override.get_key_element()] = list(override.sweep_string_iterator())
+            values = override.sweep_string_iterator()
+            axes[override.get_key_element()] = list(itertools.islice(values, MOST_CELLS + 1))
         else:
             assert override.input_line is not None
             fixed.append(override.input_line)
     return fixed, axes
 
 
-def cells(
-    grid: Grid,
-    cfg: DictConfig,
-    axes: Mapping[str, Sequence[str]],
-    load: Callable[[Sequence[str]], DictConfig],
-) -> list[tuple[str, ...]]:
+def cells(grid: Grid, axes: Mapping[str, Sequence[str]], rows: Rows) -> list[tuple[str, ...]]:
     """Every cell of the grid as overrides: budgets x shapes (or the sizes that each budget gets) x axes.
 
     `axes` are further axes from the command line, key -> values in Hydra's own spelling. The family of each cell counts
-    the cell's sizes; `load` composes the configuration of a family that an axis picks.
+    the cell's sizes. ValueError, with the arithmetic, for more than MOST_CELLS cells.
     """
-    axes = {**{key: [_spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
-    others = list(itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items())))
-    budgets: list[float | None] = list(grid.budgets) or [None]
+    axes = {**{key: [spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
+    _refuse_too_many(grid, axes)
     if grid.branches and len(grid.budgets) < 2:
         raise ValueError(
             "hydra.sweeper.branches=true lets budgets share trunks: give at least two hydra.sweeper.budgets"
         )
-    models = [] if grid.sizes is None else [_with_values(cfg, other) or load(other) for other in others]
+    others = list(itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items())))
+    shapes = [tuple(f"model.{name}={spell(value)}" for name, value in shape.items()) for shape in grid.shapes or [{}]]
+    count = cache(partial(_count, rows))
     found: list[tuple[float | None, tuple[str, ...], tuple[str, ...]]] = []
+    budgets: list[float | None] = list(grid.budgets) or [None]
     for budget in budgets:
         if grid.sizes is None:
-            pairs = list(itertools.product(grid.shapes or [{}], others))
+            pairs = list(itertools.product(shapes, others))
         else:
-            sized = [_sized(grid, model, budget) for model in models]
-            pairs = [(shape, other) for shapes, other in zip(sized, others, strict=True) for shape in shapes]
-        for shape, other in pairs:
-            found.append((budget, tuple(f"model.{name}={_spell(value)}" for name, value in shape.items()), other))
-    rows: list[tuple[str, ...]] = []
-    for budget, at_shape, other in found:
-        at_budget = [] if budget is None else [f"budget.flops={_spell(budget)}"]
-        family = {flops for flops, *same in found if flops is not None and same == [at_shape, other]}
+            pairs = [(shape, other) for other in others for shape in _sized(grid, budget, shapes, other, count)]
+        found += [(budget, shape, other) for shape, other in pairs]
+    families: dict[Any, set[float]] = {}  # budgets of the cells that differ in their budget alone
+    for budget, *same in found:
+        if budget is not None:
+            families.setdefault(tuple(same), set()).add(budget)
+    cells: list[tuple[str, ...]] = []
+    for budget, shape, other in found:
+        at_budget = [] if budget is None else [f"budget.flops={spell(budget)}"]
+        family = families.get((shape, other), set())
         if grid.branches and len(family) > 1:
-            at_budget.insert(0, f"recipe.reference_flops={_spell(reference_flops(family))}")
-        rows.append((*at_budget, *at_shape, *other))
-    return rows
+            at_budget.insert(0, f"recipe.reference_flops={reference_flops(family):g}")
+        cells.append((*at_budget, *shape, *other))
+    return cells
 
 
-def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, Any]]:
+def _refuse_too_many(grid: Grid, axes: Mapping[str, Sequence[str]]) -> None:
+    """ValueError, with the arithmetic, for a grid of more than MOST_CELLS cells."""
+    shapes = grid.sizes.count if grid.sizes is not None else len(grid.shapes)
+    sides = {"budgets": len(grid.budgets), "shapes": shapes} | {key: len(values) for key, values in axes.items()}
+    product = math.prod(count for count in sides.values() if count)
+    if product > MOST_CELLS:
+        words = " x ".join(f"{count:,} {name}" for name, count in sides.items() if count > 1)
+        cells = f"{product:,} cells" if max(sides.values()) <= MOST_CELLS else "more cells still"  # an axis was cut
+        raise ValueError(
+            f"the grid has {words} = {cells}, over the limit of {MOST_CELLS:,}: drop values, or plan it in parts"
+        )
+
+
+def _sized(
+    grid: Grid,
+    budget: float | None,
+    shapes: Sequence[tuple[str, ...]],
+    other: tuple[str, ...],
+    count: Callable[[tuple[str, ...]], int],
+) -> list[tuple[str, ...]]:
     """The shapes nearest to the sizes of this budget, smallest first."""
     sizes = grid.sizes
     assert sizes is not None
@@ -84,17 +110,7 @@ def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, 
     optimum = sizes.optimum_params * (budget / sizes.at_flops) ** sizes.exponent
     step = sizes.span ** (2 / max(1, sizes.count - 1))
     targets = [optimum / sizes.span * step**i for i in range(sizes.count)]
-    model = OmegaConf.to_container(cfg.model, resolve=True)
-    assert isinstance(model, dict)
-    asked = OmegaConf.to_container(cfg.objective, resolve=True)
-    assert isinstance(asked, dict)
-    objective = asked_objective({str(k): v for k, v in asked.items()})
-    counted = []
-    for shape in grid.shapes:
-        values = {str(k): v for k, v in model.items()} | shape | {"vocab_size": None}  # sizes are non-embedding
-        resolved = model_shape(ModelSettings(**values), int(cfg.data.vocab_size), objective)
-        counted.append((parameter_counts(resolved)["non_embedding"], shape))
-    counted.sort(key=lambda pair: pair[0])
+    counted = sorted(((count((*shape, *other)), shape) for shape in shapes), key=lambda pair: pair[0])
     if len(counted) < sizes.count:
         raise ValueError(f"hydra.sweeper.sizes.count={sizes.count}, but only {len(counted)} shapes are given")
     picked: list[int] = []
@@ -104,45 +120,30 @@ def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, 
     return [counted[i][1] for i in sorted(picked)]
 
 
-def _spell(value: Any) -> str:
-    """A value in the spelling of Hydra's override grammar."""
+def _count(rows: Rows, row: tuple[str, ...]) -> int:
+    """Non-embedding parameters of the model of a row."""
+    config = rows.config(row)
+    values: dict[str, Any] = vars(config.model) | {"vocab_size": None}  # sizes are non-embedding
+    shape = model_shape(ModelSettings(**values), config.data.vocab_size, asked_objective(config.objective))
+    return parameter_counts(shape)["non_embedding"]
+
+
+def spell(value: Any) -> str:
+    """A value in the spelling of Hydra's override grammar, with as many digits as it has."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
 
 
-def cell_runs(
-    master: DictConfig, rows: Sequence[Sequence[str]], load: Callable[[Sequence[str]], DictConfig]
-) -> list[Run]:
-    """The runs of a grid's cells.
-
-    A cell that only sets values is a copy of the master configuration with these values. A cell that picks a config
-    group is composed anew by `load`, which takes Hydra some 50 ms.
-    """
+def cell_runs(rows: Rows, cells: Sequence[Sequence[str]]) -> list[Run]:
+    """The runs of a grid's cells."""
     known: Known = {}
-    runs = []
-    own = master.copy()
-    with open_dict(own):
-        own.pop("hydra", None)  # most of a configuration, and no part of a run
-    for row in rows:
-        cfg = _with_values(own, row)
-        run = to_run(load(row) if cfg is None else cfg, known)
-        runs.append(dataclasses.replace(run, overrides=tuple(row)))
-    return runs
-
-
-def _with_values(master: DictConfig, row: Sequence[str]) -> DictConfig | None:
-    """A copy of the master configuration with a row's values; None where Hydra must compose the row."""
-    cfg = master.copy()
-    for override in row:
-        key, _, value = override.partition("=")
-        grammar = key[0] in "+~" or "/" in key or "@" in key or key.startswith("hydra.")
-        if grammar or OmegaConf.is_config(OmegaConf.select(cfg, key)):
-            return None
-        OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
-    return cfg
+    return [dataclasses.replace(run_of(rows.config(cell), known), overrides=tuple(cell)) for cell in cells]
 
 
 def load_like(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -13,6 +13,7 @@ from scaling.finetune.settings import FinetuneConfig
 from scaling.finetune.tasks import TRAIN, VAL, Examples, Task
 from scaling.quantities import duration, short
 from scaling.records.attempt import RunState, run_state
+from scaling.records.files import write_text
 from scaling.records.record import DIVERGED, DONE, RunRecord, read_record, run_dirs
 from scaling.shapes.families import EncoderDecoderShape, EncoderShape
 from scaling.shapes.matmuls import parameter_counts
@@ -91,7 +92,7 @@ class FinetuningPlan:
             {"run_id": run.spec.run_id, "steps": run.spec.recipe.steps, "train_flops": run.train_flops}
             for run in self.runs
         )
-        (self.study_dir / "plan.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_text(self.study_dir / "plan.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
     def words(self) -> str:
         """The plan's runs and their price, in a sentence."""

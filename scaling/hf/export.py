@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from scaling.hf.tokenizers import translate
 from scaling.hf.weights import Tensors
 from scaling.hf.weights import to_theirs as weights_to_theirs
 from scaling.objectives.objectives import added_ids, target_end
+from scaling.records.files import scratch_folder
 from scaling.records.record import DONE, read_record
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import RunSpec, from_dict
@@ -48,7 +48,7 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
     except ValueError as error:
         tokenizer, lack = None, str(error)
     out.parent.mkdir(parents=True, exist_ok=True)
-    prepared = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    prepared = scratch_folder(out.parent, out.name)
     try:
         model.save_pretrained(prepared)
         if tokenizer is not None:

@@ -26,6 +26,11 @@ def reporting_to(channel: Channel) -> Iterator[None]:
         _channel = before
 
 
+def is_launched() -> bool:
+    """Whether a launcher runs this process's job."""
+    return _channel is not None
+
+
 def reporter(progress: bool) -> Reporter:
     """The reporter of a run that trains alone in this process."""
     if _channel is not None:

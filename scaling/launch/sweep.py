@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from scaling.config.grid import cell_runs, cells, grid_of, split_axes
+from scaling.config.sections import Rows
 from scaling.data.prepare import prepare
 from scaling.launch.jobs import JobEndedError
 from scaling.launch.stacking import PLANNED
@@ -19,7 +20,7 @@ from scaling.plan.plan import Plan, PlannedRun, make_plan, spending
 from scaling.plan.run import Run
 from scaling.plan.tables import print_plan
 from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally
-from scaling.records.record import DIVERGED, DONE, read_record
+from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
 
 
@@ -40,7 +41,8 @@ def expand(
     def composed(row: Sequence[str]) -> DictConfig:
         return load(cfg, [*fixed, *row])
 
-    return cell_runs(cfg, cells(grid, cfg, axes, composed), composed)
+    rows = Rows(cfg, composed)
+    return cell_runs(rows, cells(grid, axes, rows))
 
 
 def sweep(
@@ -114,7 +116,7 @@ def next_wave(plan: Plan, launched: Container[str]) -> list[PlannedRun]:
     def begun(run: PlannedRun) -> bool:
         return is_begun(plan.study_dir / run.run_id, run.trunk_steps)
 
-    missing = [run for run in plan.missing if read_record(plan.study_dir / run.run_id) is None]
+    missing = [run for run in plan.missing if not (plan.study_dir / run.run_id / "record.json").exists()]
     longest = {run.trunk: run for run in sorted(missing, key=lambda run: run.trunk_steps) if not begun(run)}
     ready = [run for run in missing if run.trunk is None or longest.get(run.trunk) is run or begun(run)]
     return [run for run in ready if run.run_id not in launched]

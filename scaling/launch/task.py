@@ -1,8 +1,10 @@
 """The task function of every Hydra launcher: one configuration trained to its record."""
 
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import hydra
@@ -10,15 +12,19 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, ConfigCompositionException, HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from scaling.config.config import CONF_DIR, to_run, user_search_path
-from scaling.launch.reporting import reporter, stacked_reporters
+from scaling.config.config import CONF_DIR, compose, in_words, to_run, user_search_path
+from scaling.config.grid import split_axes
+from scaling.launch.reporting import is_launched, reporter, stacked_reporters
 from scaling.plan.run import Run
 from scaling.records.attempt import RunIsLiveError
 from scaling.records.record import RunRecord
+from scaling.spec.runtime import check_study
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def configured_run(cfg: DictConfig) -> Run:
@@ -76,7 +82,8 @@ def train_in_lockstep(runs: Sequence[Run]) -> list[str]:
 def _print(run: Run, record: RunRecord) -> None:
     loss = "" if record.val_loss_nats is None else f", validation loss {record.val_loss_nats:.4f} nats"
     loss += "".join(f", {name} loss {nats:.4f}" for name, nats in record.val_auxiliary_nats.items())
-    print(f"{run.directory}: {record.status}{loss}{': ' + record.why if record.why else ''}")
+    with suppress(BrokenPipeError):  # the record stands, whoever reads of it
+        print(f"{run.directory}: {record.status}{loss}{': ' + record.why if record.why else ''}", flush=True)
 
 
 def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
@@ -90,21 +97,66 @@ def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
     return plugin.launch
 
 
+def command_task(cfg: DictConfig) -> str:
+    """The task of the command: a mistake in the configuration of a single run ends it, in one line."""
+    try:
+        return train_task(cfg)
+    except CompactHydraException as error:
+        if is_launched():
+            raise
+        raise SystemExit(_refuse(error)) from None
+
+
 def run_app(arguments: Sequence[str]) -> int:
     """Run the Hydra application on command-line arguments; return its exit code."""
-    app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_task)
+    app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(command_task)
     before = sys.argv
     # Hydra's parser accepts overrides only in one stretch, not some before its flags and some after.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     flags = [word for word in arguments if word not in overrides]
+    for word in overrides:
+        if word.startswith("study="):
+            check_study(word.removeprefix("study=").strip("'\""))  # Hydra makes the folder before the task begins
     sys.argv = ["scaling train", *overrides, *user_search_path(), *flags]
     try:
-        app()
+        with _raised():
+            app()
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
+    except HydraException as error:
+        return _refuse(error, overrides)
+    except Exception:
+        traceback.print_exc()
+        return 1
     except KeyboardInterrupt as stopped:
         print(f"{stopped or 'stopped'}; the same command again resumes", file=sys.stderr)
         return 130
     finally:
         sys.argv = before
     return 0
+
+
+def _refuse(error: Exception, overrides: Sequence[str] = ()) -> int:
+    """Print a mistake in the arguments in one line; return the exit code."""
+    words = in_words(error)
+    if isinstance(error, ConfigCompositionException):
+        try:
+            compose(split_axes(overrides)[0])
+        except ValueError as again:  # the same, with the settings that exist
+            words = str(again)
+    print(f"scaling train: {words}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _raised() -> Iterator[None]:
+    """Within, Hydra's application raises its errors as they are, where it would print its own words."""
+    before = os.environ.get(FULL_ERROR)
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FULL_ERROR]
+        else:
+            os.environ[FULL_ERROR] = before

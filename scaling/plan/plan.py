@@ -18,6 +18,7 @@ from scaling.plan.stacks import stack_id
 from scaling.plan.warnings import PlanWarning, warnings_of
 from scaling.quantities import duration
 from scaling.records.attempt import RunState, run_state
+from scaling.records.files import write_text
 from scaling.records.record import DIVERGED, DONE, read_records
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.memory import step_bytes
@@ -102,17 +103,31 @@ class Plan:
         """Write plan.jsonl into the study, one run a line."""
         self.study_dir.mkdir(parents=True, exist_ok=True)
         path = self.study_dir / "plan.jsonl"
-        path.write_text("".join(json.dumps(asdict(run)) + "\n" for run in self.runs))
+        write_text(path, "".join(json.dumps(asdict(run)) + "\n" for run in self.runs))
         return path
 
 
-def read_plan(study_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a study's plan; none without a plan."""
+def read_plan(study_dir: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
+    """The lines of a study's plan; none without a plan.
+
+    Lines that name no run are left out, and named in the list of what is `damaged`.
+    """
+    path = study_dir / "plan.jsonl"
     try:
-        lines = (study_dir / "plan.jsonl").read_text().splitlines()
+        content = path.read_bytes().removesuffix(b"\n")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines]
+    lines = []
+    for number, text in enumerate(content.split(b"\n") if content else (), 1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("run_id"), str):
+            lines.append(line)
+        elif damaged is not None:
+            damaged.append(f"{path}, line {number}, is no planned run: left out; the sweep's command writes it again")
+    return lines
 
 
 def spending(study_dir: Path) -> str:
@@ -121,8 +136,8 @@ def spending(study_dir: Path) -> str:
     if not lines:
         return ""
     ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
-    records = [record for record in read_records(study_dir) if record.run_id in ids]
-    planned = sum(line.get("paid_flops", line["train_flops"]) for line in lines)
+    records = [record for record in read_records(study_dir, damaged=[]) if record.run_id in ids]
+    planned = sum(line.get("paid_flops", line.get("train_flops", 0)) for line in lines)
     spent = sum(record.paid_flops for record in records)
     validated = sum(record.eval_flops for record in records)
     train_s, wall_s = sum(record.train_s for record in records), sum(record.wall_s for record in records)
@@ -133,17 +148,19 @@ def spending(study_dir: Path) -> str:
     )
 
 
-def untuned(study_dir: Path) -> list[str]:
-    """Runs of a study's plan outside the range that their recipe was tuned on, in a sentence; none where all are in."""
-    lines = read_plan(study_dir)
-    hits = [one for line in lines for one in line["warnings"] if one["kind"] == "untuned"]
+def doubts(study_dir: Path) -> list[str]:
+    """Doubts about a study's plan, each in a sentence: damaged lines, and runs that its recipe was not tuned for."""
+    damaged: list[str] = []
+    lines = read_plan(study_dir, damaged)
+    hits = [one for line in lines for one in line.get("warnings", ()) if one["kind"] == "untuned"]
     if not hits:
-        return []
+        return damaged
     worst = max(hits, key=lambda one: float(one["severity"]))
     which = "lies" if len(hits) == 1 else "lie"
     return [
+        *damaged,
         f"{len(hits)} of {len(lines)} planned runs {which} outside what their recipe was tuned on; the furthest "
-        f"{worst['text']}"
+        f"{worst['text']}",
     ]
 
 

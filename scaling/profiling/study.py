@@ -51,7 +51,7 @@ def profile(
         raise ValueError(f"{path} holds no runs, nor is it one; give runs/STUDY or runs/STUDY/RUN_ID")
     if missing:
         runs = [run for run in runs if read_profile(run) is None]
-    profiles, refused = [], []
+    profiles, profiled, refused = [], [], []
     meter = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,6 +66,7 @@ def profile(
                 cache = cache_dir or run.resolve().parents[1] / "cache"
                 show = partial(_show, meter, task, run.name)
                 profiles.append(profile_run(run, batches, device, cache, show))
+                profiled.append(run)
                 meter.console.print(f"{run.name} profiled")
             except ValueError as error:
                 if single:
@@ -75,7 +76,7 @@ def profile(
     if refused and not profiles:
         raise ValueError(f"no run of {path} can be profiled (first: {refused[0]})")
     if profiles:
-        print_profiles(profiles, [read_record(run) for run in runs], terminal())
+        print_profiles(profiles, [read_record(run) for run in profiled], terminal())
     return refused
 
 

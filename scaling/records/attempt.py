@@ -20,7 +20,7 @@ from typing import Any
 
 from scaling.records.files import has_links, read_json, remove_scratch, scratch_folder, write_json
 from scaling.records.liveness import HEARTBEAT, HEARTBEAT_EVERY_S, is_live, whereabouts
-from scaling.records.record import attempt_dirs, read_record
+from scaling.records.record import attempt_names, read_record
 
 # States of a run without a record; a record states DONE or DIVERGED.
 RUNNING, FAILED = "running", "failed"
@@ -137,26 +137,31 @@ class Heartbeat:
 def run_state(run_dir: Path) -> RunState:
     """The run's state by its directory: done, diverged, running, failed, interrupted, killed or pending."""
     latest = _latest(run_dir)
-    path = run_dir / "attempts" / f"{latest:04d}"
-    log = path / "log.txt" if latest else None
+    log = run_dir.joinpath("attempts", f"{latest:04d}", "log.txt") if latest else None
     try:
         record = read_record(run_dir)
     except ValueError as error:
         return RunState(FAILED, 0, latest, str(error), None, None, log)
     if record is not None:
         return RunState(record.status, record.steps, latest, record.why, record.val_loss_nats, None, log)
-    if not latest:
+    if log is None:
         return RunState(PENDING, 0, 0)
+    path = log.parent
     beat = read_json(path / HEARTBEAT) or {}
-    step, loss = beat.get("step", 0), beat.get("loss_nats")
+    step, loss = _count(beat.get("step"), 0), beat.get("loss_nats")
     if (path / "end.json").exists():
         end = read_json(path / "end.json") or {}
         why = str(end.get("why", f"{path / 'end.json'} is damaged and does not state how the attempt ended"))
-        return RunState(str(end.get("status", FAILED)), int(end.get("step", step)), latest, why, loss, None, log)
+        return RunState(str(end.get("status", FAILED)), _count(end.get("step"), step), latest, why, loss, None, log)
     if is_live(path):
         return RunState(RUNNING, step, latest, "", loss, beat.get("tokens_per_s"), log)
     why = "the process vanished without a word (killed, out of memory, or the machine went down)"
     return RunState(KILLED, step, latest, why, loss, None, log)
+
+
+def _count(value: Any, otherwise: int) -> int:
+    """A number of steps as a damaged file may hold it."""
+    return value if isinstance(value, int) else otherwise
 
 
 def is_trained_now(run_dir: Path) -> bool:
@@ -173,7 +178,7 @@ def tally(states: Iterable[RunState]) -> str:
 
 def _latest(run_dir: Path) -> int:
     """The highest attempt number, 0 without attempts."""
-    return max((int(path.name) for path in attempt_dirs(run_dir)), default=0)
+    return max(map(int, attempt_names(run_dir)), default=0)
 
 
 def _holder(attempt_dir: Path) -> str:

@@ -16,7 +16,8 @@ import os
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from scaling.records.files import create_text, has_links, read_json, remove_scratch
 
@@ -25,6 +26,7 @@ DONE, DIVERGED = "done", "diverged"
 VAL_AUXILIARY = "val_{}_loss_nats"  # key of an auxiliary loss in record.json
 AUXILIARY = ("next",)  # auxiliary losses with a key in every record, null where the objective has none
 PROFILE = "profile.json"
+MOST_LISTED = 5  # numbers of bad lines of a file
 NUMBER = re.compile(r"\d{4,}")  # the name of an attempt's directory
 LINK, RESERVATION = "link", "reservation"  # how a record was published exactly once
 
@@ -104,12 +106,12 @@ def publish_record(run_dir: Path, record: RunRecord) -> bool:
 def read_record(run_dir: Path) -> RunRecord | None:
     """The run's record, upgraded to this version; None while there is none, ValueError for a file that is none."""
     try:
-        text = (run_dir / "record.json").read_text()
-    except FileNotFoundError:
+        with open(f"{run_dir}/record.json", "rb") as file:  # studies hold thousands, and a Path costs more than a read
+            content = file.read()
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
-        values = json.loads(text)
-        return upgrade(values)
+        return upgrade(json.loads(content))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{run_dir / 'record.json'} is not a run record ({error}); move it away and train the run again"
@@ -132,14 +134,28 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     since |= {"publication": LINK}
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
-    known = {field.name for field in fields(RunRecord)}
+    known = _KINDS
     start, end = VAL_AUXILIARY.split("{}")
     auxiliary = {
         name.removeprefix(start).removesuffix(end): value
         for name, value in values.items()
         if name not in known and name.startswith(start) and name.endswith(end) and value is not None
     }
-    return RunRecord(**{name: value for name, value in values.items() if name in known}, val_auxiliary_nats=auxiliary)
+    given = {name: value for name, value in values.items() if name in known}
+    if not all(map(isinstance, given.values(), map(known.__getitem__, given))):
+        wrong = next(name for name, value in given.items() if not isinstance(value, known[name]))
+        raise ValueError(f"its {wrong} is {given[wrong]!r:.40}")
+    return RunRecord(**given, val_auxiliary_nats=auxiliary)
+
+
+def _kinds(declared: Any) -> tuple[type, ...]:
+    """The classes of a field's values; JSON may write a count as a float and a float as a count."""
+    parts = get_args(declared) if isinstance(declared, UnionType) else (declared,)
+    kinds = {get_origin(part) or part for part in parts}
+    return (*kinds, int, float) if kinds & {int, float} else tuple(kinds)
+
+
+_KINDS = {field.name: _kinds(field.type) for field in fields(RunRecord)}
 
 
 def read_profile(run_dir: Path) -> dict[str, Any] | None:
@@ -151,7 +167,9 @@ def run_dirs(study_dir: Path) -> list[Path]:
     """Directories of all runs of a study, finished or not, by name; ValueError where the study has no directory."""
     if not study_dir.is_dir():
         raise ValueError(f"{study_dir} is not a directory; studies live under runs/, one directory each")
-    return sorted(path for path in study_dir.iterdir() if (path / "spec.json").is_file())
+    return [
+        study_dir / name for name in sorted(os.listdir(study_dir)) if os.path.isfile(f"{study_dir}/{name}/spec.json")
+    ]
 
 
 def read_records(study_dir: Path, damaged: list[str] | None = None) -> list[RunRecord]:
@@ -174,13 +192,18 @@ def read_records(study_dir: Path, damaged: list[str] | None = None) -> list[RunR
 
 
 def attempt_dirs(run_dir: Path) -> list[Path]:
-    """The directories of a run's attempts, in order; other names beside them are ignored."""
+    """The directories of a run's attempts, in order."""
     attempts = run_dir / "attempts"
+    return [attempts / name for name in attempt_names(run_dir)]
+
+
+def attempt_names(run_dir: Path) -> list[str]:
+    """The names of a run's attempts, in order; other names beside them are ignored."""
     try:
-        names = os.listdir(attempts)
+        names = os.listdir(f"{run_dir}/attempts")
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [attempts / name for name in sorted(filter(NUMBER.fullmatch, names), key=int)]
+    return sorted(filter(NUMBER.fullmatch, names), key=int)
 
 
 def read_metrics(run_dir: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
@@ -200,7 +223,7 @@ def read_metrics(run_dir: Path, damaged: list[str] | None = None) -> list[dict[s
         if not isinstance(start := meta.get("resumed_from_step"), int):
             named.append(f"{attempt / 'meta.json'} is damaged: the attempt's rows are left out")
             continue
-        rows = [row for row in rows if row["step"] <= start] + own
+        rows = [*(row for row in rows if row["step"] <= start), *own]
     return rows
 
 
@@ -216,8 +239,15 @@ def _complete_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     whole, _, _ = content.rpartition(b"\n")
-    rows = []
-    for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+    lines = whole.split(b"\n") if whole else []
+    try:
+        rows: list[dict[str, Any]] = json.loads(b"[%b]" % b",".join(lines))  # at once, where all lines are whole
+        if len(rows) == len(lines) and all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+            return rows
+    except ValueError:
+        pass
+    rows, bad = [], []
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
         except ValueError:
@@ -225,5 +255,15 @@ def _complete_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)
         else:
-            damaged.append(f"{path}, line {number}, is no metric row: it is left out")
+            bad.append(number)
+    if bad:
+        damaged.append(f"{path}, {_lines(bad)} no metric row: left out")
     return rows
+
+
+def _lines(numbers: list[int]) -> str:
+    """Numbers of lines in words, with their verb."""
+    if len(numbers) == 1:
+        return f"line {numbers[0]}, is"
+    shown = ", ".join(str(number) for number in numbers[:MOST_LISTED])
+    return f"lines {shown}{' and others' if len(numbers) > MOST_LISTED else ''} ({len(numbers)}), are"

@@ -6,6 +6,7 @@ part of a spec, so the same experiment is never trained twice.
 
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -140,7 +141,7 @@ class RunSpec:
         """Tokens of the data that the run uses up: a decoder's training tokens, fewer or more in other families."""
         return self.recipe.steps * self.recipe.batch_sequences * self.lengths.text
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """Twelve hex digits of the SHA-256 of the canonical JSON of this spec."""
         text = json.dumps(to_dict(self), sort_keys=True)

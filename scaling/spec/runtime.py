@@ -4,6 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def check_study(study: str) -> None:
+    """ValueError for a study whose folder would not lie inside the folder of studies."""
+    path = Path(study)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        name = path.name if path.name not in ("", "..") else "NAME"
+        raise ValueError(
+            f"study={study}: its folder would not lie inside runs_dir: give a name, as study={name}; "
+            f"runs_dir=DIR is the folder of all studies"
+        )
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Settings of a run that are no part of its identity."""
@@ -23,6 +34,9 @@ class Runtime:
     progress: bool  # a progress line on this terminal
     tracker: str
     tracker_settings: dict[str, str | None]
+
+    def __post_init__(self) -> None:
+        check_study(self.study)
 
     @property
     def study_dir(self) -> Path:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scaling.config.grid import spell
 from scaling.plan.run import Run
 from scaling.quantities import short
 from scaling.shapes import flops
@@ -89,7 +90,7 @@ def _cell(params: int, run: Run, budget: float) -> Cell:
     model = run.spec.model
     kept = tuple(override for override in run.overrides if not override.startswith("budget."))
     return Cell(
-        ("budget.tokens=null", *kept, f"budget.flops={budget:g}"),
+        ("budget.tokens=null", *kept, f"budget.flops={spell(budget)}"),
         f"{model.n_layers}x{model.d_model}/{model.n_heads}",
         params,
         budget,

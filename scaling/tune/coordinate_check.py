@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scaling.config.config import compose, to_run
 from scaling.config.grid import cell_runs
+from scaling.config.sections import Rows
 from scaling.data.cache import TokenData
 from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import prepare
@@ -69,7 +70,7 @@ def measurements(
             raise ValueError(f"--{axis}s {','.join(map(str, factors[axis]))}: a slope takes at least two, e.g. 1,4")
     cells = [CheckedModel(name, axis, factor) for name in (STANDARD, kind) for axis in axes for factor in factors[axis]]
     rows = [_overrides(cell, master.recipe) for cell in cells]
-    runs = cell_runs(master, rows, lambda row: compose([*overrides, *row]))
+    runs = cell_runs(Rows(master, lambda row: compose([*overrides, *row])), rows)
     run = runs[0]
     tokens = prepare(run.data, run.spec.data, run.runtime.cache_dir, progress=run.runtime.progress)
     tasks = [(cell, run, seed) for cell, run in zip(cells, runs, strict=True) for seed in range(seeds)]

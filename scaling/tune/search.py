@@ -8,6 +8,7 @@ from rich.console import Console
 
 from scaling.config.config import compose, recipe_values, task_overrides
 from scaling.config.grid import cell_runs, load_like
+from scaling.config.sections import Rows
 from scaling.launch.sweep import expand, launch_plan, prepare_data
 from scaling.launch.task import hydra_launcher
 from scaling.plan.plan import OverBudgetError, Plan, make_plan
@@ -85,6 +86,7 @@ class Search:
         self.sweep_study = str(sweep.study)
         self.fixed = [*fixed, f"study={self.study}", *LEAN]
         self.cfg = compose(self.fixed)
+        self._rows = Rows(self.cfg, lambda row: load_like(self.cfg, [*self.fixed, *row]))
         self._runs = expand(sweep, fixed, axes, load_like)
         self.sweep_flops = make_plan(self._runs, sweep.budget.total_flops).total_flops
         self.cells: list[Searched] = []
@@ -193,7 +195,7 @@ class Search:
     def _resolve(self, rows: Sequence[tuple[str, ...]]) -> list[Run]:
         """Runs of these overrides; every run is composed only once."""
         new = [row for row in dict.fromkeys(rows) if row not in self._known]
-        runs = cell_runs(self.cfg, new, lambda row: load_like(self.cfg, [*self.fixed, *row]))
+        runs = cell_runs(self._rows, new)
         self._known |= dict(zip(new, runs, strict=True))
         return [self._known[row] for row in rows]
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from scaling.config.config import compose
 from scaling.config.grid import cell_runs, cells, grid_of, load_like
+from scaling.config.sections import Rows
 from scaling.launch import sweep as sweeping
 from scaling.launch.sweep import sweep
 from scaling.plan.branches import check_family, reference_flops, trunk_id, trunk_steps
@@ -230,8 +231,8 @@ def grid_plan(tmp_path: Path, budgets: list[float], *overrides: str) -> Plan:
     def composed(row: Sequence[str]) -> DictConfig:
         return load_like(cfg, [*fixed, *row])
 
-    rows = cells(grid_of(cfg), cfg, {}, composed)
-    return make_plan(cell_runs(cfg, rows, composed), cfg.budget.total_flops)
+    rows = Rows(cfg, composed)
+    return make_plan(cell_runs(rows, cells(grid_of(cfg), {}, rows)), cfg.budget.total_flops)
 
 
 @pytest.mark.parametrize(("budgets", "saving"), [(FOUR, 1.54), (SIX, 1.65)], ids=["four", "six"])

@@ -96,7 +96,7 @@ def test_a_damaged_line_is_named_and_the_others_are_read(damage: bytes, tmp_path
     path.write_bytes(path.read_bytes() + damage + b'{"step": 3}\n')
     damaged: list[str] = []
     assert [row["step"] for row in read_metrics(tmp_path, damaged)] == [1, 3]
-    assert damaged == [f"{path}, line 2, is no metric row: it is left out"]
+    assert damaged == [f"{path}, line 2, is no metric row: left out"]
 
 
 def test_a_damaged_meta_leaves_its_rows_out_by_name(tmp_path: Path) -> None:
