@@ -184,6 +184,18 @@ def test_of_several_lengths_the_shortest_holds() -> None:
     assert Length(None, 2e-4, 1.0).steps(allocation) == Length(5_120, None, 1.0).steps(allocation) == 20
 
 
+def test_a_length_beyond_the_run_is_all_of_the_run() -> None:
+    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    assert Length(51_200, None, None).steps(allocation) == allocation.steps == 100
+
+
+def test_a_cosine_has_no_cooldown_of_its_own() -> None:
+    schedule = replace(RULES.schedule, kind="cosine", cooldown_shape="cosine")
+    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    assert resolve(RULES, TINY, allocation).schedule.cooldown_steps == 20
+    assert resolve(replace(RULES, schedule=schedule), TINY, allocation).schedule.cooldown_steps == 0
+
+
 def test_warmup_and_cooldown_must_fit_into_the_run() -> None:
     schedule = replace(RULES.schedule, warmup=Length(20_000, None, None), cooldown=Length(None, 0.5, None))
     allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
@@ -200,3 +212,16 @@ def test_settings_that_exclude_each_other_are_named() -> None:
         replace(RULES, precision="fp16")
     with pytest.raises(ValueError, match="a length takes at least one"):
         Length(None, None, None)
+
+
+def test_settings_out_of_range_are_named() -> None:
+    assert Length(None, 1.0, None).fraction == 1
+    for fraction in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=f"fraction={fraction}: must be between 0 and 1"):
+            Length(None, fraction, None)
+    assert replace(RULES, reference_flops=1e15).reference_flops == 1e15
+    for flops_asked in (0.0, float("inf")):
+        with pytest.raises(ValueError, match=r"recipe\.reference_flops=.*: must be positive and finite"):
+            replace(RULES, reference_flops=flops_asked)
+    with pytest.raises(ValueError, match="unknown recipe.parametrization 'mop': did you mean 'mup'"):
+        replace(RULES, parametrization="mop")

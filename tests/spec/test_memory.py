@@ -36,6 +36,7 @@ SHAPES = {
     "decoder, relative": replace(GPT2, **SIZES, positions="relative"),
     "encoder": replace(ENCODER, **SIZES, predicted=8),
     "encoder-decoder": replace(ENCODER_DECODER, **SIZES, target_context=12),
+    "encoder-decoder, dropout": replace(ENCODER_DECODER, **SIZES, target_context=30, dropout=0.1),
 }
 
 

@@ -41,6 +41,14 @@ def test_at_a_size_and_tokens_only_the_loss_is_predicted(results: dict[str, Any]
     assert (found["params_given"], found["tokens_given"]) == (1e7, 1e9)
 
 
+def test_a_prediction_in_a_line_holds_every_quantity_with_its_interval(results: dict[str, Any]) -> None:
+    found = predict(results, flops=1e17)
+    N, D, loss = (found[name] for name in ("params", "tokens", "loss"))
+    parts = [f"{one['value']:.4g} [{one['low']:.4g}, {one['high']:.4g}]" for one in (N, D, loss)]
+    assert describe(found).startswith("N* {}, D* {}, loss {}; ".format(*parts))
+    assert describe(predict(results, params=1e7, tokens=1e9)).startswith("loss ")
+
+
 def test_params_and_compute_give_tokens_and_say_so(results: dict[str, Any]) -> None:
     found = predict(results, params=1e7, flops=6e16)
     assert found["tokens_given"] == pytest.approx(1e9)
