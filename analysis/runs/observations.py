@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.runs.columns import find_columns
 from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost, fit_cost
+from analysis.runs.columns import find_columns
 from analysis.runs.readers import read
 from analysis.runs.reading import Exclusion, Reading
 from analysis.runs.row_checks import RowChecks

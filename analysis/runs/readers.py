@@ -12,7 +12,6 @@ Row numbers count from 1, the header not counted.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,6 @@ from scaling.records.record import DONE, RunRecord, read_metrics, read_profile, 
 LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
 
 FINETUNED = "fine-tuned: its loss is of a task's answers, which `scaling report` on its study shows"
-
-
-
-
 
 
 def read(source: str | Path, *, curves: bool = False) -> Reading:
@@ -201,9 +196,3 @@ def _curve(run_id: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows)).rename(columns={"train_loss": "loss"})
     frame["run_id"] = run_id
     return frame.reindex(columns=list(CURVE_COLUMNS))
-
-
-
-
-
-
