@@ -1,8 +1,6 @@
 """Numbers and names in words, the same in every figure, table and sentence."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SYMBOLS = {
@@ -75,13 +73,6 @@ def symbol(name: str) -> str:
 def shorten(name: str, most: int = 28) -> str:
     """A name cut in its middle where it is too long for an axis."""
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
-
-
-def interval_text(one: Mapping[str, Any], say: Callable[[float], str]) -> str:
-    """An interval in words, or that there is none."""
-    if one["low"] is None or one["high"] is None:
-        return "(no interval)"
-    return f"({say(one['low'])} to {say(one['high'])})"
 
 
 def sentence(text: str) -> str:

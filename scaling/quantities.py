@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Quantities in words: counts with prefixes, durations with units."""
 
 
 def short(value: float) -> str:
@@ -11,7 +11,7 @@ def short(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Seconds in a unit of at most a day: 90.0 s, 2.5 min, 3.0 d."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Look a name up in a table, or say which names there are."""
+"""Registries: the entry of a name in a table, or an error that lists the names."""
 
 import difflib
 from collections.abc import Mapping

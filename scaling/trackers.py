@@ -1,4 +1,4 @@
-"""Trackers mirror a run elsewhere while it trains; the record on disk stays the truth."""
+"""Trackers mirror a run to a service while it trains; the record on disk stays the truth."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from scaling.registry import choose
 
-# Metric row -> dashboard name. Rows without a value (validation is rare) send nothing for it.
+# Key of a metric row -> dashboard name. A key without a value (validation is rare) is not sent.
 DASHBOARD_NAMES = {
     "train_loss": "train/loss",
     "tokens": "train/tokens",
@@ -27,14 +27,14 @@ DASHBOARD_NAMES = {
 
 
 class Tracker(Protocol):
-    """What the training loop tells a tracker."""
+    """A tracker receives metric rows, and at the end the run's status and summary."""
 
     def log(self, row: Mapping[str, Any]) -> None: ...
     def finish(self, status: str, summary: Mapping[str, Any]) -> None: ...
 
 
 class NoTracker:
-    """Mirrors nothing."""
+    """A tracker that mirrors nothing."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -47,7 +47,7 @@ class NoTracker:
 
 
 class WandbTracker:
-    """A Weights & Biases run: id = run_id, group = study, every metric against train/tokens."""
+    """A tracker to a Weights & Biases run: id = run_id, group = study, every metric against train/tokens."""
 
     def __init__(self, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         import wandb
@@ -58,7 +58,7 @@ class WandbTracker:
             group=study,
             resume="allow",
             config=dict(config),
-            settings=wandb.Settings(silent=True, console="off", reinit="create_new"),  # a stack's runs are beside it
+            settings=wandb.Settings(silent=True, console="off", reinit="create_new"),  # a stack has several runs open
             **settings,
         )
         self._run.define_metric("*", step_metric="train/tokens")
@@ -78,7 +78,7 @@ TRACKERS: dict[str, type[NoTracker] | type[WandbTracker]] = {"none": NoTracker, 
 def start_tracker(
     name: str, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Tracker:
-    """The tracker of this name, told of the run; ValueError lists the choices."""
+    """Start the tracker `name` for a run; ValueError lists the choices."""
     return choose("tracker", TRACKERS, name)(run_id, study, config, settings)
 
 

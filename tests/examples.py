@@ -4,35 +4,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from scaling.config.config import CONF_DIR, compose, to_run
 from scaling.data.prepare import DataConfig
 from scaling.plan.run import Run
 from scaling.records.record import SCHEMA, RunRecord
-from scaling.shapes.families import DecoderShape, EncoderDecoderShape, EncoderShape
+from scaling.shapes.families import EncoderDecoderShape, EncoderShape
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Allocation, Scale
 from scaling.spec.objective import Causal, Denoising, Masked, Objective
 from scaling.spec.run_spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
 from scaling.spec.runtime import Runtime
 
-GPT2 = DecoderShape(
-    kind="decoder",
-    n_layers=12,
-    d_model=768,
-    n_heads=12,
-    n_kv_heads=12,
-    d_ff=3072,
-    vocab_size=50257,
-    context=1024,
-    positions="learned",
-    rotary_pct=1.0,
-    norm="layernorm",
-    norm_place="pre",
-    parallel_residual=False,
-    activation="gelu",
-    bias=True,
-    tied_embeddings=True,
-    dropout=0.0,
-)
+# Presets of a model, which conf/model/plain.yaml is not: it leaves the size open.
+PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml") if path.stem != "plain")
+
+# The shape and the runtime of a preset, so that a new option or setting needs no line here.
+_GPT2_RUN = to_run(compose(["model=gpt2", "model.vocab_size=50257", "data=synthetic"]))
+GPT2 = _GPT2_RUN.spec.model
 
 TINY = replace(GPT2, n_layers=3, d_model=24, n_heads=6, n_kv_heads=6, d_ff=40, vocab_size=37, context=16)
 
@@ -135,24 +123,18 @@ RECORD = RunRecord(
 
 
 def runtime_in(path: Path, **changes: Any) -> Runtime:
-    runtime = Runtime(
-        study="s",
-        runs_dir=path,
-        cache_dir=path / "cache",
-        device="cpu",
-        threads=1,
-        micro_batch_sequences=None,
-        recompute_activations=False,
-        cuda_graphs=False,
-        log_points=10,
-        eval_fractions=(0.5,),
-        checkpoint_every_s=1e9,
-        keep_weights=True,
-        progress=False,
-        tracker="none",
-        tracker_settings={},
-    )
-    return replace(runtime, **changes)
+    here = {
+        "study": "s",
+        "runs_dir": path,
+        "cache_dir": path / "cache",
+        "device": "cpu",
+        "threads": 1,
+        "log_points": 10,
+        "eval_fractions": (0.5,),
+        "checkpoint_every_s": 1e9,
+        "progress": False,
+    }
+    return replace(_GPT2_RUN.runtime, **here | changes)
 
 
 def asked(spec: RunSpec, data: DataConfig, runtime: Runtime, budget_flops: float | None = None) -> Run:

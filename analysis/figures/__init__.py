@@ -1,19 +1,18 @@
-"""Every figure of a results document: `CHARTS` describes it, `FIGURES` draws it on a given figure."""
+"""Every figure of a results document: `CHARTS` describes each, `FIGURES` draws each on a given figure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from analysis.figures import allocation, fits, health, isoflop, judgement, price, surface, training
 from analysis.figures.chart import Absent, Chart
+from analysis.schema.document import Results
 from scaling.registry import choose
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
-Results = Mapping[str, Any]
-
-# In the order in which a reader asks.
+# The figures in the order of a reader's questions.
 CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
     "isoflop": isoflop.curves,
     "estimators": isoflop.estimators,
@@ -37,7 +36,7 @@ CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
 
 
 def draw(name: str, results: Results, figure: "FigureBase") -> None:
-    """Draw a figure by name on an empty figure or subfigure; where the results cannot fill it, it says why."""
+    """Draw a figure by name on an empty figure or subfigure, or the reason why the results cannot fill it."""
     from analysis.figures import paper
 
     found = choose("figure", CHARTS, name)(results)

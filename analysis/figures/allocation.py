@@ -1,7 +1,6 @@
 """Figures of the compute-optimal allocation: params, tokens and their ratio against compute, and its exponent."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -20,15 +19,21 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     Rule,
     Span,
     array,
     extent,
 )
-from analysis.figures.elements import NO_STUDY, axis_of, banded, ends, leading_fit, words_of
+from analysis.figures.elements import NO_STUDY, axis_of, banded, ends, interval_text, law_in_use, leading_fit, words_of
 from analysis.figures.isoflop import ESTIMATORS
-from analysis.words import count, flops_text, interval_text, number
+from analysis.schema.document import Results
+from analysis.schema.fits import FittedEntry
+from analysis.schema.intervals import NO_ENDS, Ends
+from analysis.schema.isoflop import IsoflopSection
+from analysis.words import count, flops_text, number
+
+Sized = Literal["params", "tokens", "tokens_per_param"]
+SIZED: tuple[Sized, ...] = get_args(Sized)
 
 # Parameters on which the growth of the optimal size rests.
 EXPONENTS = ("alpha", "beta", "alpha_N", "alpha_D", "eta")
@@ -44,8 +49,8 @@ def allocation(results: Results) -> Chart | Absent:
     least, most = results["range"]["flops"]
     far = max(2 * results["settings"]["target_flops"], 1.5 * most)
     panels = []
-    for name in ("params", "tokens", "tokens_per_param"):
-        marks = _against_compute(results, name, optimum)
+    for name in SIZED:
+        marks = _against_compute(results, name, lead)
         if not marks:
             continue
         label = "tokens per parameter" if name == "tokens_per_param" else words_of(results, name)
@@ -70,7 +75,7 @@ def allocation(results: Results) -> Chart | Absent:
 
 
 def _shown(marks: list[Mark], far: float, most: float) -> Array:
-    """What the y axis must hold: lines as far as they are drawn, bands and points within the data."""
+    """The values that the y axis must hold: of lines as far as they are drawn, of bands and points within the data."""
     parts = [array([])]
     for mark in marks:
         if isinstance(mark, Line | Points):
@@ -81,35 +86,26 @@ def _shown(marks: list[Mark], far: float, most: float) -> Array:
     return found if np.isfinite(found).any() else array([1.0, 2.0])
 
 
-def _against_compute(results: Results, name: str, optimum: Mapping[str, Any] | None) -> list[Mark]:
+def _against_compute(results: Results, name: Sized, lead: FittedEntry | None) -> list[Mark]:
     marks: list[Mark] = []
-    study = results["isoflop"]
-    if optimum is not None:
-        x, band = array(optimum["flops"]), optimum[name]
-        entry = leading_fit(results)
-        assert entry is not None
-        marks += banded(x, band, RED, "dash", f"{entry['name']} law, optimum")
-    used = study["used"] if study is not None else ""
-    law = (study["laws"].get(used) or {}).get(name) if study is not None else None
-    if law is not None and law["exponent"] is not None:
-        marks += banded(
-            array(law["band"]["flops"]),
-            law["band"],
-            BLUE,
-            "solid",
-            f"power law through the {ESTIMATORS[used][0]} minima",
-        )
-    for inside in (True, False) if study is not None else ():
-        marks += _minima_of(study["budgets"], used, name, inside=inside)
-    return marks
+    optimum, study = lead["optimum"] if lead else None, results["isoflop"]
+    if lead is not None and optimum is not None:
+        marks += banded(array(optimum["flops"]), optimum[name], RED, "dash", f"{lead['name']} law, optimum")
+    law = law_in_use(study, name)
+    if study is None:
+        return marks
+    if law is not None:
+        label = f"power law through the {ESTIMATORS[study['used']][0]} minima"
+        marks += banded(array(law["band"]["flops"]), law["band"], BLUE, "solid", label)
+    return marks + [mark for inside in (True, False) for mark in _minima_of(study, name, inside=inside)]
 
 
-def _minima_of(budgets: list[Mapping[str, Any]], used: str, name: str, *, inside: bool) -> list[Mark]:
+def _minima_of(study: IsoflopSection, name: Sized, *, inside: bool) -> list[Mark]:
+    used = study["used"]
     found = [
         (budget["budget_flops"], budget["estimates"][used][name])
-        for budget in budgets
+        for budget in study["budgets"]
         if used in budget["estimates"]
-        and name in budget["estimates"][used]
         and budget["estimates"][used][name]["value"] is not None
         and bool(budget["estimates"][used]["edge"]) != inside
     ]
@@ -129,7 +125,11 @@ def _minima_of(budgets: list[Mapping[str, Any]], used: str, name: str, *, inside
             front=True,
             y_range=(low, high) if inside else None,
             label="isoFLOP minimum" if inside else "minimum on the grid's edge",
-            hover=tuple(f"{flops_text(flops)}\n{say(one['value'])} {interval_text(one, say)}" for flops, one in found),
+            hover=tuple(
+                f"{flops_text(flops)}\n{say(one['value'])} {interval_text(one, say)}"
+                for flops, one in found
+                if one["value"] is not None
+            ),
         )
     ]
 
@@ -137,26 +137,25 @@ def _minima_of(budgets: list[Mapping[str, Any]], used: str, name: str, *, inside
 def exponents(results: Results) -> Chart | Absent:
     """The exponent of N* in compute by every way of finding it."""
     title = "Exponent of the optimal size, by method"
-    found: list[tuple[str, float, Mapping[str, Any] | None, str]] = []
+    found: list[tuple[str, float, Ends, str]] = []  # words, exponent, interval, colour
     study, envelope = results["isoflop"], results["envelope"]
-    for name, (words, color, _) in ESTIMATORS.items():
-        law = (study["laws"].get(name) or {}).get("params") if study is not None else None
-        if law is not None and law["exponent"] is not None:
-            found.append((f"isoFLOP, {words}", law["exponent"], law["interval"], color))
+    for name, laws in study["laws"].items() if study is not None else ():
+        law, (words, color, _) = laws["params"], ESTIMATORS[name]
+        if law["exponent"] is not None:
+            found.append((f"isoFLOP, {words}", law["exponent"], law["interval"] or NO_ENDS, color))
     for entry in results["fits"]:
         own = entry["optimum"]["exponents"]["params"] if entry["optimum"] else None
         if own is not None and own["value"] is not None:
             flags = [flag["kind"] for name, flag in entry["identification"].items() if name in EXPONENTS]
             doubt = "" if set(flags) <= {"identified"} else " (not identified)"
             found.append((f"{entry['name']} law{doubt}", own["value"], own, BLACK))
-    for name, law in (envelope["laws"] if envelope is not None else {}).items():
-        found.append((f"envelope, {name}", law["exponent"], law["interval"], GREY))
+    for method, fitted in envelope["laws"].items() if envelope is not None else ():
+        found.append((f"envelope, {method}", fitted["exponent"], fitted["interval"] or NO_ENDS, GREY))
     if not found:
         return Absent(title, "no method found how the optimal size grows with compute")
     marks: list[Mark] = [Rule(0.5, upright=True, color=PALE, dash="dash", label="N* and D* grow alike (0.5)")]
     for row, (words, value, interval, color) in enumerate(found):
-        own = {"value": value, "low": (interval or {}).get("low"), "high": (interval or {}).get("high")}
-        text = f"{words}: {value:.3f} {interval_text(own, lambda v: f'{v:.3f}')}"
+        text = f"{words}: {value:.3f} {interval_text(interval, lambda v: f'{v:.3f}')}"
         marks.append(
             Points(
                 array([value]),
@@ -164,7 +163,7 @@ def exponents(results: Results) -> Chart | Absent:
                 color,
                 "circle",
                 size=5.5,
-                x_range=ends(own),
+                x_range=ends(interval),
                 filled=not words.endswith("(not identified)"),
                 hover=(text,),
                 front=True,

@@ -1,21 +1,21 @@
-"""What a figure shows, free of any drawing library: panels of marks on labelled axes. `paper` and `web` draw it.
+"""The content of a figure, free of any drawing library: panels of marks on labelled axes, drawn by `paper` and `web`.
 
-Nothing here or beside it fits: a figure shows numbers that the results document holds, in other units at most. Text is
-plain text, never markup; the two renderers escape it.
+No figure fits: a figure shows numbers that a document holds, in other units at most. Text is plain text, never markup;
+the two renderers escape it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
-Results: TypeAlias = Mapping[str, Any]
+Column: TypeAlias = Sequence[float | None] | Sequence[Sequence[float | None]]  # numbers of a document
 
-# Okabe and Ito 2008: told apart by all common kinds of colour blindness. Yellow is left out: too pale on white.
+# Okabe and Ito 2008: distinct under all common kinds of colour blindness. Yellow is left out: too pale on white.
 BLACK, BLUE, ORANGE, GREEN, RED, SKY, PURPLE = (
     "#000000",
     "#0072B2",
@@ -29,7 +29,7 @@ GREY, PALE = "#767676", "#B4B4B4"
 CATEGORY_COLORS = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("circle", "square", "diamond", "up", "down", "pentagon", "left", "right")
 DASHES = ("solid", "dash", "dot", "dashdot")
-# Viridis (Smith and van der Walt 2015) from dark to light, sampled; its palest tenth is left out as it fades on paper.
+# Viridis (Smith and van der Walt 2015) from dark to light, sampled; without the palest tenth, which fades on paper.
 VIRIDIS = (
     (68, 1, 84),
     (72, 35, 116),
@@ -42,12 +42,12 @@ VIRIDIS = (
     (121, 209, 81),
     (170, 220, 50),
 )
-MOST_POINTS = 3_000  # of one set, drawn; more are thinned evenly, which the caption says
+MOST_POINTS = 3_000  # of one set, drawn; more are thinned evenly, which the caption states
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its label with counting convention and unit, its scale, and names where it counts categories 0, 1, …"""
+    """An axis: its label with counting convention and unit, its scale, and names for categories 0, 1, …"""
 
     label: str
     log: bool = False
@@ -170,7 +170,7 @@ class ColorScale:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure: panels row by row in a grid (None leaves a cell empty), a caption, and what its colours mean."""
+    """A figure: panels row by row in a grid (None leaves a cell empty), a caption, and a code of its colours."""
 
     title: str
     caption: str
@@ -186,7 +186,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Absent:
-    """A figure that these results cannot fill, and why, in words."""
+    """A figure that these results cannot fill, and the reason in words."""
 
     title: str
     why: str
@@ -194,7 +194,7 @@ class Absent:
 
 @dataclass
 class Legend:
-    """Labels in the order they first appear, each with the first mark that bears it."""
+    """Labels in the order of their first marks, each with that mark."""
 
     entries: dict[str, Mark] = field(default_factory=dict)
 
@@ -228,8 +228,8 @@ def marker(k: int) -> str:
     return MARKERS[k % len(MARKERS)]
 
 
-def array(values: ArrayLike | None, like: Array | None = None) -> Array:
-    """Numbers of a results document as an array, null as NaN; all NaN, shaped `like`, where there are none."""
+def array(values: Column | None, like: Array | None = None) -> Array:
+    """Numbers of a document as an array, null as NaN; all NaN, shaped `like`, where there are none."""
     if values is None:
         assert like is not None
         return np.full(len(like), np.nan)
@@ -237,7 +237,7 @@ def array(values: ArrayLike | None, like: Array | None = None) -> Array:
 
 
 def thin(count: int) -> NDArray[np.intp]:
-    """Which of `count` points are drawn: all, or MOST_POINTS evenly."""
+    """Positions of the drawn ones of `count` points: all, or MOST_POINTS evenly."""
     return np.unique(np.linspace(0, count - 1, min(count, MOST_POINTS)).round().astype(np.intp))
 
 

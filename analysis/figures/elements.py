@@ -1,7 +1,6 @@
-"""What several figures take from a results document: axes, the leading fit, runs, lines with their bands."""
+"""Elements of several figures: axes, the leading fit, runs, lines with their bands, intervals in words."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,48 +14,59 @@ from analysis.figures.chart import (
     Line,
     Mark,
     Points,
-    Results,
     array,
     marker,
     ordered_colors,
     thin,
 )
+from analysis.schema import intervals
+from analysis.schema.document import Results, RunQuantity
+from analysis.schema.fits import FittedEntry
+from analysis.schema.intervals import Ends, Quantity
+from analysis.schema.isoflop import IsoflopSection, PowerLawEntry
 from analysis.words import count, flops_text
 
 NO_STUDY = "no compute budget holds enough runs of different sizes; `notes` in the results say what was found"
 NO_SURFACE = "no law of parameters and tokens was fitted"
 
 
-def words_of(results: Results, name: str) -> str:
+def words_of(results: Results, name: RunQuantity) -> str:
     """The convention and unit of a quantity, for an axis."""
-    return str(results["conventions"][name])
+    return results["conventions"][name]
 
 
-def axis_of(results: Results, name: str, limits: tuple[float, float] | None = None) -> Axis:
+def axis_of(results: Results, name: RunQuantity, limits: tuple[float, float] | None = None) -> Axis:
     """The logarithmic axis of params, tokens or flops, named by its convention."""
     return Axis(words_of(results, name), log=True, limits=limits, counts=name in ("params", "tokens"))
 
 
-def leading_fit(results: Results) -> Results | None:
+def leading_fit(results: Results) -> FittedEntry | None:
     """The fit that the forecast rests on, or the first of params and tokens that was not refused."""
     forms = results["forecast"]["forms"]
-    fits: dict[str, Results] = {entry["name"]: entry for entry in results["fits"] if entry["status"] != "refused"}
+    fits = {entry["name"]: entry for entry in results["fits"] if entry["status"] != "refused"}
     if forms and forms[0] in fits:
         return fits[forms[0]]
     return next((entry for entry in fits.values() if set(entry["variables"]) == {"N", "D"}), None)
 
 
-def used_rows(results: Results, entry: Results) -> NDArray[np.intp]:
+def law_in_use(study: IsoflopSection | None, quantity: Quantity) -> PowerLawEntry | None:
+    """The power law of a quantity through the minima in use; None without one."""
+    laws = study["laws"].get(study["used"]) if study is not None else None
+    law = laws[quantity] if laws is not None else None
+    return None if law is None or law["exponent"] is None else law
+
+
+def used_rows(results: Results, entry: FittedEntry) -> NDArray[np.intp]:
     """Positions in the observations of a fit's residuals."""
-    rows = results["observations"]["row"]
-    if entry.get("rows") is None:
+    rows, used = results["observations"]["row"], entry.get("rows")
+    if used is None:
         return np.arange(len(rows))
     place = {row: k for k, row in enumerate(rows)}
-    return np.array([place[row] for row in entry["rows"] if row in place], dtype=np.intp)
+    return np.array([place[row] for row in used if row in place], dtype=np.intp)
 
 
 def run_texts(results: Results, rows: Sequence[int] | NDArray[np.intp]) -> tuple[str, ...]:
-    """What a pointer over a run says, a line each: name, params, tokens, flops, loss."""
+    """The words of a pointer over a run, a line each: name, params, tokens, flops, loss."""
     runs = results["observations"]
     return tuple(
         f"{runs['run_id'][k]}\n{count(runs['params'][k])} parameters\n{count(runs['tokens'][k])} tokens\n"
@@ -71,10 +81,10 @@ def thinned_words(results: Results) -> str:
     return f" {MOST_POINTS:,} of {total:,} runs are drawn, evenly through the table." if total > MOST_POINTS else ""
 
 
-def runs_by_budget(results: Results, x: str, y: str, *, labels: bool = False) -> list[Mark]:
+def runs_by_budget(results: Results, x: RunQuantity, y: RunQuantity, *, labels: bool = False) -> list[Mark]:
     """The runs at two of their columns, one colour and marker a budget, grey in none."""
-    runs = results["observations"]
-    budgets = (results["isoflop"] or {}).get("budgets", [])
+    runs, study = results["observations"], results["isoflop"]
+    budgets = study["budgets"] if study is not None else []
     drawn = thin(len(runs["row"]))
     number_of = np.array([-1 if k is None else k for k in runs["budget"]])
     xs, ys = array(runs[x]), array(runs[y])
@@ -100,7 +110,7 @@ def runs_by_budget(results: Results, x: str, y: str, *, labels: bool = False) ->
     return marks
 
 
-def banded(x: Array, band: Mapping[str, Any], color: str, dash: str, label: str) -> list[Mark]:
+def banded(x: Array, band: intervals.Band, color: str, dash: str, label: str) -> list[Mark]:
     """A line with its interval."""
     value = array(band["value"])
     low, high = array(band["low"], value), array(band["high"], value)
@@ -110,6 +120,13 @@ def banded(x: Array, band: Mapping[str, Any], color: str, dash: str, label: str)
     return [*marks, Line(x, value, color, dash, label=label, hover=label)]
 
 
-def ends(one: Mapping[str, Any]) -> tuple[Array, Array]:
+def ends(one: Ends) -> tuple[Array, Array]:
     """A single point's interval, as arrays."""
     return array([one["low"]]), array([one["high"]])
+
+
+def interval_text(one: Ends, say: Callable[[float], str]) -> str:
+    """An interval in words, or the words that there is none."""
+    if one["low"] is None or one["high"] is None:
+        return "(no interval)"
+    return f"({say(one['low'])} to {say(one['high'])})"

@@ -1,6 +1,7 @@
 """Figures of fine-tuned runs: the score against pretraining compute, and the data that pretraining was worth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -13,28 +14,31 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     array,
     extent,
     marker,
     ordered_colors,
 )
+from analysis.schema.finetuning import TunedCurve, TunedFamily, TunedPoint, TunedResults
 from analysis.words import count, flops_text, sentence
+
+Measure = Literal["score", "loss"]
 
 WORDS: dict[str, str] = {"accuracy": "accuracy", "rouge_l": "ROUGE-L, F1", "bleu": "BLEU", "chrf": "chrF"}
 SCRATCH = "the same shape from scratch"
 HEIGHT, TRANSFER_HEIGHT = 5.4, 3.6  # inches of print
 
 
-def downstream(results: Results) -> Chart | Absent:
+def downstream(results: TunedResults) -> Chart | Absent:
     """The score against pretraining compute, a curve a fine-tuning size, each with its control from scratch."""
     families = results["families"]
     if not any(family["points"] for family in families.values()):
         return Absent("After fine-tuning", "no run started from pretrained weights")
-    metric = str(results["metric"])
+    metric = results["metric"]
+    labels: dict[Measure, str] = {"score": WORDS.get(metric, metric), "loss": "loss, nats"}
     panels = [
         _panel(family, measure, words if not k else "", families, _title(name) if measure == "score" else "")
-        for measure, words in (("score", WORDS.get(metric, metric)), ("loss", "loss, nats"))
+        for measure, words in labels.items()
         for k, (name, family) in enumerate(families.items())
     ]
     errors = [p["score_se"] for f in families.values() for p in f["points"] if p["score_se"] is not None]
@@ -57,7 +61,7 @@ def downstream(results: Results) -> Chart | Absent:
     return Chart("After fine-tuning", caption, tuple(panels), len(families), height=HEIGHT)
 
 
-def _panel(family: Results, measure: str, words: str, families: Results, title: str) -> Panel:
+def _panel(family: TunedFamily, measure: Measure, words: str, families: Mapping[str, TunedFamily], title: str) -> Panel:
     every = [one[measure] for own in families.values() for one in own["points"]]
     every += [p["scratch"][measure] for own in families.values() for p in own["points"] if p["scratch"] is not None]
     sizes = sorted({curve["examples"] for own in families.values() for curve in own["curves"]})
@@ -77,12 +81,12 @@ def _title(family: str) -> str:
     return family.replace("encoder_decoder", "encoder–decoder")
 
 
-def _wide(points: list[Results]) -> tuple[float, float]:
+def _wide(points: Sequence[TunedPoint]) -> tuple[float, float]:
     flops = array([point["pretraining_flops"] for point in points] or [1.0, 10.0])
     return float(flops.min()) / 1.5, float(flops.max()) * 1.5
 
 
-def _points(points: list[Results], measure: str, color: str, shape: str, *, faint: bool) -> Points:
+def _points(points: Sequence[TunedPoint], measure: Measure, color: str, shape: str, *, faint: bool) -> Points:
     x, y = array([p["pretraining_flops"] for p in points]), array([p[measure] for p in points])
     texts = tuple(
         f"{p['parent']}\n{count(p['params'])} parameters\n{flops_text(p['pretraining_flops'])}\n{p[measure]:.3f}"
@@ -93,25 +97,23 @@ def _points(points: list[Results], measure: str, color: str, shape: str, *, fain
     return Points(x, y, color, shape, 4.4, hover=texts, front=True)
 
 
-def _curve(curve: Results, measure: str, color: str, shape: str) -> list[Mark]:
+def _curve(curve: TunedCurve, measure: Measure, color: str, shape: str) -> list[Mark]:
     points, label = curve["points"], f"{curve['examples']:,} examples"
     x, y = array([p["pretraining_flops"] for p in points]), array([p[measure] for p in points])
     marks: list[Mark] = [
         Line(x, y, color, label=label),
         _points(points, measure, color, shape, faint=False),
     ]
-    control = [p for p in points if p["scratch"] is not None]
+    control = [(p["pretraining_flops"], scratch) for p in points if (scratch := p["scratch"]) is not None]
     if control:
-        x = array([p["pretraining_flops"] for p in control])
+        x, y = array([flops for flops, _ in control]), array([scratch[measure] for _, scratch in control])
         if len(x) == 1:  # a line has two ends
-            x = array([x[0] / 1.2, x[0] * 1.2])
-            control = control * 2
-        y = array([p["scratch"][measure] for p in control])
+            x, y = array([x[0] / 1.2, x[0] * 1.2]), array([y[0], y[0]])
         marks.append(Line(x, y, color, "dash", width=1.1, label=SCRATCH))
     return marks
 
 
-def transfer(results: Results) -> Chart | Absent:
+def transfer(results: TunedResults) -> Chart | Absent:
     """The examples that pretraining was worth, against the fine-tuning set, coloured by model size."""
     title = "Effective data transferred"
     points = [point for family in results["families"].values() for point in family["points"]]
@@ -146,7 +148,7 @@ def transfer(results: Results) -> Chart | Absent:
     return Chart(title, caption, tuple(panels), len(panels), height=TRANSFER_HEIGHT, scale=scale)
 
 
-def _bounds_and_values(points: list[Results], scale: ColorScale) -> list[Mark]:
+def _bounds_and_values(points: Sequence[TunedPoint], scale: ColorScale) -> list[Mark]:
     marks: list[Mark] = []
     for status, shape, filled, label in (
         ("within", "circle", True, "measured"),
@@ -163,7 +165,7 @@ def _bounds_and_values(points: list[Results], scale: ColorScale) -> list[Mark]:
     return marks
 
 
-def _laws(family: Results, scale: ColorScale) -> list[Mark]:
+def _laws(family: TunedFamily, scale: ColorScale) -> list[Mark]:
     law = family["transfer"][-1]["law"] if family["transfer"] else None
     if law is None:
         return []
@@ -175,4 +177,4 @@ def _laws(family: Results, scale: ColorScale) -> list[Mark]:
     ]
 
 
-CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {"finetune": downstream, "transfer": transfer}
+CHARTS: dict[str, Callable[[TunedResults], Chart | Absent]] = {"finetune": downstream, "transfer": transfer}

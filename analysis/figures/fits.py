@@ -1,8 +1,5 @@
 """Figures of one fit: the leading law's residuals, and its parameters over the bootstrap."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from analysis.figures.chart import (
@@ -18,7 +15,6 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     Rule,
     array,
     extent,
@@ -27,6 +23,8 @@ from analysis.figures.chart import (
     thin,
 )
 from analysis.figures.elements import NO_SURFACE, axis_of, leading_fit, run_texts, thinned_words, used_rows
+from analysis.schema.document import Results
+from analysis.schema.fits import FittedEntry
 from analysis.words import flops_text, symbol
 
 HISTOGRAM_BINS = 30
@@ -41,12 +39,12 @@ def residuals(results: Results) -> Chart | Absent:
         return Absent(title, NO_SURFACE)
     rows = used_rows(results, entry)
     values = 100 * array(entry["residuals"])
-    runs = results["observations"]
+    runs, study = results["observations"], results["isoflop"]
     drawn = thin(len(rows))
     rows, values = rows[drawn], values[drawn]
     number_of = np.array([-1 if runs["budget"][k] is None else runs["budget"][k] for k in rows])
-    budgets = (results["isoflop"] or {}).get("budgets", [])
-    noise = entry.get("noise_sd_log")
+    budgets = study["budgets"] if study is not None else []
+    noise = entry["noise_sd_log"]
     seen = np.append(values, [100 * noise, -100 * noise] if noise else [])
     panels = []
     for name in ("params", "tokens", "flops"):
@@ -135,17 +133,17 @@ def _labelled(axis: Axis, label: str, *, ticks: bool) -> Axis:
     return Axis(label, axis.log, axis.limits, ticks=ticks)
 
 
-def _histogram(values: Array, entry: Mapping[str, Any], name: str, *, log: bool) -> tuple[Mark, ...]:
+def _histogram(values: Array, entry: FittedEntry, name: str, *, log: bool) -> tuple[Mark, ...]:
     low, high = (float(end) for end in np.quantile(values, [0.002, 0.998]))
     if not high > low:
         low, high = low - 1e-3 - abs(low) * 1e-3, high + 1e-3 + abs(high) * 1e-3
     edges = np.geomspace(low, high, HISTOGRAM_BINS) if log else np.linspace(low, high, HISTOGRAM_BINS)
     heights = np.histogram(values, edges)[0].astype(float)
-    marks: list[Mark] = [
-        Bars(edges, heights, BLUE),
-        Rule(float(entry["params"][name]), upright=True, color=RED),
-    ]
-    interval = entry["intervals"].get(name)
-    if interval and interval["low"] is not None:
-        marks += [Rule(interval[end], upright=True, color=BLACK, dash="dash") for end in ("low", "high")]
+    marks: list[Mark] = [Bars(edges, heights, BLUE)]
+    best, interval = entry["params"][name], entry["intervals"].get(name)
+    if best is not None:
+        marks.append(Rule(best, upright=True, color=RED))
+    if interval and interval["low"] is not None and interval["high"] is not None:
+        ends = (interval["low"], interval["high"])
+        marks += [Rule(end, upright=True, color=BLACK, dash="dash") for end in ends]
     return tuple(marks)

@@ -18,7 +18,6 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     Rule,
     Span,
     array,
@@ -27,6 +26,8 @@ from analysis.figures.chart import (
     ordered_colors,
 )
 from analysis.figures.elements import axis_of, words_of
+from analysis.schema.document import Results
+from analysis.schema.health import Collapse, NoiseScaleRuns
 from analysis.words import count, flops_text, sentence
 
 EXTRA_FROM = {"value": "value", "low": "high", "high": "low"}  # the share is largest at the least noise scale
@@ -36,12 +37,12 @@ def collapse(results: Results) -> Chart | Absent:
     """Normalised loss against the share of the run, and the curves' spread beside the seed noise."""
     title = "Scaling collapse"
     found = results["health"]["collapse"]
-    if found["why"]:
+    if "runs" not in found:
         return Absent(title, found["why"])
     x, runs = array(found["x"]), found["runs"]
     normalised = array(runs["normalised"])
     scale = ColorScale(words_of(results, "params"), min(runs["params"]), max(runs["params"]))
-    left: list[Mark] = [_cooldown(found)] if found["cooldown_from"] is not None else []
+    left = _cooldown(found)
     for k, run in enumerate(runs["run_id"]):
         text = f"{run}\n{count(runs['params'][k])} parameters\n{flops_text(runs['flops'][k])}"
         departs = not found["holds"] and k in found["departing"]
@@ -49,7 +50,7 @@ def collapse(results: Results) -> Chart | Absent:
         color = scale.color(runs["params"][k])
         left.append(Line(x, normalised[k], color, dash, width=1.6 if departs else 1.1, label=label, hover=text))
     shown = x >= found["compared_from"]  # before, curves differ by more than the axes need hold
-    right: list[Mark] = [_cooldown(found)] if found["cooldown_from"] is not None else []
+    right = _cooldown(found)
     spread = 100 * array(found["spread"])[shown]
     right.append(Line(x[shown], spread, BLUE, label="spread of the curves", hover="spread"))
     if found["seed_noise"] is not None:
@@ -71,19 +72,20 @@ def collapse(results: Results) -> Chart | Absent:
     return Chart(title, caption, panels, 2, height=3.6, scale=scale)
 
 
-def _cooldown(found: Results) -> Span:
-    return Span(found["cooldown_from"], 1.0, "learning rate falls")
+def _cooldown(found: Collapse) -> list[Mark]:
+    start = found["cooldown_from"]
+    return [] if start is None else [Span(start, 1.0, "learning rate falls")]
 
 
 def noise_scale(results: Results) -> Chart | Absent:
-    """The noise scale of every run, its batch beside it, against the loss; and what the batch costs against size."""
+    """The noise scale of every run, its batch beside it, against the loss; and the price of the batch against size."""
     title = "Gradient noise scale and batch"
     found = results["health"]["noise_scale"]
-    if found["why"]:
+    if "runs" not in found:
         return Absent(title, found["why"])
     tokens, extra = _noise_quantities(found["runs"])
     limits = [extent(np.concatenate(list(one.values())), log=True) for one in (tokens, extra)]
-    left, right = _noise_marks(results, tokens, extra, limits[0][1], limits[1][0])
+    left, right = _noise_marks(results, found["runs"], tokens, extra, limits[0][1], limits[1][0])
     y = Axis("noise scale and batch, tokens", log=True, limits=limits[0], counts=True)
     panels = (
         Panel(Axis(words_of(results, "loss")), y, tuple(left)),
@@ -102,19 +104,28 @@ def noise_scale(results: Results) -> Chart | Absent:
     return Chart(title, caption, panels, 2, height=3.8)
 
 
-def _noise_quantities(runs: Results) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Noise scale and batch in tokens, and the batch as a share of the noise scale; NaN for what is not finite."""
-    tokens = {name: array(runs[name]) for name in ("value", "low", "high", "batch")}
+def _noise_quantities(runs: NoiseScaleRuns) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Noise scale and batch in tokens, and the batch as a share of the noise scale; NaN for numbers not finite."""
+    tokens = {
+        "value": array(runs["value"]),
+        "low": array(runs["low"]),
+        "high": array(runs["high"]),
+        "batch": array(runs["batch"]),
+    }
     with np.errstate(divide="ignore"):
         extra = {name: tokens["batch"] / tokens[other] for name, other in EXTRA_FROM.items()}
     return tokens, {name: np.where(np.isfinite(one), one, np.nan) for name, one in extra.items()} | {"one": np.ones(1)}
 
 
 def _noise_marks(
-    results: Results, tokens: Mapping[str, Array], extra: Mapping[str, Array], top: float, bottom: float
+    results: Results,
+    runs: NoiseScaleRuns,
+    tokens: Mapping[str, Array],
+    extra: Mapping[str, Array],
+    top: float,
+    bottom: float,
 ) -> tuple[list[Mark], list[Mark]]:
     """The runs by budget in tokens against loss, and as shares against size; open intervals end at `top`, `bottom`."""
-    runs = results["health"]["noise_scale"]["runs"]
     loss, params = array(runs["loss"]), array(runs["params"])
     high, least = np.nan_to_num(tokens["high"], nan=top), np.nan_to_num(extra["low"], nan=bottom)
     groups = _by_budget(results, runs)
@@ -147,9 +158,10 @@ def _tokens(value: float) -> str:
     return f"{count(value)} tokens" if np.isfinite(value) else "not told from infinite"
 
 
-def _by_budget(results: Results, runs: Results) -> dict[str, list[int]]:
-    """The numbers of the measured runs by their budget, in words; those in none first."""
-    table, budgets = results["observations"], (results["isoflop"] or {}).get("budgets", [])
+def _by_budget(results: Results, runs: NoiseScaleRuns) -> dict[str, list[int]]:
+    """The numbers of the measured runs by their budget, in words; runs in no budget first."""
+    table, study = results["observations"], results["isoflop"]
+    budgets = study["budgets"] if study is not None else []
     number = dict(zip(table["run_id"], table["budget"], strict=True))
     own = [-1 if (k := number.get(run_id)) is None else int(k) for run_id in runs["run_id"]]
     groups: dict[str, list[int]] = {}
@@ -163,7 +175,7 @@ def seed_noise(results: Results) -> Chart | Absent:
     """The standard deviation between seeds of every repeated setting against its size, pooled, and its trend."""
     title = "Seed noise of the final loss"
     found = results["health"]["seed_noise"]
-    if found["why"]:
+    if "cells" not in found:
         return Absent(title, found["why"])
     cells, pooled, trend = found["cells"], found["pooled"], found["trend"]
     params, sd = array(cells["params"]), array(cells["sd_nats"])
@@ -204,7 +216,7 @@ def seed_noise(results: Results) -> Chart | Absent:
 
 
 def _apart(params: Array, width: float) -> Array:
-    """Sizes with those that are equal moved a little apart, on an axis of this width in logs."""
+    """Sizes with equal ones moved a little apart, on an axis of this width in logs."""
     _, size, counts = np.unique(params, return_inverse=True, return_counts=True)
     place = np.array([int((size[:k] == own).sum()) for k, own in enumerate(size)])
     moved: Array = params * np.exp(0.012 * width * (place - (counts[size] - 1) / 2))

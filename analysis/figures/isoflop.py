@@ -1,7 +1,6 @@
 """Figures of the isoFLOP study: loss curves by budget with their minima, and the minima by curve model."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -17,16 +16,17 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     array,
     extent,
     marker,
     ordered_colors,
 )
-from analysis.figures.elements import NO_STUDY, axis_of, ends, run_texts, words_of
-from analysis.words import count, flops_text, interval_text, scientific, sentence
+from analysis.figures.elements import NO_STUDY, axis_of, ends, interval_text, run_texts, words_of
+from analysis.schema.document import Results
+from analysis.schema.isoflop import CurveModel, EstimateEntry, IsoflopSection
+from analysis.words import count, flops_text, scientific, sentence
 
-ESTIMATORS = {  # name in the results -> words, colour, marker
+ESTIMATORS: Mapping[CurveModel, tuple[str, str, str]] = {  # name in the results -> words, colour, marker
     "parabola": ("parabola", BLUE, "circle"),
     "cubic": ("cubic", GREEN, "square"),
     "akima": ("Akima spline", PURPLE, "diamond"),
@@ -43,7 +43,7 @@ def curves(results: Results) -> Chart | Absent:
     budgets, used = study["budgets"], study["used"]
     colors = ordered_colors(len(budgets))
     looks = [(colors[k], marker(k), flops_text(budget["budget_flops"])) for k, budget in enumerate(budgets)]
-    panel = curves_panel(results, looks)
+    panel = curves_panel(results, study, looks)
     level = results["settings"]["level"]
     caption = (
         f"Runs grouped by {words_of(results, 'flops')}, the {ESTIMATORS[used][0]} through each group, and "
@@ -54,9 +54,10 @@ def curves(results: Results) -> Chart | Absent:
     return Chart(title, caption, (panel,), height=4.2, legend="right" if len(budgets) > 3 else "below")
 
 
-def curves_panel(results: Results, looks: Sequence[tuple[str, str, str]], title: str = "") -> Panel:
+def curves_panel(
+    results: Results, study: IsoflopSection, looks: Sequence[tuple[str, str, str]], title: str = ""
+) -> Panel:
     """Every budget's runs, curve and minimum, with a colour, marker and label a budget."""
-    study = results["isoflop"]
     budgets, used = study["budgets"], study["used"]
     marks: list[Mark] = []
     minima: list[Mark] = []
@@ -80,7 +81,7 @@ def curves_panel(results: Results, looks: Sequence[tuple[str, str, str]], title:
     )
 
 
-def _minimum(estimate: Mapping[str, Any], color: str, words: str) -> list[Mark]:
+def _minimum(estimate: EstimateEntry, color: str, words: str) -> list[Mark]:
     params, loss = estimate["params"], estimate["loss"]
     if params["value"] is None or loss["value"] is None:
         return []
@@ -120,16 +121,16 @@ def estimators(results: Results) -> Chart | Absent:
                 continue
             _, color, shape = ESTIMATORS[name]
             found = estimate["params"]
-            text = f"{ESTIMATORS[name][0]}: {count(found['value'])} {interval_text(found, count)}"
+            text = f"{ESTIMATORS[name][0]}: {count(estimate['params']['value'])} {interval_text(found, count)}"
             marks.append(
                 Points(
-                    array([estimate["params"]["value"]]),
+                    array([found["value"]]),
                     array([row]),
                     color,
                     shape,
                     size=5.5,
                     filled=not estimate["edge"],
-                    x_range=ends(estimate["params"]),
+                    x_range=ends(found),
                     hover=(text,),
                     front=True,
                 )

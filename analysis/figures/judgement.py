@@ -1,7 +1,8 @@
 """Figures that judge an answer: roll-outs, the multiverse of defensible choices, influence of single runs."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -19,21 +20,38 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     Rule,
     array,
     extent,
     marker,
 )
 from analysis.figures.elements import words_of
+from analysis.schema.document import Results
+from analysis.schema.judgement import CHOICES, ChoicesSection, Predicted, PredictionScore, RefitEntry
 from analysis.words import count, flops_text, number, percent
 
 MOST_INFLUENTIAL = 15
-CHOICES = ("counting", "loss", "outliers", "budgets")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A panel of roll-outs: one score of one predicted quantity."""
+
+    quantity: Predicted
+    score: Literal["rmse", "bias", "coverage"]
+    label: str
+
+
+SCORED = (
+    Scored("loss", "rmse", "rms error, %"),
+    Scored("loss", "bias", "bias, %"),
+    Scored("loss", "coverage", "inside the interval, %"),
+    Scored("params", "bias", "error of N*, %"),
+)
 
 
 def rollout(results: Results) -> Chart | Absent:
-    """What every law, fitted to the smaller budgets, predicted for the larger: error, bias, coverage, and N*."""
+    """The predictions of every law, fitted to the smaller budgets, for the larger: error, bias, coverage, and N*."""
     title = "Roll-out: small budgets predict large ones"
     holdout = results["holdout"]
     if holdout is None or not holdout["predictions"]:
@@ -50,24 +68,20 @@ def rollout(results: Results) -> Chart | Absent:
     level = 100 * results["settings"]["level"]
     farthest = 1.1 * max(one["horizon_decades"] for one in predictions)
     panels = []
-    for quantity, field, label in (
-        ("loss", "rmse", "rms error, %"),
-        ("loss", "bias", "bias, %"),
-        ("loss", "coverage", "inside the interval, %"),
-        ("params", "bias", "error of N*, %"),
-    ):
-        marks: list[Mark] = (
-            [] if field == "rmse" else [Rule(level if field == "coverage" else 0.0, color=BLACK, dash="dash")]
-        )
+    for scored in SCORED:
+        marks: list[Mark] = []
+        if scored.score != "rmse":
+            marks.append(Rule(level if scored.score == "coverage" else 0.0, color=BLACK, dash="dash"))
         for k, law in enumerate(laws):
-            marks += _scores(predictions, law, quantity, field, k)
-        limits = (-4.0, 104.0) if field == "coverage" else None
-        if field == "rmse":
-            limits = (0.0, 115 * max(one["rmse"] for one in predictions if one["quantity"] == "loss"))
+            marks += _scores(predictions, law, scored, k)
+        limits = (-4.0, 104.0) if scored.score == "coverage" else None
+        if scored.score == "rmse":
+            errors = [one["rmse"] for one in predictions if one["quantity"] == "loss" and one["rmse"] is not None]
+            limits = (0.0, 115 * max(errors, default=0.01))
         panels.append(
             Panel(
                 Axis("decades of compute beyond the training budgets", limits=(0.0, farthest)),
-                Axis(label, limits=limits),
+                Axis(scored.label, limits=limits),
                 tuple(marks),
             )
         )
@@ -79,20 +93,24 @@ def rollout(results: Results) -> Chart | Absent:
     return Chart(title, caption, tuple(panels), 2, height=5.0)
 
 
-def _scores(predictions: list[Mapping[str, Any]], law: str, quantity: str, field: str, k: int) -> list[Mark]:
+def _scores(predictions: Sequence[PredictionScore], law: str, scored: Scored, k: int) -> list[Mark]:
     marks: list[Mark] = []
-    mine = [one for one in predictions if one["law"] == law and one["quantity"] == quantity and one[field] is not None]
+    mine = [
+        (one, score)
+        for one in predictions
+        if one["law"] == law and one["quantity"] == scored.quantity and (score := one[scored.score]) is not None
+    ]
     color = CATEGORY_COLORS[k % len(CATEGORY_COLORS)]
-    for trained_to in dict.fromkeys(one["trained_to_flops"] for one in mine):
+    for trained_to in dict.fromkeys(one["trained_to_flops"] for one, _ in mine):
         group = sorted(
-            (one for one in mine if one["trained_to_flops"] == trained_to),
-            key=lambda one: float(one["horizon_decades"]),
+            ((one, score) for one, score in mine if one["trained_to_flops"] == trained_to),
+            key=lambda pair: pair[0]["horizon_decades"],
         )
-        x, y = array([one["horizon_decades"] for one in group]), array([100 * one[field] for one in group])
+        x, y = array([one["horizon_decades"] for one, _ in group]), array([100 * score for _, score in group])
         texts = tuple(
             f"{law}\nfitted to {one['n_trained']} runs up to {flops_text(one['trained_to_flops'])}\n"
-            f"tested on {one['n_tested']} at {flops_text(one['tested_at_flops'])}\n{percent(one[field])}"
-            for one in group
+            f"tested on {one['n_tested']} at {flops_text(one['tested_at_flops'])}\n{percent(score)}"
+            for one, score in group
         )
         marks.append(Line(x, y, color, tuple(DASHES)[k % 4], width=0.7, opacity=0.5))
         marks.append(Points(x, y, color, marker(k), 4.5, label=law, hover=texts, opacity=0.85))
@@ -106,15 +124,16 @@ def choices(results: Results) -> Chart | Absent:
     if found is None:
         return Absent(title, _undecided(results))
     own = found["rows"][0]
-    rows = sorted((row for row in found["rows"] if row["params"] is not None), key=lambda row: float(row["params"]))
-    if not rows:
+    answered = [(params, row) for row in found["rows"] if (params := row["params"]) is not None]
+    if not answered:
         return Absent(title, "no refit gave an answer")
+    sizes, rows = zip(*sorted(answered, key=lambda pair: pair[0]), strict=True)
     place = next((k for k, row in enumerate(rows) if row is own), None)
     options = [(choice, option) for choice in CHOICES for option in dict.fromkeys(row[choice] for row in found["rows"])]
-    y = array([row["params"] for row in rows])
+    y = array(sizes)
     x = np.arange(len(rows), dtype=float)
     converged = np.array([row["status"] == "converged" for row in rows])
-    texts = tuple(_choice_text(row) for row in rows)
+    texts = tuple(_choice_text(row, params) for params, row in zip(sizes, rows, strict=True))
     above: list[Mark] = [*_own_interval(results, found)]
     for kept, filled, label in (
         (converged, True, "a refit"),
@@ -186,25 +205,26 @@ def choices(results: Results) -> Chart | Absent:
     )
 
 
-def _own_interval(results: Results, found: Mapping[str, Any]) -> list[Mark]:
+def _own_interval(results: Results, found: ChoicesSection) -> list[Mark]:
     target = results["forecast"]["at_target"]
-    if not target or target["params"]["low"] is None or target["flops"] != found["target_flops"]:
+    if not target or target["flops"] != found["target_flops"]:
         return []
-    params = target["params"]
+    low, high = target["params"]["low"], target["params"]["high"]
     label = f"its {target['level']:.0%} interval"
-    return [Rule(params[end], color=RED, dash="dash", label=label) for end in ("low", "high")]
+    return [Rule(end, color=RED, dash="dash", label=label) for end in (low, high) if end is not None]
 
 
-def _choice_text(row: Mapping[str, Any]) -> str:
+def _choice_text(row: RefitEntry, params: float) -> str:
     picked = "\n".join(f"{choice}: {row[choice]}" for choice in CHOICES)
     status = row["status"].replace("_", " ")
-    return f"{picked}\n{row['n']} runs, {status}\nN* {count(row['params'])}, exponent {number(row['exponent'])}"
+    return f"{picked}\n{row['n']} runs, {status}\nN* {count(params)}, exponent {number(row['exponent'])}"
 
 
-def _choices_caption(found: Mapping[str, Any]) -> str:
+def _choices_caption(found: ChoicesSection) -> str:
     spread = found["spread"]
-    decided = sorted(spread["by_choice"].items(), key=lambda item: -float(item[1]["ratio"]))
+    decided = sorted(spread["by_choice"].items(), key=lambda item: -item[1]["ratio"])
     parts = [f"{name} ×{one['ratio']:.2f}" for name, one in decided if one["options"] > 1]
+    assert spread["params"] is not None
     least, most = spread["params"]
     return (
         f"The {found['law']} law's N* at {flops_text(found['target_flops'])}, refitted under every combination of "
@@ -220,13 +240,17 @@ def influence(results: Results) -> Chart | Absent:
     found = results["influence"]
     if found is None:
         return Absent(title, _undecided(results))
-    runs = [run for run in found["runs"] if run["change"] is not None][:MOST_INFLUENTIAL]
+    runs = [
+        (run["run"], run["params"], run["change"])
+        for run in found["runs"]
+        if run["params"] is not None and run["change"] is not None
+    ][:MOST_INFLUENTIAL]
     if not runs:
         return Absent(title, "no run could be left out and the law refitted")
     marks: list[Mark] = [Rule(0.0, upright=True, color=BLACK)]
-    for row, run in enumerate(runs):
-        change = 100 * run["change"]
-        text = f"without {run['run']}: N* {count(run['params'])} ({percent(run['change'], 2)})"
+    for row, (run, params, relative) in enumerate(runs):
+        change = 100 * relative
+        text = f"without {run}: N* {count(params)} ({percent(relative, 2)})"
         marks.append(Line(array([0.0, change]), array([row, row]), BLUE if change > 0 else RED, width=3.0, opacity=0.5))
         marks.append(
             Points(
@@ -241,7 +265,7 @@ def influence(results: Results) -> Chart | Absent:
         )
     panel = Panel(
         Axis("change of N* at the target when the run is left out, %"),
-        Axis("run left out", limits=(len(runs) - 0.5, -0.5), names=tuple(run["run"] for run in runs)),
+        Axis("run left out", limits=(len(runs) - 0.5, -0.5), names=tuple(run for run, _, _ in runs)),
         tuple(marks),
     )
     caption = (

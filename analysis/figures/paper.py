@@ -23,6 +23,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
+from matplotlib.typing import LineStyleType
 
 from analysis.figures import chart as charts
 from analysis.figures.chart import Absent, Axis, Band, Bars, Chart, Legend, Line, Mark, Panel, Points, Rule, Span, Words
@@ -77,13 +78,13 @@ MARKERS = {
     "star": "*",
     "cross": "x",
 }
-DASHES: dict[str, Any] = {
+DASHES: dict[str, LineStyleType] = {
     "solid": "-",
     "dash": (0, (5, 2)),
     "dot": (0, (1.2, 1.6)),
     "dashdot": (0, (5, 1.6, 1.2, 1.6)),
 }
-CANVASES: Any = {  # format -> canvas, and what it would write of the time and the program
+CANVASES: Any = {  # format -> canvas, and the metadata of time and program that are left out
     "png": (FigureCanvasAgg, ("Software",)),
     "svg": (FigureCanvasSVG, ("Date", "Creator")),
     "pdf": (FigureCanvasPdf, ("CreationDate", "Creator", "Producer")),
@@ -308,7 +309,7 @@ def _glyphs() -> frozenset[int]:
 
 
 def plain(text: str, width: int = 0) -> str:
-    """Text that the font can draw (? for what it cannot), wrapped to `width` characters where given."""
+    """Text with ? for signs that the font lacks, wrapped to `width` characters where given."""
     shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else " " if c.isspace() else "?" for c in text)
     if shown.startswith("_"):  # matplotlib takes a leading underscore for a private label
         shown = " " + shown
@@ -316,7 +317,7 @@ def plain(text: str, width: int = 0) -> str:
 
 
 def empty(title: str, why: str, figure: FigureBase) -> None:
-    """Say on the figure itself why it is absent."""
+    """Write the reason of an absent figure on the figure itself."""
     with mpl.rc_context(STYLE):
         words = "\n".join(textwrap.wrap(f"{title}: {why}", 70))
         figure.text(0.5, 0.5, plain(words.replace("\n", " "), 70), ha="center", va="center", color="#404040")

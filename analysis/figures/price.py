@@ -1,6 +1,6 @@
-"""Figures of what models cost: loss against each price with its Pareto front, and the optimum with tokens served."""
+"""Figures of the price of models: loss against each price with its Pareto front, and the optimum with tokens served."""
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -19,18 +19,22 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     Rule,
     array,
     extent,
     marker,
 )
 from analysis.figures.elements import banded, words_of
+from analysis.schema import intervals
+from analysis.schema.document import Results
+from analysis.schema.prices import PriceFront, PriceMeasure, PriceName
 from analysis.words import count, flops_text, number
 
-# A panel a price, in the order in which a model meets them.
-PANELS = ("train_flops", "bytes", "memory", "prefill", "token")
+# A panel a price, in the order of a model's life.
+PANELS: tuple[PriceName, ...] = ("train_flops", "bytes", "memory", "prefill", "token")
 COLUMNS = 3
+# Quantities drawn against tokens served, with label and colour.
+SERVED: tuple[tuple[Literal["params", "tokens"], str, str], ...] = (("params", "N*", BLUE), ("tokens", "D*", RED))
 
 
 def prices(results: Results) -> Chart | Absent:
@@ -57,7 +61,7 @@ def prices(results: Results) -> Chart | Absent:
     return Chart(title, caption, (*panels, *empty), min(COLUMNS, len(panels)), height=0.9 + 2.5 * rows)
 
 
-def _panel(name: str, measure: Results, runs: list[str], label: str) -> Panel:
+def _panel(name: PriceName, measure: PriceMeasure, runs: list[str], label: str) -> Panel:
     marks: list[Mark] = [_staircase(measure["front"])]
     for k, (series, own) in enumerate(measure["series"].items()):
         price, loss = array(own["price"]), array(own["loss"])
@@ -81,15 +85,15 @@ def _panel(name: str, measure: Results, runs: list[str], label: str) -> Panel:
     return Panel(Axis(measure["label"], log=True, counts=counts), Axis(label), tuple(marks))
 
 
-def _staircase(front: Results) -> Line:
-    """The front as what it is: the lowest loss at a price holds until a dearer run has a lower one."""
+def _staircase(front: PriceFront) -> Line:
+    """The front as steps: the lowest loss at a price holds until a dearer run has a lower one."""
     price, loss = array(front["price"]), array(front["loss"])
     x, y = np.repeat(price, 2)[1:], np.repeat(loss, 2)[:-1]
     return Line(x, y, BLACK, width=1.2, label="Pareto front")
 
 
 def serving(results: Results) -> Chart | Absent:
-    """The cheapest N and D of one loss, and what they save, against tokens served."""
+    """The cheapest N and D of one loss, and their saving, against tokens served."""
     title = "Cheapest model when served tokens are paid for"
     found = results.get("serving")
     if found is None:
@@ -97,7 +101,7 @@ def serving(results: Results) -> Chart | Absent:
     x = array(found["served"])
     usual = found["usual"]
     panels = []
-    for name, label, color in (("params", "N*", BLUE), ("tokens", "D*", RED)):
+    for name, label, color in SERVED:
         at = usual[name]
         marks: list[Mark] = [
             Rule(at, dash="dash", label="training-optimal"),
@@ -107,10 +111,12 @@ def serving(results: Results) -> Chart | Absent:
         panels.append(
             Panel(_served_axis(), Axis(words_of(results, name), log=True, limits=limits, counts=True), tuple(marks))
         )
-    percent = {
-        end: None if found["saving"][end] is None else 100 * array(found["saving"][end]) for end in ("low", "high")
+    saving = found["saving"]
+    share: intervals.Band = {
+        "value": _percent(saving["value"]),
+        "low": None if saving["low"] is None else _percent(saving["low"]),
+        "high": None if saving["high"] is None else _percent(saving["high"]),
     }
-    share: dict[str, Any] = {"value": 100 * array(found["saving"]["value"]), **percent}
     marks = [Rule(0.0, color=PALE), *banded(x, share, GREY, "solid", "saved of training and serving")]
     panels.append(Panel(_served_axis(), Axis("saved of the total, %", limits=_within(share)), tuple(marks)))
     caption = (
@@ -122,7 +128,11 @@ def serving(results: Results) -> Chart | Absent:
     return Chart(title, caption, tuple(panels), len(panels), height=3.2)
 
 
-def _within(share: Results) -> tuple[float, float]:
+def _percent(shares: list[float | None]) -> list[float | None]:
+    return [None if share is None else 100 * share for share in shares]
+
+
+def _within(share: intervals.Band) -> tuple[float, float]:
     low, high = extent(_shown(share, 0.0), log=False)
     return low, min(high, 102.0)
 
@@ -131,7 +141,7 @@ def _served_axis() -> Axis:
     return Axis("tokens served", log=True, counts=True)
 
 
-def _shown(band: Results, rule: float) -> Array:
+def _shown(band: intervals.Band, rule: float) -> Array:
     value = array(band["value"])
     found = np.concatenate([value, array(band["low"], value), array(band["high"], value), [rule]])
     shown: Array = found[np.isfinite(found)]

@@ -1,7 +1,7 @@
 """Figures of the loss: the leading law's surface over params and tokens, and loss against each variable."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -19,15 +19,27 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     Words,
     array,
     extent,
 )
-from analysis.figures.elements import NO_SURFACE, axis_of, banded, leading_fit, runs_by_budget, thinned_words, words_of
-from analysis.words import count, flops_text, interval_text
+from analysis.figures.elements import (
+    NO_SURFACE,
+    axis_of,
+    banded,
+    interval_text,
+    law_in_use,
+    leading_fit,
+    runs_by_budget,
+    thinned_words,
+    words_of,
+)
+from analysis.schema.document import Results
+from analysis.schema.fits import FittedEntry
+from analysis.words import count, flops_text
 
 CONTOURS = 9
+VARIABLES: Mapping[str, Literal["params", "tokens", "flops"]] = {"N": "params", "D": "tokens", "C": "flops"}
 
 
 def contours(results: Results) -> Chart | Absent:
@@ -88,15 +100,11 @@ def _levels(loss: Array) -> list[float]:
     return sorted(levels)
 
 
-def _frontier(results: Results, entry: Mapping[str, Any]) -> list[Mark]:
+def _frontier(results: Results, entry: FittedEntry) -> list[Mark]:
     optimum = entry["optimum"]
     if optimum is None:
         return []
-    x, y, flops = (
-        array(optimum["params"]["value"]),
-        array(optimum["tokens"]["value"]),
-        array(optimum["flops"]),
-    )
+    x, y, flops = (array(one) for one in (optimum["params"]["value"], optimum["tokens"]["value"], optimum["flops"]))
     inside = flops <= results["range"]["flops"][1] * 1.0001
     return [
         Line(
@@ -119,10 +127,10 @@ def _frontier(results: Results, entry: Mapping[str, Any]) -> list[Mark]:
     ]
 
 
-def _reach(results: Results, grid: Array, name: str) -> tuple[float, float]:
+def _reach(results: Results, grid: Array, name: Literal["params", "tokens"]) -> tuple[float, float]:
     """The surface's own range, and the target's interval unless that is farther than the data are wide."""
     target = results["forecast"]["at_target"]
-    far = float(target[name]["high"] or target[name]["value"]) * 1.2 if target else grid[-1]
+    far = (target[name]["high"] or target[name]["value"]) * 1.2 if target else grid[-1]
     return float(grid[0]), float(far if grid[-1] < far < grid[-1] ** 2 / grid[0] else grid[-1])
 
 
@@ -158,7 +166,7 @@ def loss_laws(results: Results) -> Chart | Absent:
     entry = leading_fit(results)
     seen = array(results["observations"]["loss"])
     panels = []
-    for variable, name in (("N", "params"), ("D", "tokens"), ("C", "flops")):
+    for variable, name in VARIABLES.items():
         marks = runs_by_budget(results, name, "loss")
         marks += _optimum_path(entry, name)
         marks += _isoflop_loss(results) if name == "flops" else []
@@ -193,7 +201,7 @@ def _curveless_words(results: Results) -> str:
     return f" Not drawn, as the results hold no curve of it: {', '.join(names)}." if names else ""
 
 
-def _optimum_path(entry: Mapping[str, Any] | None, name: str) -> list[Mark]:
+def _optimum_path(entry: FittedEntry | None, name: Literal["params", "tokens", "flops"]) -> list[Mark]:
     optimum = entry["optimum"] if entry else None
     if entry is None or optimum is None:
         return []
@@ -204,11 +212,8 @@ def _optimum_path(entry: Mapping[str, Any] | None, name: str) -> list[Mark]:
 
 
 def _isoflop_loss(results: Results) -> list[Mark]:
-    study = results["isoflop"]
-    if study is None:
-        return []
-    law = (study["laws"].get(study["used"]) or {}).get("loss")
-    if law is None or law["exponent"] is None:
+    law = law_in_use(results["isoflop"], "loss")
+    if law is None:
         return []
     return banded(array(law["band"]["flops"]), law["band"], BLUE, "dash", "law through the isoFLOP minima")
 

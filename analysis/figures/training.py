@@ -1,5 +1,7 @@
 """Figures of training curves: by model size, and the envelope of the lowest loss at each compute."""
 
+from typing import Literal
+
 import numpy as np
 
 from analysis.figures.chart import (
@@ -17,13 +19,14 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     array,
     extent,
 )
-from analysis.figures.elements import axis_of, banded, words_of
+from analysis.figures.elements import axis_of, banded, law_in_use, words_of
+from analysis.schema.document import Results
 from analysis.words import count, flops_text
 
+AXES: tuple[Literal["flops", "tokens"], ...] = ("flops", "tokens")
 NO_CURVES = "the source holds no training curves, only final losses"
 
 
@@ -36,7 +39,7 @@ def curves(results: Results) -> Chart | Absent:
     sizes = [curve["params"] for curve in found]
     scale = ColorScale(words_of(results, "params"), min(sizes), max(sizes))
     panels = []
-    for name in ("flops", "tokens"):
+    for name in AXES:
         marks: list[Mark] = []
         for curve in found:
             color, text = (
@@ -102,10 +105,9 @@ def envelope(results: Results) -> Chart | Absent:
         words = f" ({interval['low']:.2f} to {interval['high']:.2f})" if interval else ""
         label = f"{name}: N* ∝ C^{law['exponent']:.2f}{words}"
         right.append(Line(ends, law["coefficient"] * ends ** law["exponent"], color, dash, label=label, hover=label))
-    study = results["isoflop"]
-    law = (study["laws"].get(study["used"]) or {}).get("params") if study is not None else None
-    if law is not None and law["exponent"] is not None:
-        right += banded(array(law["band"]["flops"]), law["band"], RED, "dot", "isoFLOP minima, for comparison")
+    through = law_in_use(results["isoflop"], "params")
+    if through is not None:
+        right += banded(array(through["band"]["flops"]), through["band"], RED, "dot", "isoFLOP minima, for comparison")
     y = extent(np.concatenate([loss, *(array(curve["loss"]) for curve in results["curves"])]), log=True)
     panels = (
         Panel(

@@ -1,7 +1,6 @@
 """Treatments on one loss axis: the loss at their optima against compute, and differences at equal cells."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,15 +15,16 @@ from analysis.figures.chart import (
     Mark,
     Panel,
     Points,
-    Results,
     Rule,
     array,
     extent,
     marker,
     ordered_colors,
 )
-from analysis.figures.elements import axis_of, words_of
-from analysis.words import count, flops_text, interval_text, scientific
+from analysis.figures.elements import axis_of, interval_text, words_of
+from analysis.schema.document import Results
+from analysis.schema.treatments import TreatmentEntry, TreatmentPair
+from analysis.words import count, flops_text, scientific
 
 TITLE = "Treatments at equal compute"
 
@@ -48,7 +48,7 @@ def treatments(results: Results) -> Chart | Absent:
     return Chart(TITLE, caption, tuple(panels), columns, height=0.5 + 3.1 * -(-len(panels) // columns))
 
 
-def _losses(results: Results, parts: Mapping[str, Any]) -> list[Panel]:
+def _losses(results: Results, parts: Mapping[str, TreatmentEntry]) -> list[Panel]:
     marks: list[Mark] = []
     for k, (name, one) in enumerate(parts.items()):
         marks += _treatment(name, one, CATEGORY_COLORS[k % len(CATEGORY_COLORS)], marker(k))
@@ -61,7 +61,7 @@ def _losses(results: Results, parts: Mapping[str, Any]) -> list[Panel]:
     return [Panel(x, Axis(words_of(results, "loss"), log=True, limits=extent(shown, log=True)), tuple(marks))]
 
 
-def _treatment(name: str, one: Mapping[str, Any], color: str, shape: str) -> list[Mark]:
+def _treatment(name: str, one: TreatmentEntry, color: str, shape: str) -> list[Mark]:
     marks: list[Mark] = []
     known = [budget for budget in one["budgets"] if budget["value"] is not None]
     law = one["law"]
@@ -69,10 +69,11 @@ def _treatment(name: str, one: Mapping[str, Any], color: str, shape: str) -> lis
         flops = array(law["band"]["flops"])
         used = [one["budgets"][k]["flops"] for k in law["budgets"]]
         drawn = (flops >= 0.8 * min(used)) & (flops <= 1.25 * max(used))
+        value = array(law["band"]["value"])
         if law["band"]["low"] is not None:
-            low, high = array(law["band"]["low"]), array(law["band"]["high"])
+            low, high = array(law["band"]["low"]), array(law["band"]["high"], value)
             marks.append(Band(flops[drawn], low[drawn], high[drawn], color))
-        marks.append(Line(flops[drawn], array(law["band"]["value"])[drawn], color, hover=name))
+        marks.append(Line(flops[drawn], value[drawn], color, hover=name))
     for inside in (True, False):
         own = [budget for budget in known if (not budget["edge"]) == inside]
         if not own:
@@ -90,10 +91,10 @@ def _treatment(name: str, one: Mapping[str, Any], color: str, shape: str) -> lis
     return marks
 
 
-def _differences(results: Results, pair: Mapping[str, Any]) -> Panel:
+def _differences(results: Results, pair: TreatmentPair) -> Panel:
     first, second = pair["names"]
     cells, mean = pair["cells"], pair["difference"]["mean_nats"]
-    flops, params, difference = (array(cells[name]) for name in ("flops", "params", "difference"))
+    flops, params, difference = (array(one) for one in (cells["flops"], cells["params"], cells["difference"]))
     marks: list[Mark] = [Rule(0.0, color=GREY)]
     budgets = np.unique(flops)
     for k, (budget, color) in enumerate(zip(budgets, ordered_colors(len(budgets)), strict=True)):

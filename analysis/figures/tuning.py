@@ -1,8 +1,5 @@
 """The figure of a search over learning rate: the loss at each cell with its parabola, its minimum, the law's choice."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from analysis.figures.chart import (
@@ -22,17 +19,18 @@ from analysis.figures.chart import (
     Span,
     array,
 )
+from analysis.schema.tuning import JudgedCell, TuneResults
 from analysis.words import count, flops_text
 
 TITLE = "Loss against learning rate, by size and budget"
-SHOWN_ABOVE = 0.25  # nats above a panel's lowest loss: what lies beyond says nothing about the minimum
+SHOWN_ABOVE = 0.25  # nats above a panel's lowest loss: points beyond do not bear on the minimum
 
 
-def chart(document: Mapping[str, Any]) -> Chart | Absent:
+def chart(document: TuneResults) -> Chart | Absent:
     """One panel a cell, a row a budget; all of a row on one scale of loss."""
     cells = document["cells"]
     budgets = sorted({cell["budget_flops"] for cell in cells})
-    rows = [sorted((c for c in cells if c["budget_flops"] == b), key=lambda c: float(c["params"])) for b in budgets]
+    rows = [sorted((c for c in cells if c["budget_flops"] == b), key=lambda c: c["params"]) for b in budgets]
     if not any(point["loss"] is not None for cell in cells for point in cell["points"]):
         return Absent(TITLE, "every run diverged")
     columns = max(map(len, rows))
@@ -50,7 +48,7 @@ def chart(document: Mapping[str, Any]) -> Chart | Absent:
     return Chart(TITLE, caption + ".", tuple(panels), columns, height=0.9 + 2.1 * len(rows))
 
 
-def _panel(cell: Mapping[str, Any]) -> Panel:
+def _panel(cell: JudgedCell) -> Panel:
     found = cell["learning_rate"]
     arm = [point for point in cell["points"] if point["arm"] == "learning_rate"]
     known = [point for point in arm if point["loss"] is not None]
@@ -59,7 +57,7 @@ def _panel(cell: Mapping[str, Any]) -> Panel:
     rates = array([p["learning_rate"] for p in arm])
     ends = (float(rates.min()) / 1.5, float(rates.max()) * 1.5)
     marks: list[Mark] = []
-    if found["low"] is not None:
+    if found["low"] is not None and found["high"] is not None:
         marks.append(Span(max(found["low"], ends[0]), min(found["high"], ends[1]), "interval of the minimum"))
     marks.append(Rule(found["recipe"], True, GREY, "dot", "recipe searched from"))
     marks.append(Rule(found["law"], True, GREEN, "dash", "law fitted to the minima"))
@@ -96,6 +94,6 @@ def _limits(losses: Array) -> tuple[float, float]:
     return low - 0.12 * room, low + 1.12 * room
 
 
-def _inside(values: Any, high: float) -> Array:
+def _inside(values: list[float], high: float) -> Array:
     found = array(values)
     return np.where(found <= high, found, np.nan)

@@ -1,20 +1,20 @@
-"""Charts on a screen: any chart as plotly traces and layouts, one plot a panel, and its legend as plain entries.
+"""Charts on a screen: any chart as plotly traces and layouts, one plot a panel; its legend lies in `legends`.
 
 All text that reaches plotly is escaped here: plotly reads a subset of HTML in names, labels and hover texts.
 """
 
 import html
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from analysis.figures import chart as charts
-from analysis.figures.chart import Array, Axis, Band, Bars, Chart, Legend, Line, Mark, Panel, Points, Rule, Span
+from analysis.figures.chart import Array, Axis, Band, Bars, Chart, Line, Panel, Points, Rule, Span
 from analysis.figures.ticks import ticks
-from analysis.words import count, shorten
+from analysis.words import shorten
 
-Json = dict[str, Any]
+Json = dict[str, Any]  # of plotly's own making: traces and layouts have hundreds of keys, all optional
 
 SYMBOLS = {
     "circle": "circle",
@@ -32,16 +32,34 @@ DASHES = {"solid": "solid", "dash": "8px,4px", "dot": "2px,3px", "dashdot": "8px
 SCREEN = 1.6  # pixels of a marker per point of print
 INCH = 105  # pixels of a panel's height per inch of print
 WIDTH, NARROW = 1030, 400  # pixels of a page's column, and of a narrow screen's, for which ticks are chosen
-LEAST_HEIGHT, LABELS = 130, 46  # pixels of a panel, and of what lies below its plot
+LEAST_HEIGHT, LABELS = 130, 46  # pixels of a panel, and of the labels below its plot
 PIXELS = 96  # an inch of tick labels
 DIGITS = 6  # of every number written
 
 
-def figure(chart: Chart) -> Json:
-    """Return a chart as JSON values: its panels (null where a cell is empty), each with traces and layout."""
+class Plot(TypedDict):
+    """One panel for `figures.js`."""
+
+    data: list[Json]  # plotly's traces
+    layout: Json  # plotly's, and the gutter of a matrix
+    title: str
+    height: int  # pixels
+    names: bool  # whether the y axis counts names, which need room
+
+
+class Figure(TypedDict):
+    """One chart for `figures.js`, panel by panel; null where a cell is empty."""
+
+    columns: int
+    matrix: bool
+    panels: list[Plot | None]
+
+
+def figure(chart: Chart) -> Figure:
+    """Return a chart as JSON values: its panels, each with traces and layout."""
     rows = -(-len(chart.panels) // chart.columns)
     heights = chart.row_heights or (1.0,) * rows
-    panels: list[Json | None] = []
+    panels: list[Plot | None] = []
     for k, panel in enumerate(chart.panels):
         if panel is None:
             panels.append(None)
@@ -51,38 +69,6 @@ def figure(chart: Chart) -> Json:
             height += LABELS  # so that the plots of a matrix are equally tall
         panels.append(_panel(panel, height, _gutter(chart, k), min(WIDTH / chart.columns, NARROW)))
     return {"columns": chart.columns, "matrix": chart.matrix, "panels": panels}
-
-
-def legend(chart: Chart) -> list[Json]:
-    """Return what a chart's labels look like: each with the shape, colour and dash of its first mark."""
-    return [_entry(label, mark) for label, mark in Legend.of(chart).entries.items()]
-
-
-def scale(chart: Chart) -> Json | None:
-    """Return a chart's colour code: its label, ends in words and colours from low to high."""
-    if chart.scale is None:
-        return None
-    colors = [charts.viridis(k / 8) for k in range(9)]
-    return {
-        "label": chart.scale.label,
-        "low": count(chart.scale.low),
-        "high": count(chart.scale.high),
-        "colors": colors,
-    }
-
-
-def _entry(label: str, mark: Mark) -> Json:
-    kind = "points" if isinstance(mark, Points) else "area" if isinstance(mark, Band | Span | Bars) else "line"
-    return {
-        "label": label,
-        "kind": kind,
-        "color": mark.color,
-        "dash": DASHES[getattr(mark, "dash", "solid")].replace("px", ""),
-        "marker": getattr(mark, "marker", ""),
-        "filled": getattr(mark, "filled", True),
-        "key": text(label),
-        "switch": isinstance(mark, Points | Line | Band | Bars),
-    }
 
 
 def _gutter(chart: Chart, k: int) -> int | None:
@@ -100,7 +86,7 @@ def _room_for(characters: int) -> int:
     return round(34 + 6.3 * min(characters, 36))
 
 
-def _panel(panel: Panel, height: int, gutter: int | None, width: float) -> Json:
+def _panel(panel: Panel, height: int, gutter: int | None, width: float) -> Plot:
     shapes: list[Json] = []
     notes: list[Json] = []
     traces: list[Json] = []

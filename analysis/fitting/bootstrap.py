@@ -1,4 +1,4 @@
-"""How much of a fit the data decide: run-clustered bootstrap, and which parameters are identified.
+"""Resamples of a fit by runs (clustered bootstrap), and the identification of its parameters.
 
 Legend: R resamples, n observations, p parameters, J clusters (runs).
 """
@@ -15,6 +15,7 @@ from analysis.fitting.profile_likelihood import ProfileLikelihood
 from analysis.fitting.refits import Refits, number_clusters, refit
 from analysis.laws.jet import Array
 from analysis.laws.law import Law, Parameter
+from analysis.schema.fits import IdentificationKind
 
 MIN_DRAWS = 20  # converged resamples below which there is no interval
 WIDE_FACTOR = 1e3  # ratio of the ends of an interval beyond which a factor such as A is called weakly identified
@@ -99,16 +100,16 @@ def _draw(member: NDArray[np.intp], group: NDArray[np.intp], n: int, rng: np.ran
 
 @dataclass(frozen=True)
 class Identification:
-    """A parameter is "identified", "weakly identified" or "at a bound"; one sentence says why."""
+    """Whether the data fix a parameter, and one sentence that gives the reason."""
 
-    kind: str
+    kind: IdentificationKind
     sentence: str
 
 
 def identify(
     fit: Fit, resamples: Resamples, profiles: Mapping[str, ProfileLikelihood] | None = None, *, level: float = 0.95
 ) -> dict[str, Identification]:
-    """Return for each parameter whether it is identified, from its resamples and, where given, its profile.
+    """Return the identification of each parameter, from its resamples and, where given, its profile.
 
     Weakly identified: no observation responds to it; or its profile never crosses the threshold on one
     side; or its interval reaches the edge of its range; or the interval is wider than the estimate itself

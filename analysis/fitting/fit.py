@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from analysis.fitting.starts import grid_starts
 from analysis.laws import LAWS
 from analysis.laws.jet import Array
 from analysis.laws.law import Law, build
+from analysis.schema.fits import FitStatus
 from scaling.registry import choose
 
 HUBER = Loss()  # Hoffmann et al. 2022, approach 3: delta = 1e-3 on the log loss
@@ -24,24 +24,16 @@ MORE_STARTS = 32  # where fewer than AGREEMENT of the first starts end at the be
 AGREEMENT = 3
 ACCEPTED_RESIDUAL = 1e-6  # KKT residual (a cosine) above which an end point is not called a minimum
 PATIENCE = 3000  # steps allowed to a search that has not converged in the usual number
-FOLLOWED = 3  # of those, the lowest that are given that many
+FOLLOWED = 3  # of these searches, the lowest that are given that many
 NEAR_BEST = 1.02  # a smoothed minimum within this factor of the best is followed to its kink
 BLIND_CONDITION = 1e7  # condition of the tangent beyond which some direction of the parameters is not seen at all
 
-__all__ = ["Evidence", "Fit", "Loss", "Status", "check", "fit"]
-
-
-class Status(Enum):
-    """How a fit ended."""
-
-    CONVERGED = "converged"
-    AT_BOUND = "at_bound"
-    DID_NOT_CONVERGE = "did_not_converge"
+__all__ = ["Evidence", "Fit", "Loss", "check", "fit"]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why the end point should be believed to be the global optimum.
+    """The evidence that the end point is the global optimum.
 
     residual: the KKT residual, the largest cosine between the residual scores and a coordinate's direction;
     for an absolute loss, the relative decrease that the linearised problem still promises per unit step. No
@@ -65,7 +57,7 @@ class Fit:
     """
 
     law: Law
-    status: Status
+    status: FitStatus
     why: str  # empty when converged
     objective: float
     residuals: Array
@@ -89,12 +81,12 @@ def fit(
     """Return the law that minimises the weighted sum of penalties over the observations, with evidence.
 
     x: raw columns (n,) by the law's variables; a law of one variable takes its name from here. y: (n,), raw.
-    weights: (n,), such as 1 / standard error squared. ValueError names what makes the data unusable.
+    weights: (n,), such as 1 / standard error squared. ValueError names the fault of unusable data.
     """
     cls = choose("law", LAWS, law) if isinstance(law, str) else law
     variable, columns, observed, weight = check(cls, x, y, loss, weights)
     problem = pose(cls, columns, observed, loss, weight)
-    with np.errstate(all="ignore"):  # a trial may overflow; it is then worth infinity and not taken
+    with np.errstate(all="ignore"):  # a trial may overflow: then worth infinity, and not taken
         ends = search(problem, grid_starts(problem, STARTS))
         if _at_the_best(ends).sum() < AGREEMENT:
             ends = _together(ends, search(problem, grid_starts(problem, MORE_STARTS)))
@@ -213,9 +205,9 @@ def _sight(problem: Problem, q: Array, held: Array) -> tuple[float, tuple[str, .
     return float(values[0] / max(values[-1], 1e-300)), unseen + tuple(map(str, lost))
 
 
-def _verdict(evidence: Evidence) -> tuple[Status, str]:
+def _verdict(evidence: Evidence) -> tuple[FitStatus, str]:
     if not evidence.residual < ACCEPTED_RESIDUAL:
-        return Status.DID_NOT_CONVERGE, (
+        return "did_not_converge", (
             f"KKT residual {evidence.residual:.1e} after {evidence.iterations} steps "
             f"from {evidence.starts} starts; "
             "the law may not suit the data"
@@ -225,13 +217,13 @@ def _verdict(evidence: Evidence) -> tuple[Status, str]:
         notes.append(f"the observations do not determine {', '.join(evidence.unseen)}")
     if evidence.at_bound:
         notes.insert(0, f"at the edge of its range: {', '.join(evidence.at_bound)}")
-        return Status.AT_BOUND, "; ".join(notes)
-    return Status.CONVERGED, "; ".join(notes)
+        return "at_bound", "; ".join(notes)
+    return "converged", "; ".join(notes)
 
 
 def _lines(result: Fit) -> list[str]:
     law, evidence = result.law, result.evidence
-    status = result.status.value.replace("_", " ")
+    status = result.status.replace("_", " ")
     lines = [f"{law.name}: {law.equation}  ({law.source})"]
     for name, value in law.params.items():
         if name in evidence.unseen:

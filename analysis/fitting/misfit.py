@@ -7,7 +7,7 @@ Legend: R rows (starts or resamples), n observations, p parameters.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from analysis.fitting.newton import Local
 from analysis.laws import jet
 from analysis.laws.jet import Array, Number
 from analysis.laws.law import Law, Units, build, factor
+from analysis.schema.fits import LossName, LossScale
 
 CHUNK = 16_384  # numbers per array in flight: the dozens of arrays of one evaluation then stay in the cache
 SMOOTHINGS = (0.03, 0.006)  # Huber widths on the way from least squares to the width asked, relative loss
@@ -27,22 +28,22 @@ Weights = Callable[[NDArray[np.intp]], Array]  # row numbers (r,) -> weights, sh
 
 @dataclass(frozen=True)
 class Loss:
-    """How residuals are penalised; the objective is always the weighted sum, never the mean.
+    """The penalty of a residual; the objective is always the weighted sum, never the mean.
 
     huber: r^2/2 inside |r| <= delta, delta (|r| - delta/2) outside. mse: r^2. mae: |r|. asymmetric: |r|,
     times `tilt` where the observation lies below the law. on: residuals of the log loss, or of the loss
     itself ("linear").
     """
 
-    name: str = "huber"
+    name: LossName = "huber"
     delta: float = 1e-3
-    on: str = "log"
+    on: LossScale = "log"
     tilt: float = 10.0
 
     def __post_init__(self) -> None:
         for what, given, choices in (
-            ("loss", self.name, ("huber", "mse", "mae", "asymmetric")),
-            ("residual", self.on, ("log", "linear")),
+            ("loss", self.name, get_args(LossName)),
+            ("residual", self.on, get_args(LossScale)),
         ):
             if given not in choices:
                 raise ValueError(f"unknown {what} {given!r}; choose from {', '.join(choices)}")
@@ -127,7 +128,7 @@ class Problem:
 
     @property
     def frozen(self) -> NDArray[np.bool_]:
-        """Which coordinates do not move because their parameter is held at a value, shape (p,)."""
+        """Coordinates that do not move because their parameter is held at a value, shape (p,)."""
         return np.array([name in self.fixed for name in self.names])
 
     def scaled_params(self, q: Mapping[str, Number], rows: NDArray[np.intp]) -> dict[str, Number]:

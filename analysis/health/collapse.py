@@ -1,14 +1,14 @@
-"""Scaling collapse: do the loss curves of compute-optimal runs fall on one curve once both axes are normalised?
+"""Scaling collapse: loss curves of compute-optimal runs fall on one curve, or not, once both axes are normalised.
 
 Qiu, Xiao, Wilson, Pennington and Agarwala 2025 (arXiv 2507.02119): with x the share of a run's compute and L0 the
 irreducible loss, l(x) = (L(x) - L0) / (L(1) - L0) of runs of all sizes is one curve where hyperparameters scale well.
-Their spread over runs, sd(l) / mean(l), is held against the seed noise of one model, sd(L) / (mean(L) - L0): less than
-that, as a decaying learning rate makes it, is a supercollapse. A curve that departs marks a badly tuned size.
+Their spread over runs, sd(l) / mean(l), is held against the seed noise of one model, sd(L) / (mean(L) - L0): a smaller
+spread, as under a decaying learning rate, is a supercollapse. A curve that departs marks a badly tuned size.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 from analysis.runs.observations import Observations
 from analysis.runs.repeats import cells
+from analysis.schema.fits import FitEntry
+from analysis.schema.health import Collapse, CollapseRuns, FloorEntry, Undiagnosed
+from analysis.schema.isoflop import IsoflopSection
+from analysis.schema.numbers import finite, integers, numbers, rows_of
 from analysis.words import count, flops_text
 
 Array = NDArray[np.float64]
@@ -24,9 +28,9 @@ POINTS = 40  # of a normalised curve, evenly over the run
 FROM = 0.1  # share of a run from which on curves are compared (assumed: before, the learning rate is still rising)
 LEAST_ROWS = POINTS  # of a training curve, so that each point has a row of its own
 LEAST_VALIDATIONS = 10  # of every run, for validation losses to be used rather than training losses
-LEAST_RUNS = 3  # of different budgets: of two curves none can be said to depart
+LEAST_RUNS = 3  # of different budgets: of two curves neither can be said to depart
 TOLERANCE = 0.05  # spread up to which curves are called collapsed where no repeats measure the noise (assumed)
-MOST_NOISE = 0.2  # between seeds of one model, beyond which no shape is told (assumed)
+MOST_NOISE = 0.2  # between seeds of one model, beyond which no shape is determined (assumed)
 TIGHT_SHARE = 0.9  # of the points of the cooldown that must lie below the seed noise for a supercollapse (assumed)
 
 
@@ -37,7 +41,7 @@ class Curves:
     rows: NDArray[np.intp]  # of the observations (r,)
     model: NDArray[np.intp]  # number of each run's model (r,): equal for its seeds
     loss: Array  # (r, POINTS)
-    kind: str  # "validation" or "training"
+    kind: Literal["validation", "training"]  # of the losses
 
     @property
     def x(self) -> Array:
@@ -46,12 +50,9 @@ class Curves:
 
 
 def collapse_section(
-    observations: Observations, study: Mapping[str, Any] | None, fits: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The collapse of each budget's best run, in the schema of `results`, or why it cannot be told.
-
-    `study` is the isoFLOP section, `fits` the fits' sections, the leading one first.
-    """
+    observations: Observations, study: IsoflopSection | None, fits: Sequence[FitEntry]
+) -> Collapse | Undiagnosed:
+    """The collapse of each budget's best run, or the reason why it is not determined; the leading fit comes first."""
     if observations.curves is None:
         return {"why": "the source holds no training curves, only final losses"}
     floor = _floor(fits)
@@ -65,13 +66,13 @@ def collapse_section(
             "why": f"it needs {LEAST_RUNS} budgets whose best run is known and logged {LEAST_ROWS} losses or more; "
             f"{whole}"
         }
-    if why := _untold(curves, floor):
+    if why := _undetermined(curves, floor):
         return {"why": why}
     return _describe(observations, curves, floor)
 
 
-def _untold(curves: Curves, floor: Mapping[str, Any]) -> str:
-    """Why what is left of these curves above the floor is too little to divide by; empty where it is not."""
+def _undetermined(curves: Curves, floor: FloorEntry) -> str:
+    """The reason why these curves lie too near the floor to be divided by their height above it; empty elsewhere."""
     least, highest = float(curves.loss.min()), max(floor["value"], floor["high"] or 0.0)
     if highest >= least:
         end = "" if floor["value"] >= least else ", at the upper end of its interval,"
@@ -88,23 +89,23 @@ def _untold(curves: Curves, floor: Mapping[str, Any]) -> str:
     return ""
 
 
-def _floor(fits: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def _floor(fits: Sequence[FitEntry]) -> FloorEntry | None:
     """E of the first fit that has one."""
     for entry in fits:
-        if entry["status"] != "refused" and entry["params"].get("E") is not None:
-            ends, flag = entry["intervals"].get("E") or {}, entry["identification"].get("E")
-            weak = flag["sentence"] if flag and flag["kind"] != "identified" else ""
+        value = entry["params"].get("E")
+        if entry["status"] != "refused" and value is not None:
+            ends, flag = entry["intervals"].get("E"), entry["identification"].get("E")
             return {
                 "law": entry["name"],
-                "value": entry["params"]["E"],
-                "low": ends.get("low"),
-                "high": ends.get("high"),
-                "weak": weak,
+                "value": value,
+                "low": None if ends is None else ends["low"],
+                "high": None if ends is None else ends["high"],
+                "weak": flag["sentence"] if flag and flag["kind"] != "identified" else "",
             }
     return None
 
 
-def _optimal(observations: Observations, study: Mapping[str, Any] | None) -> list[NDArray[np.intp]]:
+def _optimal(observations: Observations, study: IsoflopSection | None) -> list[NDArray[np.intp]]:
     """The rows of each budget's best model, its seeds together; of budgets with a minimum inside their sizes."""
     loss, cell = observations.column("loss"), cells(observations)
     models = []
@@ -137,7 +138,7 @@ def read_curves(observations: Observations, models: Sequence[NDArray[np.intp]]) 
 
 
 def _sample(rows: pd.DataFrame, *, validated: bool) -> Array | None:
-    """Losses at evenly spread shares: validation losses between which a line is drawn; means of training losses.
+    """Losses at evenly spread shares: validation losses joined by lines, or means of training losses.
 
     A logged training loss is itself the mean since the row before.
     """
@@ -170,7 +171,7 @@ def spread(normalised: Array) -> Array:
 
 
 def seed_floor(loss: Array, model: NDArray[np.intp], floor: float) -> tuple[Array | None, int]:
-    """The same of losses above L0 over the seeds of one model, pooled, and its degrees of freedom; None without."""
+    """The spread of losses above L0 over the seeds of one model, pooled, and its degrees of freedom; None without."""
     squares, free = np.zeros(loss.shape[1]), 0
     for k in np.unique(model):
         above = loss[model == k] - floor
@@ -181,7 +182,7 @@ def seed_floor(loss: Array, model: NDArray[np.intp], floor: float) -> tuple[Arra
 
 
 def departures(normalised: Array, model: NDArray[np.intp]) -> tuple[Array, Array]:
-    """How far each curve lies from the median of the models', as a share of it: root mean square and mean (r,)."""
+    """The distance of each curve from the median of the models', as a share: root mean square and mean (r,)."""
     middle = np.median([normalised[model == k].mean(axis=0) for k in np.unique(model)], axis=0)
     late = compared(normalised)
     off = (normalised / middle - 1)[:, late]
@@ -189,13 +190,13 @@ def departures(normalised: Array, model: NDArray[np.intp]) -> tuple[Array, Array
 
 
 def compared(normalised: Array) -> NDArray[np.bool_]:
-    """Which points curves are compared at: from FROM on, and not the last, where all are 1."""
+    """The points at which curves are compared: from FROM on, and not the last, where all are 1."""
     x = np.arange(1, normalised.shape[1] + 1) / normalised.shape[1]
     kept: NDArray[np.bool_] = (x >= FROM) & (x < 1)
     return kept
 
 
-def _describe(observations: Observations, curves: Curves, floor: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(observations: Observations, curves: Curves, floor: FloorEntry) -> Collapse:
     normalised = normalise(curves.loss, floor["value"])
     late, relative = compared(normalised), spread(normalised)
     noise, free = seed_floor(curves.loss, curves.model, floor["value"])
@@ -206,40 +207,43 @@ def _describe(observations: Observations, curves: Curves, floor: Mapping[str, An
     cooling = late & (curves.x > cooldown) if cooldown is not None else np.zeros(POINTS, dtype=bool)
     tight = noise is not None and bool(cooling.any()) and (relative < noise)[cooling].mean() >= TIGHT_SHARE
     ends = [end for end in (floor["low"], floor["high"]) if end is not None and 0 <= end < curves.loss.min()]
+    departing = np.flatnonzero(size > allowed) if overall > allowed else np.array([], dtype=int)
+    departing = departing[np.argsort(-size[departing])] if len(departing) else np.array([np.argmax(size)])
     runs = observations.table.iloc[curves.rows]
-    section = {
+    section: Collapse = {
         "why": "",
-        "x": curves.x,
+        "x": finite(curves.x),
         "kind": curves.kind,
-        "floor": dict(floor),
+        "floor": floor,
         "runs": {
             "run_id": runs["run_id"].tolist(),
-            "params": runs["params"].to_numpy(float),
-            "flops": runs["flops"].to_numpy(float),
-            "model": curves.model,
-            "normalised": normalised,
-            "departure": size,
-            "mean_departure": mean,
+            "params": finite(runs["params"]),
+            "flops": finite(runs["flops"]),
+            "model": integers(curves.model),
+            "normalised": rows_of(normalised),
+            "departure": finite(size),
+            "mean_departure": finite(mean),
         },
         "compared_from": FROM,
-        "spread": relative,
+        "spread": numbers(relative),
         "overall_spread": overall,
         "overall_at_floors": [_rms(spread(normalise(curves.loss, end))[late]) for end in ends],
-        "seed_noise": noise,
+        "seed_noise": None if noise is None else numbers(noise),
         "overall_seed_noise": None if noise is None else _rms(noise[late]),
         "seed_degrees_of_freedom": free,
         "allowed": allowed,
         "cooldown_from": cooldown,
         "holds": overall <= allowed,
-        "tight": tight,
+        "tight": bool(tight),
+        "departing": integers(departing),
+        "verdict": "",
     }
-    departing = np.flatnonzero(size > allowed) if overall > allowed else np.array([], dtype=int)
-    section["departing"] = departing[np.argsort(-size[departing])] if len(departing) else np.array([np.argmax(size)])
-    return section | {"verdict": _verdict(section)}
+    section["verdict"] = _verdict(section)
+    return section
 
 
 def _cooldown(observations: Observations, rows: NDArray[np.intp]) -> float | None:
-    """The share of the run at which the last of these runs begins to cool down; None where that is not recorded."""
+    """The share of a run at which the last of these runs begins to cool down; None where no schedule is recorded."""
     names = ("recipe.steps", "recipe.schedule.cooldown_steps", "recipe.schedule.warmup_steps", "recipe.schedule.kind")
     if not set(names) <= set(observations.table.columns):
         return None
@@ -253,10 +257,10 @@ def _rms(values: Array) -> float:
     return float(np.sqrt((values**2).mean()))
 
 
-def _verdict(section: Mapping[str, Any]) -> str:
+def _verdict(section: Collapse) -> str:
     runs, floor = section["runs"], section["floor"]
     noise = section["overall_seed_noise"]
-    models = len(set(runs["model"].tolist()))
+    models = len(set(runs["model"]))
     over = [one for one in section["overall_at_floors"] if (one <= section["allowed"]) != section["holds"]]
     shaky = f", though not for every E in its interval ({max(over, key=abs):.1%} at an end)" if over else ""
     allowed = f"the {TOLERANCE:.0%} allowed" if noise is None or noise < TOLERANCE else f"the seed noise of {noise:.1%}"
@@ -274,7 +278,7 @@ def _verdict(section: Mapping[str, Any]) -> str:
     )
 
 
-def _named(runs: Mapping[str, Any], k: int) -> str:
+def _named(runs: CollapseRuns, k: int) -> str:
     side = "above" if runs["mean_departure"][k] > 0 else "below"
     return (
         f"{runs['run_id'][k]} ({count(runs['params'][k])} parameters, {flops_text(runs['flops'][k])}) by "

@@ -1,4 +1,4 @@
-"""The gradient noise scale of every run against its batch, and what that batch costs in data.
+"""The gradient noise scale of every run against its batch, and the tokens that the batch costs.
 
 McCandlish et al. 2018 (arXiv 1812.06162): with G the gradient and Sigma its covariance over single tokens, the noise
 scale tr(Sigma) / |G|^2 is the batch, in tokens, at which noise and signal are equal. Where it is the critical batch, a
@@ -6,7 +6,8 @@ run at batch B needs 1 + B / B_noise times the fewest tokens that reach its loss
 steps (section 2). It is plain gradient descent's: an adaptive optimizer's critical batch need only be near it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,44 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.runs.observations import Observations
+from analysis.schema.health import BatchSide, NoiseScale, NoiseScaleRuns, Undiagnosed
+from analysis.schema.numbers import numbers
 from analysis.words import count
 
 Array = NDArray[np.float64]
 
-COLUMNS = (
-    "grad_square",
-    "grad_trace",
-    "noise_steps",
-)  # of a training curve
+COLUMNS = ("grad_square", "grad_trace", "noise_steps")  # of a training curve
 LEAST_MEASURED = 8  # rows of a run with a measurement, for a bootstrap to see how they scatter
 DRAWS = 1000
 
 
-def noise_scale_section(observations: Observations, *, seed: int, level: float) -> dict[str, Any]:
-    """Every run's noise scale and batch, in the schema of `results`, or why none could be stated.
+@dataclass(frozen=True)
+class Measured:
+    """One run's batch and noise scale with its interval, in training tokens; an end may be infinite."""
+
+    run_id: str
+    params: float
+    flops: float
+    loss: float
+    batch: float
+    steps: int  # whose gradients were measured
+    value: float
+    low: float
+    high: float
+
+    @property
+    def side(self) -> BatchSide:
+        """The side of the noise scale on which the batch lies."""
+        return "below" if self.batch < self.low else "above" if self.batch > self.high else "not told"
+
+    @property
+    def extra_tokens(self) -> float:
+        """Tokens that the batch costs over the fewest, as a share of these."""
+        return self.batch / self.value if self.value > 0 else np.inf
+
+
+def noise_scale_section(observations: Observations, *, seed: int, level: float) -> NoiseScale | Undiagnosed:
+    """Every run's noise scale and batch, or the reason why no noise scale could be stated.
 
     Both are in the training tokens of the table, whatever share of them is predicted.
     """
@@ -43,22 +67,38 @@ def noise_scale_section(observations: Observations, *, seed: int, level: float) 
     rng = np.random.default_rng(seed)
     table = observations.table.drop_duplicates("run_id")
     by_run = dict(list(curves.groupby("run_id", sort=False)))
-    rows = [
+    measured_runs = [
         _measure(run, measured, rng, level)
         for _, run in table.iterrows()
         if run["run_id"] in by_run and len(measured := window(by_run[run["run_id"]], run)) >= LEAST_MEASURED
     ]
-    if not rows:
+    if not measured_runs:
         return {
             "why": f"no run has {LEAST_MEASURED} measurements between half way and its cooldown; every 64th step "
             "is measured, so it takes runs of some 1,300 steps"
         }
-    runs: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-    return {"why": "", "level": level, "runs": runs, "verdict": _verdict(runs, len(table) - len(rows))}
+    verdict = _verdict(measured_runs, len(table) - len(measured_runs))
+    return {"why": "", "level": level, "runs": _columns(measured_runs), "verdict": verdict}
+
+
+def _columns(runs: Sequence[Measured]) -> NoiseScaleRuns:
+    return {
+        "run_id": [run.run_id for run in runs],
+        "params": [run.params for run in runs],
+        "flops": [run.flops for run in runs],
+        "loss": [run.loss for run in runs],
+        "batch": [run.batch for run in runs],
+        "measured_steps": [run.steps for run in runs],
+        "value": numbers([run.value for run in runs]),
+        "low": numbers([run.low for run in runs]),
+        "high": numbers([run.high for run in runs]),
+        "side": [run.side for run in runs],
+        "extra_tokens": numbers([run.extra_tokens for run in runs]),
+    }
 
 
 def window(curve: pd.DataFrame, run: "pd.Series[Any]") -> pd.DataFrame:
-    """The measured rows of a run in the later half of its steps before the cooldown; of all where none is recorded."""
+    """The measured rows of a run in the later half of its steps before the cooldown, of all where none is recorded."""
     steps = float(curve["step"].max())
     cooldown = run.get("recipe.schedule.cooldown_steps", 0.0) if run.get("recipe.schedule.kind") == "wsd" else 0.0
     end = steps - (float(cooldown) if pd.notna(cooldown) else 0.0)
@@ -83,41 +123,38 @@ def scale_with_interval(
     return float(ratio(square, trace, steps)), float(low), float(high)
 
 
-def _measure(run: "pd.Series[Any]", measured: pd.DataFrame, rng: np.random.Generator, level: float) -> dict[str, Any]:
+def _measure(run: "pd.Series[Any]", measured: pd.DataFrame, rng: np.random.Generator, level: float) -> Measured:
     square, trace, steps = (measured[name].to_numpy(float) for name in COLUMNS)
     predicted = run["predicted_tokens"]
     read = run["tokens"] / predicted if np.isfinite(predicted) and predicted > 0 else 1.0  # tokens a predicted one
     value, low, high = (read * one for one in scale_with_interval(square, trace, steps, rng, level))
     last = measured.iloc[-1]
-    batch = float(last["tokens"] / last["step"])
-    return {
-        "run_id": run["run_id"],
-        "params": float(run["params"]),
-        "flops": float(run["flops"]),
-        "loss": float(run["loss"]),
-        "batch": batch,
-        "measured_steps": int(steps.sum()),
-        "value": value,
-        "low": low,
-        "high": high,
-        "side": "below" if batch < low else "above" if batch > high else "not told",
-        "extra_tokens": batch / value if value > 0 else np.inf,
-    }
+    return Measured(
+        run_id=run["run_id"],
+        params=float(run["params"]),
+        flops=float(run["flops"]),
+        loss=float(run["loss"]),
+        batch=float(last["tokens"] / last["step"]),
+        steps=int(steps.sum()),
+        value=value,
+        low=low,
+        high=high,
+    )
 
 
-def _verdict(runs: Mapping[str, Any], unmeasured: int) -> str:
-    sides, extra = runs["side"], np.array(runs["extra_tokens"])
+def _verdict(runs: Sequence[Measured], unmeasured: int) -> str:
+    sides, extra = [run.side for run in runs], np.array([run.extra_tokens for run in runs])
     below, above, untold = (sides.count(side) for side in ("below", "above", "not told"))
-    typical, worst = float(np.median(extra)), int(np.argmax(extra))
+    typical, worst = float(np.median(extra)), runs[int(np.argmax(extra))]
     cost = (
         f"the median run takes {1 + typical:.2f} times the fewest tokens that reach its loss"
         if np.isfinite(typical)
         else "for the median run no gradient was told from noise"
     )
     most = (
-        f", the worst, {runs['run_id'][worst]} ({count(runs['params'][worst])} parameters, batch of "
-        f"{count(runs['batch'][worst])} tokens against {count(runs['value'][worst])}), {1 + extra[worst]:.2f} times"
-        if np.isfinite(extra[worst]) and extra[worst] > 0 and len(sides) > 1
+        f", the worst, {worst.run_id} ({count(worst.params)} parameters, batch of "
+        f"{count(worst.batch)} tokens against {count(worst.value)}), {1 + worst.extra_tokens:.2f} times"
+        if np.isfinite(worst.extra_tokens) and worst.extra_tokens > 0 and len(sides) > 1
         else ""
     )
     lead = "Batches lie below the critical batch" if below > len(sides) / 2 else "Batches lie above the critical batch"

@@ -1,12 +1,11 @@
-"""Seed noise: how far final losses of runs that differ in their seed alone scatter, and whether that moves with size.
+"""Seed noise: the scatter of final losses of runs that differ in their seed alone, and its trend with size.
 
 Runs of equal size, tokens, FLOPs and settings are one cell; each cell of n runs gives n - 1 degrees of freedom. Losses
 about their cell's mean are taken as normal, so that a pooled variance has a scaled chi-square distribution.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,14 @@ from scipy.stats import t as student
 
 from analysis.runs.observations import Observations
 from analysis.runs.repeats import cells
+from analysis.schema.document import Errors
+from analysis.schema.health import SeedNoiseFound, SeedTrend, Undiagnosed
+from analysis.schema.numbers import finite, integers, number, numbers
 from scaling.registry import choose
 
 Array = NDArray[np.float64]
 
-ERRORS = ("given", "seeds")  # what the fits weigh runs by: the source's own weights, if any; the measured seed noise
+ERRORS = ("given", "seeds")  # choices of the runs' weights: the source's own, if any; by the measured seed noise
 LEAST_SIZES = 3  # with repeats, for a trend
 LEAST_FREEDOM = 6  # degrees of freedom, for a trend
 SCORING_STEPS = 100
@@ -47,7 +49,7 @@ class Trend:
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """The standard deviation of the final loss between seeds, nats: of each cell (c,) and pooled over them."""
+    """The standard deviation of the final loss between seeds, nats: of each cell (c,), and pooled over the cells."""
 
     rows: Sequence[NDArray[np.intp]]  # of each cell, into the observations
     params: Array
@@ -57,7 +59,7 @@ class SeedNoise:
     trend: Trend | None  # None where too few sizes or runs were repeated
 
     def at(self, params: Array) -> Array:
-        """The standard deviation at these sizes: the trend's where told, held beyond the sizes repeated; else one."""
+        """The standard deviation at these sizes: the trend's where told, held beyond the repeated sizes, else one."""
         if self.trend is None or not self.trend.told:
             return np.full(len(params), self.pooled_sd)
         log_params = np.log(np.clip(params, self.params.min(), self.params.max()))
@@ -66,7 +68,7 @@ class SeedNoise:
 
 
 def measure(observations: Observations, level: float) -> SeedNoise | None:
-    """The seed noise of the cells with repeats, intervals at `level`; None without any, or when they are all alike."""
+    """The seed noise of the cells with repeats, intervals at `level`; None without repeats, or when all are alike."""
     loss, cell = observations.column("loss"), cells(observations)
     first = ~observations.table.duplicated("run_id").to_numpy()  # a run's checkpoints are no repeats of it
     groups = [rows for number in np.unique(cell) if len(rows := np.flatnonzero((cell == number) & first)) > 1]
@@ -108,18 +110,16 @@ def _trend(log_params: Array, variance: Array, freedom: NDArray[np.intp], level:
     return Trend(slope / 2, (slope - half) / 2, (slope + half) / 2, float(found[0]) / 2, centre)
 
 
-def apply_errors(
-    observations: Observations, errors: str, noise: SeedNoise | None
-) -> tuple[Observations, dict[str, str]]:
-    """The observations weighted as asked, and that in words: "errors" and "errors_words" of the results' settings.
+def apply_errors(observations: Observations, errors: str, noise: SeedNoise | None) -> tuple[Observations, Errors, str]:
+    """The observations weighted as asked, the weighting and its words.
 
-    "seeds": by 1 / sd^2 of the seed noise at each run's size, mean 1; ValueError where it was not measured.
+    "seeds": by 1 / sd^2 of the seed noise at each run's size, mean 1; ValueError where no seed noise was measured.
     """
     choose("errors", dict.fromkeys(ERRORS), errors)
     if errors == "given":
         own = float(np.ptp(observations.column("weight"))) > 0
         said = "by the source's own weights or errors" if own else "equally"
-        return observations, {"errors": "given" if own else "equal", "errors_words": f"runs are weighed {said}"}
+        return observations, "given" if own else "equal", f"runs are weighed {said}"
     if noise is None:
         raise ValueError(f"errors 'seeds': {NO_REPEATS}")
     weight = noise.at(observations.column("params")) ** -2.0
@@ -128,11 +128,13 @@ def apply_errors(
     said = f"runs are weighed by 1 / sd^2 of the measured seed noise ({how})"
     notes = tuple(note for note in observations.notes if not note.startswith("rows are weighted"))
     table = observations.table.assign(weight=weight / weight.mean())
-    return replace(observations, table=table, notes=(*notes, said)), {"errors": "seeds", "errors_words": said}
+    return replace(observations, table=table, notes=(*notes, said)), "seeds", said
 
 
-def seed_noise_section(observations: Observations, noise: SeedNoise | None, level: float) -> dict[str, Any]:
-    """The seed noise in the schema of `results`, with its verdict."""
+def seed_noise_section(
+    observations: Observations, noise: SeedNoise | None, level: float
+) -> SeedNoiseFound | Undiagnosed:
+    """The seed noise with its verdict, or the command that measures it."""
     if noise is None:
         return {"why": NO_REPEATS}
     ends = interval(noise.sd, noise.freedom, level)
@@ -143,28 +145,28 @@ def seed_noise_section(observations: Observations, noise: SeedNoise | None, leve
     return {
         "why": "",
         "cells": {
-            "params": noise.params,
-            "flops": np.array([flops[rows[0]] for rows in noise.rows]),
-            "runs": noise.freedom + 1,
-            "sd_nats": noise.sd,
-            "low": ends[0],
-            "high": ends[1],
+            "params": finite(noise.params),
+            "flops": finite([flops[rows[0]] for rows in noise.rows]),
+            "runs": integers(noise.freedom + 1),
+            "sd_nats": finite(noise.sd),
+            "low": numbers(ends[0]),
+            "high": numbers(ends[1]),
         },
         "pooled": {"sd_nats": noise.pooled_sd, "low": low, "high": high, "degrees_of_freedom": free},
-        "trend": None if noise.trend is None else _trend_section(noise, noise.trend, grid),
+        "trend": None if noise.trend is None else _trend_section(noise.trend, grid),
         "level": level,
         "verdict": _verdict(noise, low, high, free, level),
     }
 
 
-def _trend_section(noise: SeedNoise, trend: Trend, grid: Array) -> Mapping[str, Any]:
+def _trend_section(trend: Trend, grid: Array) -> SeedTrend:
     line = np.exp(trend.level + trend.slope * (np.log(grid) - trend.centre))
     return {
-        "slope": trend.slope,
-        "low": trend.low,
-        "high": trend.high,
+        "slope": number(trend.slope),
+        "low": number(trend.low),
+        "high": number(trend.high),
         "told": trend.told,
-        "line": {"params": grid, "sd_nats": line},
+        "line": {"params": finite(grid), "sd_nats": numbers(line)},
     }
 
 

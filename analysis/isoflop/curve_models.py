@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.schema.isoflop import CurveModel
+
 Array = NDArray[np.float64]
 
 REACH = 0.5  # of the grid's width beyond its ends: a drawn vertex further out is put there
@@ -18,9 +20,7 @@ GRID = 201  # points of the grid on which splines are minimised
 
 @dataclass(frozen=True)
 class Minima:
-    """Minima of one curve model at one budget: entry 0 is of the data, the rest of the draws; NaN where
-    there is none.
-    """
+    """Minima of one curve model at one budget: entry 0 of the data, the rest of the redraws; NaN without a minimum."""
 
     log_params: Array  # (1 + draws,)
     loss: Array  # (1 + draws,)
@@ -42,9 +42,7 @@ def parabola(log_params: Array, losses: Array, weights: Array) -> Minima:
 
 
 def cubic(log_params: Array, losses: Array, weights: Array) -> Minima:
-    """Local minimum of the least-squares cubic; NaN where it lies outside the sizes tried or does not
-    exist.
-    """
+    """Local minimum of the least-squares cubic; NaN where there is none inside the sizes tried."""
     centre = log_params.mean()
     (d, c, b, a) = polynomial(log_params - centre, losses, weights, 3)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -59,9 +57,7 @@ def cubic(log_params: Array, losses: Array, weights: Array) -> Minima:
 
 
 def akima(log_params: Array, losses: Array, weights: Array) -> Minima:
-    """Lowest point of the Akima spline through the mean loss of each size; NaN where it is an end of the
-    grid.
-    """
+    """Lowest point of the Akima spline through the mean loss of each size; NaN where that is an end of the grid."""
     sizes, cell = np.unique(log_params, return_inverse=True)
     share = np.zeros((len(sizes), len(log_params)))
     share[cell, np.arange(len(log_params))] = weights
@@ -111,9 +107,9 @@ def polynomial(x: Array, losses: Array, weights: Array, degree: int) -> Array:
     return solution
 
 
-CURVES: Mapping[str, Callable[[Array, Array, Array], Minima]] = {
+CURVES: Mapping[CurveModel, Callable[[Array, Array, Array], Minima]] = {
     "parabola": parabola,
     "cubic": cubic,
     "akima": akima,
 }
-LEAST_SIZES_OF = {"parabola": 3, "cubic": 5, "akima": 5}
+LEAST_SIZES_OF: Mapping[CurveModel, int] = {"parabola": 3, "cubic": 5, "akima": 5}

@@ -1,14 +1,11 @@
-"""The compute envelope: the lowest loss any run's training curve reaches at each compute, and the size that
-reaches it.
+"""The compute envelope: the lowest loss that any training curve reaches at each compute, and the size that reaches it.
 
-Hoffmann et al. 2022, section 3.1 (approach 1): the minimum over runs in bins of log compute; beside it the
-lower convex hull of those minima in log loss. It compares runs in mid-flight, which a learning-rate cooldown
-forbids.
+Hoffmann et al. 2022, section 3.1 (approach 1): the minimum over runs in bins of log compute; beside it the lower convex
+hull of those minima in log loss. The envelope compares runs in mid-run, which a learning-rate cooldown forbids.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +13,12 @@ from numpy.typing import NDArray
 
 from analysis.isoflop.power_law import power_law
 from analysis.runs.observations import Observations
+from analysis.schema.curves import EnvelopeLaw, EnvelopeMethod
+from analysis.schema.intervals import Interval
+from analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
+Power = tuple[float, float]  # exponent and coefficient
 
 BINS_PER_DECADE = 12
 LEAST_RUNS = 3  # runs that must be under way at a compute before the lowest of them means anything
@@ -27,9 +28,7 @@ WARM_UP = 0.02  # of each run's tokens, left out (assumed: the learning rate is 
 
 @dataclass(frozen=True)
 class Envelope:
-    """Bins of compute with at least LEAST_RUNS runs: the lowest loss, the run that reached it, and what it
-    had spent.
-    """
+    """Bins of compute with at least LEAST_RUNS runs: the lowest loss, the run that reached it, and the run's tokens."""
 
     flops: Array  # (b,) bin centres
     loss: Array  # (b,) nats
@@ -38,15 +37,13 @@ class Envelope:
     run_ids: tuple[str, ...]
     interior: NDArray[np.bool_]  # (b,) neither the smallest nor the largest model under way won
     hull: NDArray[np.intp]  # bins on the lower convex hull of log loss against log compute
-    laws: Mapping[str, Mapping[str, Any]]  # "binned" and "hull": exponent and coefficient of params, with intervals
+    laws: Mapping[EnvelopeMethod, EnvelopeLaw]
     draws: int
     warnings: tuple[str, ...]
 
 
 def measure(observations: Observations, *, seed: int, level: float, draws: int = DRAWS) -> Envelope | None:
-    """The envelope of the observations' training curves, intervals by resampling runs; None without enough
-    curves.
-    """
+    """The envelope of the training curves, intervals by resampling runs; None without enough curves."""
     if observations.curves is None:
         return None
     curves = observations.curves
@@ -84,9 +81,7 @@ def measure(observations: Observations, *, seed: int, level: float, draws: int =
 
 
 def cooldown_warnings(observations: Observations) -> list[str]:
-    """Why intermediate points of these runs are not comparable with each other, in words; empty when they
-    are.
-    """
+    """Reasons why points of these runs in mid-run do not compare, in words; empty where they do."""
     table = observations.table
     if "recipe.schedule.kind" not in table.columns:
         return [
@@ -124,7 +119,7 @@ def _bin(curves: pd.DataFrame) -> tuple[list[str], Array, Array, Array, Array]:
     return [str(name) for name in names], params, edges, loss, tokens
 
 
-def _laws(flops: Array, loss: Array, params: Array) -> dict[str, tuple[float, float]]:
+def _laws(flops: Array, loss: Array, params: Array) -> dict[EnvelopeMethod, Power]:
     """Exponent and coefficient of params against compute over interior bins, and over the hull's."""
     seen = np.isfinite(loss).any(axis=0)
     flops, loss = flops[seen], loss[:, seen]
@@ -133,22 +128,21 @@ def _laws(flops: Array, loss: Array, params: Array) -> dict[str, tuple[float, fl
     size = params[winner]
     interior = (size > np.nanmin(under_way, axis=0)) & (size < np.nanmax(under_way, axis=0))
     hull = lower_hull(np.log(flops), np.log(loss[winner, np.arange(len(flops))]))
-    found = {}
-    for name, bins in (("binned", np.flatnonzero(interior)), ("hull", hull[interior[hull]])):
+    within: dict[EnvelopeMethod, NDArray[np.intp]] = {"binned": np.flatnonzero(interior), "hull": hull[interior[hull]]}
+    found: dict[EnvelopeMethod, Power] = {}
+    for name, bins in within.items():
         if len(bins) >= 2:
             exponent, coefficient = power_law(flops[bins], size[bins, None])
             found[name] = (float(exponent[0]), float(coefficient[0]))
     return found
 
 
-def _stated(
-    name: str, value: tuple[float, float], drawn: list[dict[str, tuple[float, float]]], level: float
-) -> dict[str, Any]:
+def _stated(name: EnvelopeMethod, value: Power, drawn: list[dict[EnvelopeMethod, Power]], level: float) -> EnvelopeLaw:
     exponents = np.array([draw[name][0] for draw in drawn if name in draw])
-    interval = None
+    interval: Interval | None = None
     if len(exponents) >= 0.95 * max(len(drawn), 1) and len(exponents):
         low, high = np.quantile(exponents, [(1 - level) / 2, (1 + level) / 2])
-        interval = {"low": float(low), "high": float(high), "level": level, "method": "bootstrap over runs"}
+        interval = {"low": number(low), "high": number(high), "level": level, "method": "bootstrap over runs"}
     return {"exponent": value[0], "coefficient": value[1], "interval": interval}
 
 

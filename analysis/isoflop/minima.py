@@ -1,13 +1,12 @@
-"""IsoFLOP optima: at each compute budget the model size with the lowest loss, by several curve models side by side.
+"""IsoFLOP optima: the model size with the lowest loss at each compute budget, by several curve models side by side.
 
-Hoffmann et al. 2022, section 3.2 (approach 2): runs of one budget trace loss against log params; the curve's
-minimum is the budget's optimum. Intervals come from draws of what another set of the same runs would have measured.
-Resampling whole runs would leave 5-point budgets without a parabola, so sizes stay and losses are redrawn.
+Hoffmann et al. 2022, section 3.2 (approach 2): runs of one budget trace loss against log params; the curve's minimum is
+the budget's optimum. Intervals come from redraws of the losses: another set of the same runs would have measured these.
+Resampled runs would leave budgets of 5 points without a parabola, so sizes stay and losses are redrawn.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,9 @@ from analysis.isoflop.curve_models import CURVES, LEAST_SIZES_OF, Minima, parabo
 from analysis.runs.budgets import LEAST_SIZES, LEAST_UNNAMED, TOLERANCE, BudgetRuns, group_budgets
 from analysis.runs.observations import Observations
 from analysis.runs.repeats import deviations
+from analysis.schema.intervals import Quantity
+from analysis.schema.isoflop import CurveModel, MinimumEntry, NoiseMethod
+from analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 
@@ -25,11 +27,9 @@ LEAST_MINIMA = 0.95  # share of the draws that must have a minimum for its inter
 
 @dataclass(frozen=True)
 class Noise:
-    """How the draws of losses are made, its standard deviation in nats and the degrees of freedom behind
-    it.
-    """
+    """The noise of one loss: how losses are redrawn, its standard deviation and the degrees of freedom behind that."""
 
-    method: str  # "seeds", "wild" or "parametric"
+    method: NoiseMethod
     words: str
     loss_sd_nats: float
     degrees_of_freedom: int
@@ -41,17 +41,16 @@ class IsoFlop:
     """Budgets, the minima of every curve model at each, and the noise behind their draws."""
 
     budgets: tuple[BudgetRuns, ...]
-    minima: tuple[Mapping[str, Minima], ...]  # one mapping a budget
+    minima: tuple[Mapping[CurveModel, Minima], ...]  # one mapping a budget
     noise: Noise
     draws: int
     outside: int  # runs that belong to no budget
 
 
 def measure(observations: Observations, *, draws: int, seed: int, tolerance: float = TOLERANCE) -> IsoFlop:
-    """Group runs into budgets and find every budget's minimum by every curve model, for the data and `draws`
-    redraws.
+    """Group runs into budgets; find every budget's minimum by every curve model, of the data and of `draws` redraws.
 
-    Raises ValueError where no budget has enough sizes.
+    ValueError where no budget has enough sizes.
     """
     budgets, outside = group_budgets(observations, tolerance)
     if not budgets:
@@ -62,7 +61,8 @@ def measure(observations: Observations, *, draws: int, seed: int, tolerance: flo
     rng = np.random.default_rng(seed)
     noise = choose_noise(budgets)
     draws = draws if noise.degrees_of_freedom > 0 else 0
-    # One spread a draw for all budgets: it was pooled over them.
+    # One spread a redraw for all budgets, since it was pooled over them; drawn from its scaled inverse chi-square
+    # posterior, so that few degrees of freedom give Student's wider tails.
     free = max(noise.degrees_of_freedom, 1)
     spread = np.sqrt(free / rng.chisquare(free, size=draws))
     minima = []
@@ -78,11 +78,10 @@ def measure(observations: Observations, *, draws: int, seed: int, tolerance: flo
 
 
 def choose_noise(budgets: tuple[BudgetRuns, ...]) -> Noise:
-    """Seeds about their cells' means where there are replicates; else residuals about each budget's parabola.
+    """The noise of seeds about their cells' means where there are repeats, else of residuals about the parabolas.
 
-    With many sizes a budget's own
-    residuals get random signs (wild bootstrap: Wu 1986); with few, one standard deviation is pooled over all
-    budgets.
+    Residuals of a budget with many sizes get random signs (wild bootstrap: Wu 1986); those of budgets with few are
+    pooled to one standard deviation.
     """
     repeats = [_repeats(budget) for budget in budgets]
     seeds = np.concatenate([scaled for scaled, _ in repeats])
@@ -115,12 +114,7 @@ def _residuals(budget: BudgetRuns) -> Array:
 
 
 def draw_losses(budget: BudgetRuns, noise: Noise, draws: int, rng: np.random.Generator) -> Array:
-    """(n, 1 + draws): the measured losses, then draws of what another set of the same runs would have
-    measured.
-
-    Every draw's spread is itself drawn from its scaled inverse chi-square posterior, so that few degrees of
-    freedom give Student's wider tails.
-    """
+    """The measured losses, then redraws of them: (n, 1 + draws), nats."""
     n = len(budget.rows)
     if draws == 0 or noise.degrees_of_freedom < 1:
         return budget.loss[:, None]
@@ -138,10 +132,9 @@ def draw_losses(budget: BudgetRuns, noise: Noise, draws: int, rng: np.random.Gen
 
 
 def _repeats(budget: BudgetRuns) -> tuple[Array, int]:
-    """Losses of sizes with repeats less their size's mean, scaled up to the spread of single ones, and the degrees of
-    freedom that they hold.
+    """Losses of repeated sizes less their size's mean, scaled to the spread of single ones; their degrees of freedom.
 
-    They are resampled over all sizes and budgets alike: the two or three of one size do not tell that size's own.
+    The deviations of all sizes and budgets are resampled together: two or three of one size do not determine its own.
     """
     _, number, counts = np.unique(budget.cells, return_inverse=True, return_counts=True)
     off, free = deviations(budget.loss, budget.cells)
@@ -152,9 +145,7 @@ def _repeats(budget: BudgetRuns) -> tuple[Array, int]:
 
 
 def vertex_variance(budget: BudgetRuns, noise: Noise) -> float:
-    """Variance of the log params at a parabola's vertex, to first order in the noise; infinite without a
-    minimum.
-    """
+    """Variance of the log params at a parabola's vertex, to first order in the noise; infinite without a minimum."""
     x = budget.log_params - budget.log_params.mean()
     _, b, a = polynomial(x, budget.loss[:, None], budget.weights, 2)[:, 0]
     if a <= 0:
@@ -165,7 +156,7 @@ def vertex_variance(budget: BudgetRuns, noise: Noise) -> float:
 
 
 def edge(budget: BudgetRuns, minimum: Minima) -> str:
-    """Why a budget's minimum is not to be trusted, in words; empty when it lies inside the sizes tried."""
+    """The reason to distrust a budget's minimum, in words; empty where the minimum lies inside the sizes tried."""
     x, low, high = minimum.log_params[0], budget.log_params[0], budget.log_params[-1]
     least, most = np.exp(low), np.exp(high)
     sizes, cell = np.unique(budget.log_params, return_inverse=True)
@@ -187,9 +178,7 @@ def edge(budget: BudgetRuns, minimum: Minima) -> str:
 
 
 def percentiles(draws: Array, level: float) -> tuple[Array, Array]:
-    """Percentile interval of every row of `draws` (m, r); NaN where fewer than LEAST_MINIMA of the draws
-    are numbers.
-    """
+    """Percentile interval of every row of `draws` (m, r); NaN where fewer than LEAST_MINIMA of a row are numbers."""
     known = np.isfinite(draws).mean(axis=1) >= LEAST_MINIMA
     ends = np.full((2, len(draws)), np.nan)
     if known.any():
@@ -197,20 +186,18 @@ def percentiles(draws: Array, level: float) -> tuple[Array, Array]:
     return ends[0], ends[1]
 
 
-def as_draws(budget: BudgetRuns, minimum: Minima) -> dict[str, Array]:
+def as_draws(budget: BudgetRuns, minimum: Minima) -> dict[Quantity, Array]:
     """Params, tokens, loss and tokens per parameter at the minimum, (1 + draws,) each."""
     params, tokens = np.exp(minimum.log_params), budget.tokens_at(minimum.log_params)
     return {"params": params, "tokens": tokens, "loss": minimum.loss, "tokens_per_param": tokens / params}
 
 
-def stated(values: Array, level: float) -> dict[str, Any]:
-    """A value with its percentile interval over the draws; no interval where too many draws have no
-    minimum.
-    """
+def stated(values: Array, level: float) -> MinimumEntry:
+    """A value with its percentile interval over the redraws, (1 + draws,); none where too many lack a minimum."""
     draws = values[1:]
     found = float(np.isfinite(draws).mean()) if len(draws) else 0.0
-    value = float(values[0]) if np.isfinite(values[0]) else None
+    value = number(values[0])
     if value is None or found < LEAST_MINIMA:
         return {"value": value, "low": None, "high": None, "draws_with_minimum": found}
-    low, high = percentiles(draws[None, :], level)
-    return {"value": value, "low": float(low[0]), "high": float(high[0]), "draws_with_minimum": found}
+    (low,), (high,) = percentiles(draws[None, :], level)
+    return {"value": value, "low": number(low), "high": number(high), "draws_with_minimum": found}

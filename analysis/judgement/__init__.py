@@ -1,1 +1,1 @@
-"""How far an answer can be trusted: roll-outs, forecasts, choices, prices, and treatments compared."""
+"""Trust in an answer: roll-outs, forecasts, choices, prices, and treatments compared."""

@@ -1,14 +1,11 @@
-"""How much of the answer is choice: which runs move it most, and what every other defensible analysis would
-say.
+"""The share of choice in the answer: the runs that move it most, and the answers of all other defensible analyses.
 
-The answer is the compute-optimal number of parameters at a target compute, and with it tokens, loss and the
-exponent.
+The answer is the compute-optimal number of parameters at a target compute, with its tokens, loss and exponent.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +17,8 @@ from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost
 from analysis.laws.law import Law, from_columns
 from analysis.runs.columns import COUNTS_OF_PARAMS
 from analysis.runs.observations import Observations
+from analysis.schema.judgement import CHOICES, AnswerSpread, Choice, ChoiceEffect, RefitEntry, RunInfluence
+from analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 
@@ -30,7 +29,7 @@ MAD_TO_SD = 1.4826  # of the normal distribution
 
 @dataclass(frozen=True)
 class Answer:
-    """What a decision needs of a fit at the target compute."""
+    """The optimum of a fit at the target compute."""
 
     params: float
     tokens: float
@@ -48,11 +47,10 @@ def answer(law: Law, target_flops: float, cost: Cost) -> Answer:
 
 def influence(
     observations: Observations, fitted: Fit, variables: tuple[str, ...], target_flops: float
-) -> list[dict[str, Any]]:
-    """How the optimal params at the target move when one run is left out, each refitted; the largest move
-    first.
+) -> list[RunInfluence]:
+    """The moves of the optimal params at the target when one run is left out and the law refitted, the largest first.
 
-    Of more runs than MOST_WORK allows, those with the largest residuals.
+    Of more runs than MOST_WORK allows, those with the largest residuals are left out.
     """
     cluster, names = observations.table["cluster"].factorize()
     whole = answer(fitted.law, target_flops, observations.cost)
@@ -71,7 +69,7 @@ def influence(
     laws = from_columns(again.law_type, again.values, again.variable)
     moved = np.asarray(laws.optimum(target_flops, observations.cost).N, dtype=float).ravel()
     settled = again.converged & np.isfinite(moved)
-    rows = [
+    rows: list[RunInfluence] = [
         {
             "run": str(names[k]),
             "params": float(moved[row]) if settled[row] else None,
@@ -95,12 +93,11 @@ def _refit(observations: Observations, law: type[Law], variables: tuple[str, ...
 
 def multiverse(
     observations: Observations, fitted: Fit, variables: tuple[str, ...], target_flops: float
-) -> list[dict[str, Any]]:
+) -> list[RefitEntry]:
     """The answer under every combination of defensible choices, the analysis's own first.
 
-    Choices: how parameters and FLOPs are counted (where the source has the counts), the loss and its knee,
-    the outlier rule, and whether the smallest budget counts. A combination that cannot be fitted stays, with
-    the reason.
+    Choices: the counting of parameters and FLOPs (where the source has the counts), the loss and its knee, the outlier
+    rule, and whether the smallest budget counts. A combination that cannot be fitted stays, with the reason.
     """
     spread = MAD_TO_SD * float(np.median(np.abs(fitted.residuals - np.median(fitted.residuals))))
     usual = np.abs(fitted.residuals) <= OUTLIER_SPREADS * spread
@@ -116,17 +113,29 @@ def multiverse(
     for (count, counted), (loss_name, loss), (rule, kept), (which, used) in itertools.product(
         _counts(observations), _losses(fitted.loss), outliers.items(), budgets.items()
     ):
-        row: dict[str, Any] = {"counting": count, "loss": loss_name, "outliers": rule, "budgets": which}
         data = counted.select(kept & used)
-        row["n"] = len(data.table)
+        row: RefitEntry = {
+            "counting": count,
+            "loss": loss_name,
+            "outliers": rule,
+            "budgets": which,
+            "n": len(data.table),
+            "status": "refused",
+            "why": "",
+            "params": None,
+            "tokens": None,
+            "loss_nats": None,
+            "exponent": None,
+        }
         try:
             again = _refit(data, type(fitted.law), variables, loss)
             found = answer(again.law, target_flops, data.cost)
-            row |= {"status": again.status.name.lower(), "why": again.why} | found.__dict__
         except ValueError as error:
-            row |= {"status": "refused", "why": str(error)} | dict.fromkeys(
-                ("params", "tokens", "loss_nats", "exponent")
-            )
+            row["why"] = str(error)
+        else:
+            row["status"], row["why"] = again.status, again.why
+            row["params"], row["tokens"] = number(found.params), number(found.tokens)
+            row["loss_nats"], row["exponent"] = number(found.loss_nats), number(found.exponent)
         rows.append(row)
     return rows
 
@@ -167,22 +176,32 @@ def _name(loss: Loss) -> str:
     return f"{loss.name}{knee} on {loss.on} loss"
 
 
-def spread(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The range of the answers, and how much each choice decides: the ratio of the medians of its options."""
-    answered = [row for row in rows if row["params"] is not None and np.isfinite(row["params"])]
+def spread(rows: Sequence[RefitEntry]) -> AnswerSpread:
+    """The range of the answers, and the effect of each choice: the ratio of the medians of its options."""
+    answered = [row for row in rows if row["params"] is not None and row["tokens"] is not None]
+    params = np.array([row["params"] for row in answered], dtype=float)
+    tokens = np.array([row["tokens"] for row in answered], dtype=float)
     if not answered:
         return {"analyses": len(rows), "answered": 0, "params": None, "tokens": None, "by_choice": {}}
-    by_choice: dict[str, dict[str, float]] = {}
-    for choice in ("counting", "loss", "outliers", "budgets"):
-        options = list(dict.fromkeys(row[choice] for row in answered))
-        by_choice[choice] = {"options": len(options)}
-        for quantity, name in (("params", "ratio"), ("tokens", "tokens_ratio")):
-            medians = [float(np.median([r[quantity] for r in answered if r[choice] == one])) for one in options]
-            by_choice[choice][name] = max(medians) / min(medians)
+    by_choice: dict[Choice, ChoiceEffect] = {}
+    for choice in CHOICES:
+        options = [row[choice] for row in answered]
+        by_choice[choice] = {
+            "options": len(set(options)),
+            "ratio": _ratio_of_medians(params, options),
+            "tokens_ratio": _ratio_of_medians(tokens, options),
+        }
     return {
         "analyses": len(rows),
         "answered": len(answered),
-        "params": [min(row["params"] for row in answered), max(row["params"] for row in answered)],
-        "tokens": [min(row["tokens"] for row in answered), max(row["tokens"] for row in answered)],
+        "params": [float(params.min()), float(params.max())],
+        "tokens": [float(tokens.min()), float(tokens.max())],
         "by_choice": by_choice,
     }
+
+
+def _ratio_of_medians(values: Array, options: Sequence[str]) -> float:
+    """The largest over the least of the medians of the values (r,) under each option."""
+    own = np.array(options)
+    medians = [float(np.median(values[own == option])) for option in set(options)]
+    return max(medians) / min(medians)

@@ -1,15 +1,13 @@
-"""Forecast: loss and allocation at a compute, or loss at a size and token count, with intervals that say what
-they hold.
+"""Forecast: loss and allocation at a compute, or loss at a size and token count, with intervals that name their parts.
 
-Three spreads add up, in logs: of the parameters (bootstrap draws), of one run's noise (loss only), and of the
-form (the other fitted laws that the data do not reject, and the isoFLOP optima's own power law). The sum is
-widened by the roll-outs' factor; beyond the longest roll-out nothing has been checked, and the interval is
-marked as uncalibrated.
+Three spreads add up, in logs: of the parameters (bootstrap draws), of one run's noise (loss only), and of the form (the
+other fitted laws that the data do not reject, and the isoFLOP optima's own power law). The sum is widened by the
+roll-outs' factor; beyond the longest roll-out nothing has been checked, and the interval is marked as uncalibrated.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,19 +15,25 @@ from numpy.typing import ArrayLike, NDArray
 from analysis.laws import LAWS
 from analysis.laws.cost import Cost
 from analysis.laws.law import Law, build, from_columns
+from analysis.schema.document import Results
+from analysis.schema.forecast import Given, LossPrediction, OptimumPrediction, PredictedQuantity, Prediction, Trust
+from analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 
-REJECTED_DELTA_AICC = 10.0  # a law this much worse says nothing about the form (Burnham and Anderson 2002, section 2.6)
+Optimal = Literal["params", "tokens", "loss"]  # quantities of the compute optimum
+OfLaw = Callable[[Law], ArrayLike]
+
+REJECTED_DELTA_AICC = (
+    10.0  # a law this much worse bears no witness to the form (Burnham and Anderson 2002, section 2.6)
+)
 REACH_SLACK = 0.02  # decades: 5% of compute, no distance at all
-SYMBOLS = {"params": "N", "tokens": "D", "loss": "loss"}
+SYMBOLS: Mapping[Optimal, str] = {"params": "N", "tokens": "D", "loss": "loss"}
 
 
 @dataclass(frozen=True)
 class Form:
-    """One fitted law of params and tokens, and the law of all its draws (parameters of shape (R, 1); None
-    without).
-    """
+    """One fitted law of params and tokens, and the law of all its draws: parameters of shape (R, 1); None without."""
 
     name: str
     point: Law
@@ -38,9 +42,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity at m points with its interval and what each source alone contributes to the log
-    half-width, (m,) each.
-    """
+    """A quantity at m points with its interval, and the share of each source in the log half-width, (m,) each."""
 
     value: Array
     low: Array
@@ -52,7 +54,7 @@ class Spread:
 
 def spread(
     forms: Sequence[Form],
-    quantity: Callable[[Law], ArrayLike],
+    quantity: OfLaw,
     *,
     also: Sequence[float],
     noise_sd: float,
@@ -82,10 +84,8 @@ def spread(
     return Spread(value, np.exp(middle - below), np.exp(middle + above), (high - low) / 2, noise, form)
 
 
-def forms_of(results: Mapping[str, Any]) -> list[Form]:
-    """The laws of params and tokens that the forecast rests on, the leading one first; ValueError when
-    there is none.
-    """
+def forms_of(results: Results) -> list[Form]:
+    """The laws of params and tokens that the forecast rests on, the leading one first; ValueError without any."""
     entries = {entry["name"]: entry for entry in results["fits"]}
     forms = []
     for name in results["forecast"]["forms"]:
@@ -99,106 +99,118 @@ def forms_of(results: Mapping[str, Any]) -> list[Form]:
 
 
 def predict(
-    results: Mapping[str, Any],
-    *,
-    flops: float | None = None,
-    params: float | None = None,
-    tokens: float | None = None,
-) -> dict[str, Any]:
-    """Predict from a results document: at `flops` the optimal params, tokens and loss; at `params` and
-    `tokens` the loss.
+    results: Results, *, flops: float | None = None, params: float | None = None, tokens: float | None = None
+) -> Prediction:
+    """Predict from a results document: the optimum at `flops`, or the loss at `params` and `tokens`.
 
-    `params` with `flops` takes the tokens that these buy under the data's own cost, C = k N^gamma D. Every
-    quantity is {value, low, high, parameter, noise, form}, the last three log half-widths; `calibrated` and
-    `words` say how far the intervals can be trusted. Raises ValueError for other combinations and for values
-    that are not positive.
+    `params` with `flops` takes the tokens that these buy under the data's own cost, C = k N^gamma D. ValueError for
+    other combinations, and for values that are not positive.
     """
-    given = {
-        name: value for name, value in (("flops", flops), ("params", params), ("tokens", tokens)) if value is not None
-    }
+    asked: dict[Given, float | None] = {"flops": flops, "params": params, "tokens": tokens}
+    given = {name: value for name, value in asked.items() if value is not None}
     for name, value in given.items():
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be positive and finite, got {value:g}")
-    cost = cost_of(results)
-    notes = [f"compute is counted as {cost}, fitted to the runs"] if cost != Cost() else []
-    if params is not None and flops is not None and tokens is None:
-        tokens = float(cost.tokens(flops, params))
-        notes.append(f"tokens = C / ({cost.per_token}) = {tokens:.4g}")
-    elif set(given) not in ({"flops"}, {"params", "tokens"}):
-        raise ValueError(f"give --flops, or --params with --tokens or --flops; got {', '.join(given) or 'nothing'}")
-    if params is None or tokens is None:
-        assert flops is not None
-        at = {name: _optimal(name, flops, cost) for name in SYMBOLS}
-    else:
-        flops = float(cost.flops(params, tokens))
-        at = {"loss": lambda law: law(N=params, D=tokens)}
-        notes += unseen_ratio(results, params, tokens)
-    quantities = {name: _quantity(results, name, quantity, flops, free=params is None) for name, quantity in at.items()}
-    size = params if params is not None else quantities["params"]["value"]
-    notes += extrapolated_cost(results, cost, size)
-    trusted = trust(results, flops)
+    if params is not None and (tokens is None) != (flops is None):
+        return _predict_loss(results, params, tokens, flops, given)
+    if flops is not None and params is None and tokens is None:
+        return predict_optimum(results, flops)
+    raise ValueError(f"give --flops, or --params with --tokens or --flops; got {', '.join(given) or 'nothing'}")
+
+
+def predict_optimum(results: Results, flops: float) -> OptimumPrediction:
+    """The compute optimum at `flops`; ValueError where no fitted law has one."""
+    cost, forms = cost_of(results), forms_of(results)
+    params, tokens, loss = (_optimum(results, forms, name, flops, cost) for name in SYMBOLS)
+    notes = [*_fitted_cost(cost), *extrapolated_cost(results, cost, params["value"])]
     return {
-        "given": given,
+        "given": {"flops": flops},
         "flops": flops,
-        **({} if params is None else {"params_given": params, "tokens_given": tokens}),
-        **quantities,
-        "level": results["settings"]["level"],
-        "law": results["forecast"]["forms"][0],
-        **trusted,
-        "notes": notes,
+        "params": params,
+        "tokens": tokens,
+        "loss": loss,
+        **trust(results, flops, forms[0].name, notes),
     }
 
 
-def _optimal(name: str, flops: float | Array, cost: Cost) -> Callable[[Law], ArrayLike]:
-    def at_optimum(law: Law) -> ArrayLike:
+def _predict_loss(
+    results: Results, params: float, tokens: float | None, flops: float | None, given: dict[Given, float]
+) -> LossPrediction:
+    """The loss of `params` trained on `tokens`, or on the tokens that `flops` buy."""
+    cost, forms = cost_of(results), forms_of(results)
+    notes = _fitted_cost(cost)
+    if tokens is None:
+        tokens = float(cost.tokens(flops, params))
+        notes.append(f"tokens = C / ({cost.per_token}) = {tokens:.4g}")
+    spent = float(cost.flops(params, tokens))
+    notes += unseen_ratio(results, params, tokens)
+    notes += extrapolated_cost(results, cost, params)
+    return {
+        "given": given,
+        "flops": spent,
+        "params_given": params,
+        "tokens_given": tokens,
+        "loss": _quantity(results, forms, "loss", lambda law: law(N=params, D=tokens)),
+        **trust(results, spent, forms[0].name, notes),
+    }
+
+
+def _fitted_cost(cost: Cost) -> list[str]:
+    return [f"compute is counted as {cost}, fitted to the runs"] if cost != Cost() else []
+
+
+def _optimum(results: Results, forms: Sequence[Form], name: Optimal, flops: float, cost: Cost) -> PredictedQuantity:
+    """A quantity of the compute optimum at `flops`, the isoFLOP minima's own law among the forms."""
+
+    def of(law: Law) -> ArrayLike:
         found: ArrayLike = getattr(law.optimum(flops, cost), SYMBOLS[name])
         return found
 
-    return at_optimum
+    lead = float(np.asarray(of(forms[0].point)).ravel()[0])
+    return _quantity(results, forms, name, of, also=_isoflop_gap(results, name, lead, flops))
 
 
 def _quantity(
-    results: Mapping[str, Any], name: str, quantity: Callable[[Law], ArrayLike], flops: float, *, free: bool
-) -> dict[str, float | None]:
+    results: Results, forms: Sequence[Form], name: Optimal, of: OfLaw, also: Sequence[float] = ()
+) -> PredictedQuantity:
     settings = results["forecast"]
     found = spread(
-        forms_of(results),
-        quantity,
-        also=_isoflop_gap(results, name, quantity, flops) if free else (),
-        noise_sd=settings["noise_sd_log"] if name == "loss" else 0.0,
+        forms,
+        of,
+        also=also,
+        noise_sd=(settings["noise_sd_log"] or 0.0) if name == "loss" else 0.0,
         factor=settings["calibration"]["loss" if name == "loss" else "params"]["factor"] or 1.0,
         level=results["settings"]["level"],
         z=settings["z"],
     )
-    return {field: plain(getattr(found, field)[0]) for field in ("value", "low", "high", "parameter", "noise", "form")}
+    return {
+        "value": float(found.value[0]),
+        "low": number(found.low[0]),
+        "high": number(found.high[0]),
+        "parameter": number(found.parameter[0]),
+        "noise": number(found.noise[0]),
+        "form": number(found.form[0]),
+    }
 
 
-def _isoflop_gap(
-    results: Mapping[str, Any], name: str, quantity: Callable[[Law], ArrayLike], flops: float
-) -> tuple[float, ...]:
-    """Log gap between the leading law and the power law through the isoFLOP minima, less what the latter's
-    own noise explains.
-    """
-    law = ((results["isoflop"] or {}).get("laws", {}).get("parabola") or {}).get(name)
-    if law is None or law["exponent"] is None or law["band"]["low"] is None:
+def _isoflop_gap(results: Results, name: Optimal, lead: float, flops: float) -> tuple[float, ...]:
+    """Log gap of the leading law's value to that of the law through the isoFLOP minima, less the latter's noise."""
+    study = results["isoflop"]
+    law = None if study is None else study["laws"]["parabola"][name]
+    if law is None or law["exponent"] is None or law["band"]["low"] is None or law["band"]["high"] is None:
         return ()
     value = law["floor"] + law["coefficient"] * flops ** law["exponent"]
-    grid = np.log(law["band"]["flops"])
-    low, high = (np.interp(np.log(flops), grid, np.log(law["band"][end])) for end in ("low", "high"))
+    grid, ends = np.log(law["band"]["flops"]), np.array([law["band"]["low"], law["band"]["high"]], dtype=float)
+    if np.isnan(ends).any():  # too few redraws have a law
+        return ()
+    low, high = (np.interp(np.log(flops), grid, np.log(end)) for end in ends)
     own = (high - low) / 2 / results["forecast"]["z"]
-    lead = float(np.asarray(quantity(forms_of(results)[0].point)).ravel()[0])
     gap = np.log(value / lead)
     return (float(np.sqrt(max(gap**2 - own**2, 0.0))),)
 
 
-def plain(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def trust(results: Mapping[str, Any], flops: float) -> dict[str, Any]:
-    """How far a compute lies beyond the data, in decades, and whether the roll-outs reach there, in a flag
-    and in words.
-    """
+def trust(results: Results, flops: float, law: str, notes: list[str]) -> Trust:
+    """The distance of a compute from the data and whether the roll-outs reach there, beside the law and the notes."""
     least, most = results["range"]["flops"]
     reach = results["forecast"]["reach_decades"]
     decades = max(float(np.log10(flops / most)), float(np.log10(least / flops)), 0.0)
@@ -227,16 +239,26 @@ def trust(results: Mapping[str, Any], flops: float) -> dict[str, Any]:
     else:
         calibrated = True
         words = f"{where}; {checked}{single}"
-    return {"decades_beyond": decades, "reach_decades": reach, "calibrated": calibrated, "words": words}
+    return {
+        "level": results["settings"]["level"],
+        "law": law,
+        "decades_beyond": decades,
+        "reach_decades": reach,
+        "calibrated": calibrated,
+        "words": words,
+        "notes": notes,
+    }
 
 
-def cost_of(results: Mapping[str, Any]) -> Cost:
-    """What a run costs, as the results' own runs say."""
-    return Cost(**{name: results["cost"][name] for name in ("k", "gamma", "spread")})
+def cost_of(results: Results) -> Cost:
+    """The cost of a run, fitted to the results' own runs."""
+    cost = results["cost"]
+    return Cost(k=cost["k"], gamma=cost["gamma"], spread=cost["spread"])
 
 
-def extrapolated_cost(results: Mapping[str, Any], cost: Cost, params: float | None) -> list[str]:
-    if cost.gamma == 1 or params is None:
+def extrapolated_cost(results: Results, cost: Cost, params: float) -> list[str]:
+    """A note where the cost at a size lies outside the runs' range of C / (N D)."""
+    if cost.gamma == 1:
         return []
     least, most = (results["cost"]["ratio"][end] for end in ("least", "most"))
     ratio = float(cost.flops(params, 1.0)) / params
@@ -245,7 +267,8 @@ def extrapolated_cost(results: Mapping[str, Any], cost: Cost, params: float | No
     return [f"that cost is extrapolated: C / (N D) would be {ratio:.3g}, outside the runs' {least:.3g} to {most:.3g}"]
 
 
-def unseen_ratio(results: Mapping[str, Any], params: float, tokens: float) -> list[str]:
+def unseen_ratio(results: Results, params: float, tokens: float) -> list[str]:
+    """A note where tokens per parameter lie outside the runs' range."""
     least, most = results["range"]["tokens_per_param"]
     ratio = tokens / params
     if least <= ratio <= most:
@@ -253,13 +276,12 @@ def unseen_ratio(results: Mapping[str, Any], params: float, tokens: float) -> li
     return [f"{ratio:.3g} tokens per parameter lie outside the {least:.3g} to {most:.3g} that the data hold"]
 
 
-def describe(prediction: Mapping[str, Any]) -> str:
-    """A prediction in one line: what was predicted with intervals, and how far it can be trusted."""
-    parts = [
-        f"{symbol} {one['value']:.4g} {interval(one['low'], one['high'])}"
-        for name, symbol in (("params", "N*"), ("tokens", "D*"), ("loss", "loss"))
-        if isinstance(one := prediction.get(name), Mapping)
-    ]
+def describe(prediction: Prediction) -> str:
+    """A prediction in one line: every quantity with its interval, and how far the interval can be trusted."""
+    found = {"loss": prediction["loss"]}
+    if "params" in prediction:
+        found = {"N*": prediction["params"], "D*": prediction["tokens"], **found}
+    parts = [f"{symbol} {one['value']:.4g} {interval(one['low'], one['high'])}" for symbol, one in found.items()]
     return "; ".join([", ".join(parts), prediction["words"], *prediction["notes"]])
 
 

@@ -1,14 +1,11 @@
-"""Hold-out by roll-out: fit on the smaller budgets, predict the larger, for every law; and the choice of a
-law.
+"""Hold-out by roll-out: every law fitted to the smaller budgets predicts the larger, and the best predictor is chosen.
 
-A law is used to extrapolate in compute, so it is scored on that: at each cut all runs up to a compute are
-fitted and all beyond predicted. AICc (Hurvich and Tsai 1989) stands beside it: it scores the fit inside the
-data only.
+A law is used to extrapolate in compute, so its extrapolation is scored: at each cut all runs up to a compute are fitted
+and all beyond predicted. AICc (Hurvich and Tsai 1989), beside that score, judges the fit inside the data only.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +17,9 @@ from analysis.laws.cost import Cost
 from analysis.laws.law import Law
 from analysis.runs.budgets import group_budgets
 from analysis.runs.observations import Observations
+from analysis.schema.forecast import CalibrationEntry
+from analysis.schema.judgement import LawScore, Predicted
+from analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 
@@ -28,20 +28,20 @@ MOST_CUTS = 6
 RESAMPLES = 100  # a cut's interval needs its standard deviation only
 LEAST_CONVERGED = 0.5  # share of a cut's resamples, for its intervals to be judged
 LEVEL = 0.95
-WORDS = {"loss": "the loss", "params": "the optimal size"}
+WORDS: Mapping[Predicted, str] = {"loss": "the loss", "params": "the optimal size"}
 Z_LEVEL = 1.959964  # of the normal distribution at LEVEL
 
 
 @dataclass(frozen=True)
 class Score:
-    """One law's prediction of one rung of held-out runs from the runs below a cut; errors are log measured -
-    log predicted.
+    """One law's prediction of one rung of held-out runs from the runs below a cut.
 
-    quantity: "loss" of each run, or "params", the rung's isoFLOP minimum against the law's optimum.
+    Errors are log measured - log predicted. quantity: "loss" of each run, or "params", the rung's isoFLOP minimum
+    against the law's optimum.
     """
 
     law: str
-    quantity: str
+    quantity: Predicted
     trained_to_flops: float
     tested_at_flops: float
     n_trained: int
@@ -56,7 +56,7 @@ class Score:
 
 @dataclass(frozen=True)
 class MeasuredOptimum:
-    """A measured isoFLOP minimum: log params with its standard deviation, and what its budget's runs cost."""
+    """A measured isoFLOP minimum: log params with its standard deviation, and the cost of its budget's runs."""
 
     flops: float
     log_params: float
@@ -74,9 +74,7 @@ class Unscored:
 
 
 def rungs(observations: Observations) -> NDArray[np.intp]:
-    """A rung of compute for every run, 0 the lowest: its budget's where most runs lie in budgets, else a
-    quantile of compute.
-    """
+    """A rung of compute for every run, 0 the lowest: its budget where most runs lie in budgets, else its quantile."""
     flops = observations.column("flops")
     budgets, outside = group_budgets(observations)
     if len(budgets) >= 2 and outside < len(flops) / 2:
@@ -100,9 +98,7 @@ def roll_out(
     resamples: int = RESAMPLES,
     optima: Sequence[MeasuredOptimum] = (),
 ) -> tuple[list[Score], list[Unscored]]:
-    """Score every law (name -> class and the variables it is given) at every cut; fewer than three rungs
-    give no score.
-    """
+    """Score every law (name -> class and its given variables) at every cut; fewer than three rungs give no score."""
     label = rungs(observations)
     last = int(label.max())
     cuts = np.arange(1, last)
@@ -133,7 +129,7 @@ def _fit_below(
     x, y, weights = below.variables(variables), below.column("loss"), below.column("weight")
     fitted = fit(law, x, y, loss=loss, weights=weights)
     if not np.isfinite(fitted.objective):
-        raise ValueError(f"{fitted.status.name}: {fitted.why}")
+        raise ValueError(f"{fitted.status.upper()}: {fitted.why}")
     if resamples == 0:
         return fitted, None
     draws = bootstrap(fitted, x, y, below.clusters, n=resamples, seed=seed, weights=weights)
@@ -175,7 +171,7 @@ def _score_optima(
     return scores
 
 
-def _scored(name: str, quantity: str, below: Observations, tested: float, error: Array, z: Array) -> Score:
+def _scored(name: str, quantity: Predicted, below: Observations, tested: float, error: Array, z: Array) -> Score:
     trained = below.column("flops").max()
     return Score(
         law=name,
@@ -194,9 +190,7 @@ def _scored(name: str, quantity: str, below: Observations, tested: float, error:
 
 
 def log_spread(draws: ArrayLike) -> Array:
-    """Half the central 68% of the logs of draws (r, m), (m,); NaN where too many draws are no positive
-    numbers.
-    """
+    """Half the central 68% of the logs of draws (r, m), (m,); NaN where too many draws are no positive numbers."""
     values = np.asarray(draws, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(values.reshape(len(values), -1)).T
@@ -206,9 +200,7 @@ def log_spread(draws: ArrayLike) -> Array:
 
 
 def noise_sd(fitted: Fit) -> float:
-    """Standard deviation of one run's log loss about the law, from the residuals and their degrees of
-    freedom.
-    """
+    """Standard deviation of one run's log loss about the law, by the residuals and their degrees of freedom."""
     free = max(fitted.n - len(fitted.law.params), 1)
     return float(np.sqrt((fitted.residuals**2).sum() / free))
 
@@ -227,17 +219,16 @@ def aicc(fitted: Fit) -> float:
     return float(deviance + 2 * k + 2 * k * (k + 1) / (n - k - 1))
 
 
-def compare(scores: Sequence[Score], fits: Mapping[str, Fit]) -> list[dict[str, Any]]:
-    """One row a law, best predictor first: error, bias and coverage over the held-out rungs that every
-    scored law predicted.
-    """
+def compare(scores: Sequence[Score], fits: Mapping[str, Fit]) -> list[LawScore]:
+    """One row a law, best predictor first: error, bias and coverage over the rungs that every scored law predicted."""
     by_law: dict[str, dict[tuple[float, float], Score]] = {}
     for score in scores:
         if score.quantity != "loss":
             continue
         by_law.setdefault(score.law, {})[score.trained_to_flops, score.tested_at_flops] = score
     common = set.intersection(*(set(found) for found in by_law.values())) if by_law else set()
-    rows: list[dict[str, Any]] = []
+    best = min((aicc(fitted) for fitted in fits.values()), default=0.0)
+    rows: list[LawScore] = []
     for name, fitted in fits.items():
         mine = [score for key, score in by_law.get(name, {}).items() if key in common]
         tested = sum(score.n_tested for score in mine)
@@ -247,27 +238,23 @@ def compare(scores: Sequence[Score], fits: Mapping[str, Fit]) -> list[dict[str, 
             {
                 "law": name,
                 "predictions": tested,
-                "rmse": float(np.sqrt((error**2).mean())) if tested else None,
-                "bias": float(error.mean()) if tested else None,
+                "rmse": number(np.sqrt((error**2).mean())) if tested else None,
+                "bias": number(error.mean()) if tested else None,
                 "coverage": sum(score.covered for score in mine) / tested if judged else None,
                 "level": LEVEL,
                 "longest_decades": max((score.horizon_decades for score in mine), default=None),
-                "aicc": aicc(fitted),
+                "aicc": number(aicc(fitted)),
+                "delta_aicc": number(aicc(fitted) - best),
             }
         )
-    best = min((row["aicc"] for row in rows), default=0.0)
-    for row in rows:
-        row["delta_aicc"] = row["aicc"] - best if np.isfinite(row["aicc"]) else None
-        row["aicc"] = row["aicc"] if np.isfinite(row["aicc"]) else None
     return sorted(rows, key=lambda row: np.inf if row["rmse"] is None else row["rmse"])
 
 
-def calibrate(scores: Sequence[Score], law: str, quantity: str) -> dict[str, Any]:
-    """How much one law's intervals must widen for the roll-outs to be covered, and how far out that was
-    tested.
+def calibrate(scores: Sequence[Score], law: str, quantity: Predicted) -> CalibrationEntry:
+    """The widening of one law's intervals that covers the roll-outs, and their longest reach.
 
-    The factor is the conformal quantile (Vovk et al. 2005) of the held-out rungs' |z|; runs of one rung share
-    their error, so each rung counts once, with its own LEVEL quantile. It never narrows an interval.
+    The factor is the conformal quantile (Vovk et al. 2005) of the held-out rungs' |z|; runs of one rung share their
+    error, so each rung counts once, with its own LEVEL quantile. The factor never narrows an interval.
     """
     mine = [s for s in scores if s.law == law and s.quantity == quantity and np.isfinite(s.z).all()]
     if not mine:

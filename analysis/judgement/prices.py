@@ -6,28 +6,30 @@ different machines do not compare: only those of the machine that most runs were
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.runs.observations import Observations
+from analysis.schema.numbers import finite, numbers
+from analysis.schema.prices import PriceMeasure, PriceName, PricesSection, WeightFormat
 
 Array = NDArray[np.float64]
+Series = Mapping[WeightFormat, tuple[Array, Array]]  # prices and losses, (r,) each, by the format of the weights
 
-FORMATS = ("fp32", "bf16", "int8")
+FORMATS: tuple[WeightFormat, ...] = ("fp32", "bf16", "int8")
 LEAST_RUNS = 2
 # Columns that `readers` takes from a profile, as measures with axis labels.
-MEASURES = {
+MEASURES: Mapping[PriceName, tuple[str, str]] = {
     "prefill": ("price.prefill_s", "prefill latency, seconds"),
     "token": ("price.token_s", "latency of a generated token, seconds"),
     "memory": ("price.memory_bytes", "peak memory at batch 1, bytes"),
 }
 
 
-def prices_section(observations: Observations) -> dict[str, Any] | None:
-    """The prices and fronts in the schema of `results`; None where fewer than two runs were profiled."""
+def prices_section(observations: Observations) -> PricesSection | None:
+    """The prices and their fronts; None where fewer than two runs were profiled."""
     table = observations.table
     if "price.machine" not in table.columns:
         return None
@@ -38,16 +40,13 @@ def prices_section(observations: Observations) -> dict[str, Any] | None:
     here = (table["price.machine"] == machine).to_numpy()
     loss = table["loss"].to_numpy(float)
     nowhere = np.full(len(table), np.nan)
-    measures = {
-        "bytes": {"label": "stored weights, bytes", **_bytes(table, loss)},
-        "train_flops": {
-            "label": observations.conventions["flops"],
-            **_measure({"": (table["flops"].to_numpy(float), loss)}),
-        },
+    measures: dict[PriceName, PriceMeasure] = {
+        "bytes": _measure("stored weights, bytes", _bytes(table, loss)),
+        "train_flops": _measure(observations.conventions["flops"], {"": (table["flops"].to_numpy(float), loss)}),
     }
     for name, (column, label) in MEASURES.items():
         values = np.where(here, table[column].to_numpy(float), nowhere)
-        measures[name] = {"label": label, **_measure({"": (values, loss)})}
+        measures[name] = _measure(label, {"": (values, loss)})
     first = table[here].iloc[0]
     return {
         "run_id": table["run_id"].tolist(),
@@ -58,23 +57,25 @@ def prices_section(observations: Observations) -> dict[str, Any] | None:
     }
 
 
-def _bytes(table: pd.DataFrame, loss: Array) -> dict[str, Any]:
-    """Bytes in each format with the loss that is left in it; one front over all of them."""
+def _bytes(table: pd.DataFrame, loss: Array) -> Series:
+    """Bytes in each format, with the loss of the weights in that format."""
     series = {}
     for name in FORMATS:
         left = table[f"price.{name}_loss"].to_numpy(float)
         own = loss if name == "fp32" else left
         series[name] = (table[f"price.{name}_bytes"].to_numpy(float), own)
-    return _measure(series)
+    return series
 
 
-def _measure(series: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
+def _measure(label: str, series: Series) -> PriceMeasure:
+    """The prices with one front over all formats."""
     price = np.concatenate([one for one, _ in series.values()])
     loss = np.concatenate([one for _, one in series.values()])
     rows = front(price, loss)
     return {
-        "series": {name: {"price": one, "loss": own} for name, (one, own) in series.items()},
-        "front": {"price": price[rows], "loss": loss[rows]},
+        "label": label,
+        "series": {name: {"price": numbers(one), "loss": numbers(own)} for name, (one, own) in series.items()},
+        "front": {"price": finite(price[rows]), "loss": finite(loss[rows])},
     }
 
 

@@ -1,13 +1,12 @@
-"""The cheapest model of a given loss when the tokens it will serve are paid for as well.
+"""The cheapest model of a given loss when the tokens that it will serve are paid for as well.
 
 Sardana et al. 2024 (arXiv 2401.00448), eq. 2: minimise 6 N D + 2 N S over N and D subject to L(N, D) = loss, where S
-tokens are served. Here training costs what the runs say, C = k N^gamma D, and a served token a third of a training
-token's, its forward pass alone: 2 N where C = 6 N D. S = 0 is the compute optimum of Hoffmann et al. 2022.
+tokens are served. Here training costs C = k N^gamma D by the runs, and a served token a third of a training
+token's FLOPs, its forward pass alone: 2 N where C = 6 N D. S = 0 is the compute optimum of Hoffmann et al. 2022.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,11 @@ from analysis.judgement import forecast
 from analysis.laws import jet
 from analysis.laws.cost import Cost
 from analysis.laws.law import LOG_TOKENS, SIX_N_D, Law, build
+from analysis.schema.document import Results
+from analysis.schema.forecast import ServedGiven, ServedPrediction
+from analysis.schema.intervals import Band, Estimated
+from analysis.schema.numbers import finite, number, numbers
+from analysis.schema.prices import ServingSection
 
 Array = NDArray[np.float64]
 
@@ -29,7 +33,7 @@ MOST_CURVE_DRAWS = 200
 
 @dataclass(frozen=True)
 class Served:
-    """The cheapest N and D at a loss, what training and serving them cost, and that of the training-optimal model."""
+    """The cheapest N and D at a loss, the FLOPs of training and serving, and those of the training-optimal model."""
 
     N: Array
     D: Array
@@ -43,7 +47,7 @@ class Served:
 
     @property
     def saving(self) -> Array:
-        """Share of the training-optimal model's total that is saved."""
+        """Saved share of the training-optimal model's total."""
         return 1 - self.total_flops / self.usual_flops
 
 
@@ -107,25 +111,27 @@ def _unreachable(law: Law, target: Array) -> str:
 
 
 def predict_served(
-    results: Mapping[str, Any], *, served: float, loss: float | None = None, flops: float | None = None
-) -> dict[str, Any]:
+    results: Results, *, served: float, loss: float | None = None, flops: float | None = None
+) -> ServedPrediction:
     """The cheapest N and D for a loss, or for the loss of the compute optimum at `flops`, with `served` tokens served.
 
-    {"given", "params", "tokens", "loss", "train_flops", "serve_flops", "total_flops", "saving", "usual_params",
-    "usual_tokens", "calibrated", "words", "notes", …}; params, tokens, total_flops and saving as `forecast.predict`
-    gives quantities. ValueError unless exactly one of `loss` and `flops` is given, and for what is out of range.
+    ValueError unless exactly one of `loss` and `flops` is given, and for numbers out of range.
     """
     if (loss is None) == (flops is None):
         raise ValueError("--serve takes a quality to reach: give either --loss or --flops (of the compute optimum)")
-    given = {"loss": loss, "flops": flops, "serve": served}
+    given: dict[ServedGiven, float | None] = {"loss": loss, "flops": flops, "serve": served}
     for name, value in given.items():
         if value is not None and not (np.isfinite(value) and (value > 0 or (name == "serve" and value == 0))):
             raise ValueError(f"{name} must be positive and finite, got {value:g}")
     cost, forms = forecast.cost_of(results), forecast.forms_of(results)
     lead = forms[0].point
 
-    def wanted(law: Law) -> Any:
-        return loss if flops is None else law.optimum(flops, cost).loss
+    def wanted(law: Law) -> ArrayLike:
+        if loss is not None:
+            return loss
+        assert flops is not None
+        optimal: ArrayLike = law.optimum(flops, cost).loss
+        return optimal
 
     point, usual = cheapest(lead, wanted(lead), served, cost), cheapest(lead, wanted(lead), 0.0, cost)
     notes = [
@@ -146,7 +152,7 @@ def predict_served(
         if id(form.point) in solved
     ]
 
-    def quantity(name: str) -> dict[str, float | None]:
+    def quantity(name: str) -> Estimated:
         return _interval(results, forms, lambda law: getattr(solved[id(law)], name), signed=name == "saving")
 
     params, tokens, train = (float(getattr(point, name)) for name in ("N", "D", "train_flops"))
@@ -157,24 +163,21 @@ def predict_served(
         "given": {name: value for name, value in given.items() if value is not None},
         "params": quantity("N"),
         "tokens": quantity("D"),
-        "loss": float(wanted(lead)),
+        "loss": float(np.asarray(wanted(lead))),
         "train_flops": train,
         "serve_flops": float(point.serve_flops),
         "total_flops": quantity("total_flops"),
         "saving": quantity("saving"),
         "usual_params": float(usual.N),
         "usual_tokens": float(usual.D),
-        "level": results["settings"]["level"],
-        "law": forms[0].name,
-        **forecast.trust(results, train),
-        "notes": notes,
+        **forecast.trust(results, train, forms[0].name, notes),
     }
 
 
 def _interval(
-    results: Mapping[str, Any], forms: list[forecast.Form], of: Callable[[Law], ArrayLike], *, signed: bool
-) -> dict[str, float | None]:
-    """A quantity with its interval: as a forecast's, but the percentiles alone for one that may be 0."""
+    results: Results, forms: list[forecast.Form], of: Callable[[Law], ArrayLike], *, signed: bool
+) -> Estimated:
+    """A quantity with its interval: the forecast's, but the percentiles alone for a quantity that may be 0."""
     lead = forms[0]
     if signed:
         value = float(np.asarray(of(lead.point)))
@@ -182,7 +185,7 @@ def _interval(
             return {"value": value, "low": None, "high": None}
         level = results["settings"]["level"]
         low, high = np.nanquantile(np.asarray(of(lead.draws)), [(1 - level) / 2, (1 + level) / 2])
-        return {"value": value, "low": float(low), "high": float(high)}
+        return {"value": value, "low": number(low), "high": number(high)}
     settings = results["forecast"]
     found = forecast.spread(
         forms,
@@ -193,11 +196,11 @@ def _interval(
         level=results["settings"]["level"],
         z=settings["z"],
     )
-    return {end: forecast.plain(getattr(found, end)[0]) for end in ("value", "low", "high")}
+    return {"value": float(found.value[0]), "low": number(found.low[0]), "high": number(found.high[0])}
 
 
-def serving_section(results: Mapping[str, Any]) -> dict[str, Any] | None:
-    """For results.json: the cheapest model of the target's loss against the tokens it serves; null without a target."""
+def serving_section(results: Results) -> ServingSection | None:
+    """The cheapest model of the target's loss against the tokens that it serves; None without a target."""
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
         return None
@@ -208,20 +211,30 @@ def serving_section(results: Mapping[str, Any]) -> dict[str, Any] | None:
         point = cheapest(lead.point, best.loss, served, cost)
     except ValueError:
         return None
-    level = results["settings"]["level"]
     drawn = None
     if lead.draws is not None:
         few = _first(lead.draws, MOST_CURVE_DRAWS)
         drawn = cheapest(few, few.optimum(flops, cost).loss, served, cost)
-    section: dict[str, Any] = {"flops": flops, "loss": float(best.loss), "law": lead.name, "served": served}
-    for name, symbol in (("params", "N"), ("tokens", "D"), ("saving", "saving")):
-        band: tuple[Any, Any] = (None, None)
-        if drawn is not None:
-            band = tuple(np.nanquantile(getattr(drawn, symbol), [(1 - level) / 2, (1 + level) / 2], axis=0))
-        section[name] = {"value": getattr(point, symbol), "low": band[0], "high": band[1]}
-    section["usual"] = {"params": float(best.N), "tokens": float(best.D)}
-    section["words"] = f"training costs {cost}, a served token a third of that"
-    return section
+    level = results["settings"]["level"]
+    return {
+        "flops": flops,
+        "loss": float(best.loss),
+        "law": lead.name,
+        "served": finite(served),
+        "params": _band(point.N, None if drawn is None else drawn.N, level),
+        "tokens": _band(point.D, None if drawn is None else drawn.D, level),
+        "saving": _band(point.saving, None if drawn is None else drawn.saving, level),
+        "usual": {"params": float(best.N), "tokens": float(best.D)},
+        "words": f"training costs {cost}, a served token a third of that",
+    }
+
+
+def _band(value: Array, draws: Array | None, level: float) -> Band:
+    """A curve (s,) with the percentiles of its resamples (R, s)."""
+    if draws is None:
+        return {"value": numbers(value), "low": None, "high": None}
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return {"value": numbers(value), "low": numbers(low), "high": numbers(high)}
 
 
 def _first(law: Law, draws: int) -> Law:
@@ -229,12 +242,11 @@ def _first(law: Law, draws: int) -> Law:
     return build(type(law), {name: np.asarray(value)[:draws] for name, value in law.params.items()})
 
 
-def describe_served(prediction: Mapping[str, Any]) -> str:
-    """The cheapest model in a line: size and tokens with intervals, what it costs and saves, how far to trust it."""
+def describe_served(prediction: ServedPrediction) -> str:
+    """The cheapest model in a line: size and tokens with intervals, cost and saving, and how far to trust them."""
+    found = {"N*": prediction["params"], "D*": prediction["tokens"], "total FLOPs": prediction["total_flops"]}
     parts = [
-        f"{symbol} {one['value']:.4g} {forecast.interval(one['low'], one['high'])}"
-        for name, symbol in (("params", "N*"), ("tokens", "D*"), ("total_flops", "total FLOPs"))
-        if (one := prediction[name])
+        f"{symbol} {one['value']:.4g} {forecast.interval(one['low'], one['high'])}" for symbol, one in found.items()
     ]
     saving = prediction["saving"]
     ends = "" if saving["low"] is None else f" [{saving['low']:.1%}, {saving['high']:.1%}]"

@@ -1,7 +1,7 @@
 """Scaling laws as frozen values, and the registry of all of them.
 
-Adding a law is one class: declare its parameters, write its formula, and list it in its module's tuple. Gradients,
-scaled fitting, the compute optimum, printing and tests follow from the declaration.
+A new law is one class: declare its parameters, write its formula, and list it in its module's tuple. Gradients, scaled
+fitting, the compute optimum, printing, the report's JavaScript and tests follow from the declaration.
 """
 
 from analysis.laws.coupled import COUPLED

@@ -1,4 +1,4 @@
-"""What a run costs: training FLOPs as C = k N^gamma D, and the fit of k and gamma to runs whose FLOPs are counted.
+"""Training FLOPs of a run as C = k N^gamma D, and the fit of k and gamma to runs whose FLOPs are counted.
 
 C = 6 N D (Kaplan et al. 2020, section 2.1) counts the parameters' matrix multiplications alone. Exact FLOPs hold the
 output head and attention too, whose share falls as models grow, so that C / (N D) falls with N: gamma < 1.
@@ -14,12 +14,12 @@ Array = NDArray[np.float64]
 
 FLOPS_PER_PARAM_TOKEN = 6.0
 SAME = 1e-3  # relative difference of FLOPs that rounding explains
-LEAST_GAMMA = 0.3  # a flatter rise with N says that FLOPs and parameters do not belong together: gamma = 1 is kept
+LEAST_GAMMA = 0.3  # below this slope FLOPs and parameters do not belong together, and gamma stays 1
 
 
 @dataclass(frozen=True)
 class Cost:
-    """C = k N^gamma D in FLOPs, N in parameters and D in tokens; spread: standard deviation of log C about it."""
+    """C = k N^gamma D in FLOPs, N in parameters and D in tokens; spread: standard deviation of log C about the fit."""
 
     k: float = FLOPS_PER_PARAM_TOKEN
     gamma: float = 1.0
@@ -40,7 +40,7 @@ class Cost:
 
     @property
     def per_token(self) -> str:
-        """FLOPs of one token, in words: 6 N."""
+        """FLOPs of one token as text, such as 6 N."""
         return f"{self.k:.4g} N" + ("" if self.gamma == 1 else f"^{self.gamma:.3f}")
 
     def __str__(self) -> str:
@@ -48,9 +48,10 @@ class Cost:
 
 
 def fit_cost(params: Array, tokens: Array, flops: Array) -> Cost:
-    """Least squares of log(C / D) = log k + gamma log N over runs (n,); C = 6 N D exactly where that is what they say.
+    """Return the cost by least squares of log(C / D) = log k + gamma log N over runs (n,).
 
-    Runs of one size, and runs whose FLOPs hardly rise with N, keep gamma = 1.
+    The cost is 6 N D exactly where the runs' FLOPs agree with it within rounding. Runs of one size, and runs whose
+    FLOPs hardly rise with N, keep gamma = 1.
     """
     if np.abs(flops / (FLOPS_PER_PARAM_TOKEN * params * tokens) - 1).max() < SAME:
         return Cost()

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009  (a parameter's declaration is a dataclass field)
-"""Laws in which parameters and tokens do not enter apart: repeated data, an exponent that depends on N."""
+"""Laws whose terms hold parameters and tokens together: repeated data, an exponent of D that depends on N."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +12,17 @@ from analysis.laws.jet import Number
 from analysis.laws.law import Law, Units, amplitude, exponent, level, number, positive
 
 
+def effective(total: Any, unique: Any, R_star: Any) -> Any:
+    """Return D' (or N') for `total` tokens of which `unique` differ, at most all: repeats decay with constant R*.
+
+    Source: Muennighoff et al. 2023, eq. 5.
+    """
+    return unique * (1.0 + R_star * (1.0 - jet.exp(-(total / unique - 1.0) / R_star)))
+
+
 @dataclass(frozen=True)
 class DataConstrained(Law):
-    """Chinchilla in effective data and parameters: repeats and excess parameters are worth less and less.
+    """The Chinchilla law of effective tokens and parameters: repeats and excess parameters are worth less and less.
 
     U is the number of unique tokens. N' = U_N [1 + R_N* (1 - e^(-R_N / R_N*))] with U_N = min(N, N*(U_D)) and
     R_N = N / U_N - 1; D' likewise with U_D = min(D, U) and R_D = D / U_D - 1.
@@ -43,8 +51,8 @@ class DataConstrained(Law):
         U_D = jet.where(np.less(jet.value(D), jet.value(U)), D, U)
         fits = self._tokens_to_params(U_D)
         U_N = jet.where(np.less(jet.value(N), jet.value(fits)), N, fits)
-        N_effective = self._effective(U_N, N / U_N - 1.0, self.R_N_star)
-        D_effective = self._effective(U_D, D / U_D - 1.0, self.R_D_star)
+        N_effective = effective(N, U_N, self.R_N_star)
+        D_effective = effective(D, U_D, self.R_D_star)
         return self.E + self.A * N_effective**-self.alpha + self.B * D_effective**-self.beta
 
     def _tokens_to_params(self, tokens: Any) -> Any:
@@ -52,19 +60,14 @@ class DataConstrained(Law):
         log_G = jet.log(self.alpha * self.A / (self.beta * self.B)) / (self.alpha + self.beta)
         return jet.exp((jet.log(tokens) + log_G) * (self.beta / self.alpha) + log_G)
 
-    @staticmethod
-    def _effective(unique: Any, repeats: Any, half_life: Any) -> Any:
-        return unique * (1.0 + half_life * (1.0 - jet.exp(-repeats / half_life)))
-
 
 @dataclass(frozen=True)
 class Farseer(Law):
     """A power law in D whose level, exponent and floor each depend on N through a stretched exponential.
 
-    The paper's loss is in bits per character, and so are the example's values, not in nats per token. The
-    form singles out one token as the unit of D: unlike the others it is not invariant to D's unit. The
-    fit uses coordinates at the centre of the data, in which (N^g - 1) / g stays finite as an exponent g
-    passes through zero.
+    The loss of the paper and of the example's values is in bits per character, not in nats per token. The form fixes
+    one token as the unit of D, so that another unit gives another law. The fit uses coordinates at the centre of the
+    data, in which (N^g - 1) / g stays finite as an exponent g passes through zero.
     """
 
     name: ClassVar = "farseer"
@@ -90,10 +93,13 @@ class Farseer(Law):
     gamma: Any = exponent(low=-2.0, high=2.0, grid=(0.1,))
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], scale: Units, /) -> dict[str, Number]:
-        """Coordinates b: log of exponent, D term and floor at the centre; a: their slopes in log N there."""
-        at_centre = np.log(scale.centre["D"]) * jet.exp(q["b1"])
-        log_loss = np.log(scale.loss)
+    def unpack(cls, q: Mapping[str, Number], units: Units, /) -> dict[str, Number]:
+        """Return the scaled parameters for coordinates b, logs of exponent, D term and floor at the centre, and a.
+
+        Coordinates a are the slopes of these logs in log N at the centre.
+        """
+        at_centre = np.log(units.centre["D"]) * jet.exp(q["b1"])
+        log_loss = np.log(units.loss)
         slope = {"a1": q["a1"], "a2": q["a2"] + at_centre * q["a1"], "a3": q["a3"]}
         p: dict[str, Number] = {}
         for a, b, g in (("a1", "b1", "alpha"), ("a2", "b2", "beta"), ("a3", "b3", "gamma")):

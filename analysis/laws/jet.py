@@ -2,13 +2,13 @@
 
 A `Jet` is a value with the derivatives that are not identically zero, keyed by parameter index. Each entry
 keeps its own broadcastable shape, so a derivative that depends on the data alone is stored once, not once
-per resample: that sparsity is what makes thousands of refits at once affordable. A law is written once,
-over numbers that may be floats, arrays or jets.
+per resample: this sparsity makes thousands of refits at once affordable. A law is written once, over numbers
+that may be floats, arrays, jets or the recorded expressions of `javascript`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,6 +162,14 @@ def where(condition: NDArray[np.bool_], yes: Number, no: Number) -> Number:
 def value(z: Number) -> Entry:
     """Return the plain value of a number, dropping its derivatives."""
     return z.value if isinstance(z, Jet) else z
+
+
+def settled(step: Any, z: Any) -> bool:
+    """Return whether the steps of an iteration leave every z as it is, within rounding.
+
+    A recorded number never settles: its iteration is written out up to the last step, which changes no digit.
+    """
+    return isinstance(step, np.ndarray | float) and bool(np.all(np.abs(step) <= 1e-14 * (1.0 + np.abs(z))))
 
 
 def through(

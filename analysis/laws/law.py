@@ -1,8 +1,8 @@
-"""What every scaling law is: declared parameters with units and one formula; all else is derived from these.
+"""The base of every scaling law: declared parameters with units and one formula, from which the rest is derived.
 
-A law's formula is written once, in the paper's symbols, over floats, arrays or jets. Each parameter
-declares how its unit depends on the units of the loss ("L") and of the variables, so the fitter can work in
-scaled coordinates and undo the scaling exactly. Legend: R resamples, n points, p parameters.
+A law's formula is written once, in the paper's symbols, over floats, arrays, jets or recorded expressions (see
+`javascript`). Each parameter declares how its unit depends on the units of the loss ("L") and of the variables, so
+the fitter can work in scaled coordinates and undo the scaling exactly. Legend: R resamples, n points, p parameters.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ from analysis.laws.jet import Array, Jet, Number
 
 Unit = Callable[[Mapping[str, Number]], Mapping[str, Number]]
 SIX_N_D = Cost()
-LOG_TOKENS = (-30.0, 100.0)  # natural logarithms between which tokens for a loss are looked for
+LOG_TOKENS = (-30.0, 100.0)  # range of log tokens in which the tokens for a loss are sought
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """How the fitter sees one parameter: bounds and coarse grid of its internal coordinate, unit, and kind.
+    """One parameter as the fitter sees it: bounds and coarse grid of its internal coordinate, its unit and its kind.
 
     kind: "plain" (the coordinate is the scaled parameter), "log" (its logarithm), "place" (a value of the
     variable `along`, as a fraction of the data's half range in log), "rate" (log, per half range of
-    `along`). linear: the law is linear in it, so that its start is solved for, not searched. limits,
-    multiplicative: the range of its raw value, and whether that varies by factors rather than by
+    `along`). linear: the law is linear in this parameter, whose start is solved for, not searched.
+    limits, multiplicative: the range of its raw value, and whether that value varies by factors rather than by
     differences.
     """
 
@@ -57,7 +57,7 @@ class Units:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The compute-optimal parameters N, tokens D and the loss there, shaped like the budget asked."""
+    """Compute-optimal parameters N, tokens D and the loss there, each of the budget's shape."""
 
     N: Any
     D: Any
@@ -65,19 +65,19 @@ class Optimum:
 
 
 def level(**options: Any) -> Any:
-    """Declare a parameter in units of the loss, non-negative and linear unless told otherwise."""
+    """Declare a parameter in units of the loss, non-negative and linear by default."""
     common = {"low": 0.0, "linear": True, "unit": lambda _: {"L": 1.0}, "limits": (0.0, np.inf)}
     return _declare(common | options)
 
 
 def amplitude(unit: Unit, **options: Any) -> Any:
-    """Declare a non-negative factor with the given unit, linear unless told otherwise."""
+    """Declare a non-negative factor with the given unit, linear by default."""
     common = {"low": 0.0, "linear": True, "unit": unit, "limits": (0.0, np.inf), "multiplicative": True}
     return _declare(common | options)
 
 
 def exponent(**options: Any) -> Any:
-    """Declare a dimensionless exponent, in [0, 5] unless told otherwise."""
+    """Declare a dimensionless exponent, in [0, 5] by default."""
     common = {"low": 0.0, "high": 5.0, "grid": (0.05, 0.1, 0.2, 0.3, 0.42, 0.6, 0.9, 1.5)} | options
     return _declare({"limits": (common["low"], common["high"])} | common)
 
@@ -113,10 +113,10 @@ class Law:
     unscaled: ClassVar[tuple[str, ...]] = ()  # variables (or "L") whose unit the form cannot absorb
     same_unit: ClassVar[Mapping[str, str]] = {}  # variable -> the variable whose unit it shares
 
-    variable: str = dataclasses.field(default="", kw_only=True)  # what the data call a one-variable law's x
+    variable: str = dataclasses.field(default="", kw_only=True)  # the data's name for the x of a law of one variable
 
     def formula(self, *args: Any, **x: Any) -> Any:
-        """Return the law's value for the named variables, in whatever number type the parameters are."""
+        """Return the law's value for the named variables, in the number type of the parameters."""
         raise NotImplementedError
 
     @classmethod
@@ -127,13 +127,13 @@ class Law:
         return {name: p for name, p in found.items() if p is not None}
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], scale: Units, /) -> dict[str, Number]:
+    def unpack(cls, q: Mapping[str, Number], units: Units, /) -> dict[str, Number]:
         """Return the scaled parameters for internal coordinates q."""
-        return {name: _from_coordinate(p, q[name], scale) for name, p in cls.declared().items()}
+        return {name: _from_coordinate(p, q[name], units) for name, p in cls.declared().items()}
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names under which this law takes its variables."""
+        """The variables' names in calls: x of a law of one variable under the data's name."""
         return (self.variable,) if self.variable else self.variables
 
     @property
@@ -163,15 +163,15 @@ class Law:
 
     @property
     def rival_terms(self) -> tuple[Any, Any, Any, Any] | None:
-        """A, alpha, B, beta where the optimum is that of A N^-alpha + B D^-beta, which has a closed form."""
+        """A, alpha, B, beta of a sum A N^-alpha + B D^-beta with the law's optimum; None without such a sum."""
         return None
 
     def optimum(self, C: ArrayLike, cost: Cost = SIX_N_D, **held: ArrayLike) -> Optimum:
         """Return N, D that minimise the loss where training costs C = cost.k * N^cost.gamma * D, other variables held.
 
-        In closed form where there is one (Hoffmann et al. 2022, eq. 4, for gamma = 1); else by a scan of log N refined
-        by golden section and Newton steps. nan or a limit (0, inf) where a resample has no interior minimum;
-        ValueError when a single law has none, and when the law does not predict a loss from N and D.
+        The method is the closed form of `rival_terms`, else a scan of log N refined by golden section and Newton
+        steps. Entries are nan or a limit (0, inf) where a resample has no interior minimum; ValueError when a single
+        law has none, and when the law does not predict a loss from N and D.
         """
         if self.predicts != "loss" or not {"N", "D"} <= set(self.variables):
             raise ValueError(
@@ -200,9 +200,9 @@ class Law:
         return Optimum(N, D, loss)
 
     def log_tokens(self, loss: ArrayLike, N: ArrayLike) -> Array:
-        """The logarithm of the tokens with which N parameters reach a loss, broadcasting; inf where none do.
+        """Return the log of the tokens with which N parameters reach a loss, broadcasting; inf where no tokens do.
 
-        For laws that are functions of N and D alone and fall with D; by bisection, to the last bit.
+        The method is bisection to the last bit, for laws of N and D alone that fall with D.
         """
         shape = np.broadcast_shapes(np.shape(loss), np.shape(N), np.shape(self.formula(N=1.0, D=1.0)))
         low, high = (np.full(shape, end) for end in LOG_TOKENS)
@@ -232,11 +232,11 @@ class Law:
         return f"{self.name}: {self.equation}; {values}"
 
 
-def factor(unit: Mapping[str, Number], scale: Units) -> Number:
+def factor(unit: Mapping[str, Number], units: Units) -> Number:
     """Return the size of a parameter's unit: each variable's centre to the power the unit declares."""
     log_size: Number = 0.0
     for of, power in unit.items():
-        log_size = log_size + np.log(scale.loss if of == "L" else scale.centre[of]) * power
+        log_size = log_size + np.log(units.loss if of == "L" else units.centre[of]) * power
     return jet.exp(log_size)
 
 
@@ -250,21 +250,21 @@ def from_columns(cls: type[Law], values: Array, variable: str = "") -> Law:
     return build(cls, {name: values[:, [k]] for k, name in enumerate(cls.declared())}, variable)
 
 
-def _from_coordinate(p: Parameter, q: Number, scale: Units) -> Number:
+def _from_coordinate(p: Parameter, q: Number, units: Units) -> Number:
     if p.kind == "plain":
         return q
     if p.kind == "log":
         return jet.exp(q)
     if p.kind == "place":
-        return jet.exp(q * scale.half_range[p.along])
+        return jet.exp(q * units.half_range[p.along])
     assert p.kind == "rate", p.kind
-    return jet.exp(q) * (1.0 / scale.half_range[p.along])
+    return jet.exp(q) * (1.0 / units.half_range[p.along])
 
 
 def _rival_optimum(A: Any, alpha: Any, B: Any, beta: Any, budget: Any, gamma: float) -> Any:
     """Return log N minimising A N^-alpha + B D^-beta at N^gamma D = budget, where the slopes of the terms cancel.
 
-    Hoffmann et al. 2022, eq. 4, is gamma = 1.
+    Source: Hoffmann et al. 2022, eq. 4, for gamma = 1.
     """
     total = alpha + gamma * beta
     log_G = (np.log(alpha * A) - np.log(gamma * beta * B)) / total
@@ -279,7 +279,7 @@ def _minimise_on_line(loss: Callable[[Number], Number], log_most: Array) -> Arra
             result = np.asarray(loss(log_N))
         return np.where(np.isfinite(result), result, np.inf)
 
-    # the lowest dip, not the lowest value: far outside their data, some forms fall again towards an edge
+    # The lowest dip counts, not the lowest value: some forms fall again towards an edge, far outside their data.
     fractions = np.linspace(0.0, 1.0, 129)
     scan = np.stack([plain(f * log_most) for f in fractions])
     dips = (scan[1:-1] < scan[:-2]) & (scan[1:-1] <= scan[2:])

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009  (a parameter's declaration is a dataclass field)
 """Laws of one variable x: parameters N, tokens D, compute C or any other, named by the data at fit time.
 
-M1 to M4 keep the symbols of Alabdulmohsin et al. 2022, save that an exponent c is positive where x^-c falls.
+M1 to M4 keep the symbols of Alabdulmohsin et al. 2022, except that c is positive where the loss falls with x.
 """
 
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ class BatchSize(Law):
 
 @dataclass(frozen=True)
 class M1(Law):
-    """A power law through the origin (Alabdulmohsin et al.'s first estimator)."""
+    """A power law through the origin (first estimator of Alabdulmohsin et al.)."""
 
     name: ClassVar = "m1"
     variables: ClassVar = ("x",)
@@ -93,7 +93,7 @@ class M1(Law):
 
 @dataclass(frozen=True)
 class M2(Law):
-    """A power law over a floor (their second estimator)."""
+    """A power law over a floor (second estimator of Alabdulmohsin et al.)."""
 
     name: ClassVar = "m2"
     variables: ClassVar = ("x",)
@@ -112,7 +112,7 @@ class M2(Law):
 
 @dataclass(frozen=True)
 class M3(Law):
-    """A power law that levels off at large x (their third estimator)."""
+    """A power law that levels off at large x (third estimator of Alabdulmohsin et al.)."""
 
     name: ClassVar = "m3"
     variables: ClassVar = ("x",)
@@ -131,7 +131,7 @@ class M3(Law):
 
 @dataclass(frozen=True)
 class M4(Law):
-    """From random guessing eps_0 to the floor eps_inf, a power law in between (their fourth)."""
+    """A power law between random guessing eps_0 and the floor eps_inf (fourth estimator of Alabdulmohsin et al.)."""
 
     name: ClassVar = "m4"
     variables: ClassVar = ("x",)
@@ -153,8 +153,11 @@ class M4(Law):
     c: Any = exponent(grid=(0.1, 0.3, 0.6, 1.2))
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], _scale: Units, /) -> dict[str, Number]:
-        """Coordinates eps_0: log of its distance from eps_inf; beta: log of the excess at the centre."""
+    def unpack(cls, q: Mapping[str, Number], _units: Units, /) -> dict[str, Number]:
+        """Return the scaled parameters for coordinates eps_0, log of its distance from eps_inf, and beta.
+
+        Coordinate beta is the log of the excess over the floor at the centre.
+        """
         p = dict(q)
         p["eps_0"] = q["eps_inf"] + jet.exp(q["eps_0"])
         p["beta"] = jet.exp(q["beta"] - q["alpha"] * q["eps_0"])
@@ -163,24 +166,24 @@ class M4(Law):
     def formula(self, x: Any) -> Any:
         gap = self.eps_0 - self.eps_inf
         target = jet.log(self.beta) - self.c * jet.log(x) - (1.0 - self.alpha) * jet.log(gap)
-        # with s = (eps - eps_inf) / gap and z = logit s, the equation is log s - alpha log(1 - s) = target
+        # The equation, with s = (eps - eps_inf) / gap and z = logit s, is log s - alpha log(1 - s) = target
         z = _root(self.alpha, target)
         return self.eps_inf + gap * jet.exp(-jet.softplus(-z))
 
 
 def _root(alpha: Any, target: Any) -> Any:
     """Return z where log s - alpha log(1 - s) = target, s = 1 / (1 + e^-z), with its exact derivatives."""
-    plain_alpha, plain_target = np.asarray(jet.value(alpha)), np.asarray(jet.value(target))
-    z = np.where(plain_target > 0, plain_target / plain_alpha, plain_target)
-    for _ in range(30):  # monotone after one step: the left side is convex or concave in z
+    plain_alpha, plain_target = jet.value(alpha), jet.value(target)
+    z: Any = np.where(plain_target > 0, plain_target / plain_alpha, plain_target)
+    for _ in range(30):  # steps are monotone after the first: the left side is convex or concave in z
         beyond, share, slope = _left_side(plain_alpha, z)
         step = (plain_alpha * beyond - (beyond - z) - plain_target) / slope
         z = z - step
-        if np.all(np.abs(step) <= 1e-14 * (1.0 + np.abs(z))):
+        if jet.settled(step, z):
             break
     beyond, share, slope = _left_side(plain_alpha, z)
     bend = (plain_alpha - 1.0) * share * (1.0 - share)
-    by_alpha, by_target = -beyond / slope, 1.0 / slope  # of the implicit function z(alpha, target)
+    by_alpha, by_target = -beyond / slope, 1.0 / slope  # slopes of the implicit function z(alpha, target)
     bends = (
         -(bend * by_alpha + 2.0 * share) * by_alpha / slope,
         -(bend * by_alpha + share) * by_target / slope,
@@ -222,7 +225,7 @@ class BrokenPower(Law):
 
 @dataclass(frozen=True)
 class TaskExponential(Law):
-    """Error on downstream tasks as a function of the loss x: it rises to the error of guessing."""
+    """Error on downstream tasks, which rises with the loss x to the error of guessing."""
 
     name: ClassVar = "task_exponential"
     variables: ClassVar = ("x",)
@@ -237,8 +240,8 @@ class TaskExponential(Law):
     gamma: Any = exponent(high=200.0, grid=(0.3, 1.0, 2.0, 4.0, 8.0, 16.0), unit=lambda _: {"x": -1.0})
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], _scale: Units, /) -> dict[str, Number]:
-        """Coordinate k: the size of the exponential term at the centre."""
+    def unpack(cls, q: Mapping[str, Number], _units: Units, /) -> dict[str, Number]:
+        """Return the scaled parameters for coordinate k, the exponential term at the centre."""
         return {**q, "k": q["k"] * jet.exp(q["gamma"])}
 
     def formula(self, x: Any) -> Any:

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009  (a parameter's declaration is a dataclass field)
-"""The laws of loss in parameters N and tokens D, raw counts, the loss in nats."""
+"""Laws in parameters N and tokens D, raw counts: of the loss in nats, and of the best learning rate."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Chinchilla(Law):
 
     @property
     def derived(self) -> dict[str, float]:
-        """Exponents a and b of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann et al. 2022, eq. 4)."""
+        """Exponents a, b and factor G of N* = G (C/6)^a, D* = (C/6)^b / G (Hoffmann et al. 2022, eq. 4)."""
         total = np.add(self.alpha, self.beta)
         with np.errstate(divide="ignore", invalid="ignore"):
             G = np.power(np.divide(self.alpha * self.A, self.beta * self.B), 1.0 / total)
@@ -71,8 +71,8 @@ class Kaplan(Law):
     alpha_D: Any = exponent(low=1e-3, grid=(0.05, 0.1, 0.2, 0.4))
 
     @classmethod
-    def unpack(cls, q: Mapping[str, Number], _scale: Units, /) -> dict[str, Number]:
-        """Coordinates N_c, D_c: the loss each term alone would give at the centre."""
+    def unpack(cls, q: Mapping[str, Number], _units: Units, /) -> dict[str, Number]:
+        """Return the scaled parameters for coordinates N_c and D_c, the loss of each term alone at the centre."""
         alpha_N, alpha_D = q["alpha_N"], q["alpha_D"]
         N_c, D_c = (jet.exp(jet.log(q[c]) / a) for c, a in (("N_c", alpha_N), ("D_c", alpha_D)))
         return {"N_c": N_c, "D_c": D_c, "alpha_N": alpha_N, "alpha_D": alpha_D}
@@ -88,7 +88,7 @@ class Kaplan(Law):
 
 @dataclass(frozen=True)
 class Gamma(Law):
-    """The Chinchilla sum raised to a power, so that the two shortages need not add."""
+    """The Chinchilla law with the sum of its N and D terms raised to a power."""
 
     name: ClassVar = "gamma"
     variables: ClassVar = ("N", "D")
@@ -114,7 +114,7 @@ class Gamma(Law):
 
 @dataclass(frozen=True)
 class PowerMean(Law):
-    """The three Chinchilla terms joined by a power mean: q = 1 adds them, large q lets the largest rule."""
+    """The three Chinchilla terms joined by a power mean: q = 1 adds them, a large q keeps the largest."""
 
     name: ClassVar = "power_mean"
     variables: ClassVar = ("N", "D")
@@ -162,7 +162,7 @@ class Tied(Law):
 
     @property
     def derived(self) -> dict[str, float]:
-        """The same law in Chinchilla's symbols: alpha = beta = 2 eta, A = a 6^-eta, B = b 6^-eta."""
+        """Parameters of the equal Chinchilla law: alpha = beta = 2 eta, A = a 6^-eta, B = b 6^-eta."""
         shrink = FLOPS_PER_PARAM_TOKEN**-self.eta
         return {"alpha": 2.0 * self.eta, "A": self.a * shrink, "B": self.b * shrink}
 

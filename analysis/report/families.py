@@ -1,29 +1,40 @@
-"""The first page of a study fitted in groups: these side by side, linked to their own.
+"""The first page of a study fitted in groups: the groups side by side, linked to their own pages.
 
-Only what is comparable stands side by side. Of losses that measure different things: exponents, optimal sizes and
+Only comparable numbers stand side by side. Of losses that measure different things: exponents, optimal sizes and
 tokens, and each loss relative to its own group's; no raw loss is in a sentence or a table, and no axis is shared.
-Treatments of one measure share an axis, and a section says which is better by how much.
+Treatments of one measure share an axis, and a section states which is better by how much.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from analysis.figures import families, treatments
 from analysis.figures.elements import NO_STUDY
+from analysis.figures.families import Parts, TrustedMinimum
 from analysis.judgement.treatments import CURVE
-from analysis.report import cells
 from analysis.report import page as report
+from analysis.report.blocks import (
+    Answer,
+    Cell,
+    Link,
+    Section,
+    Table,
+    columns,
+    interval_cell,
+    number_cell,
+    stated,
+    value_cell,
+)
 from analysis.results.parts import compared
 from analysis.runs.budgets import distinct
+from analysis.schema.document import Results
+from analysis.schema.intervals import NO_ENDS, Quantity
+from analysis.schema.isoflop import ComputeLaw
+from analysis.schema.treatments import ComparisonSection, MeanDifference, OptimumLoss, TreatmentEntry, TreatmentPair
 from analysis.words import count, percent, scientific
-
-Results = Mapping[str, Any]
-Parts = Mapping[str, Results]
-Json = dict[str, Any]
 
 
 def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Path:
@@ -31,7 +42,7 @@ def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Pa
     from analysis.figures import paper
 
     parts, switched = _by_one_estimator(parts)
-    found = {f"treatments{k or ''}": results for k, results in enumerate(compared(parts))}
+    found = {f"treatments{k or ''}": results for k, (results, _) in enumerate(compared(parts))}
     charts = {
         **{name: treatments.treatments(results) for name, results in found.items()},
         "families": families.curves(parts),
@@ -39,7 +50,7 @@ def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Pa
     }
     files = paper.save_all(charts, out_dir / report.FIGURES_DIR)
     first = next(iter(parts.values()))
-    links = [{"name": name, "path": Path(os.path.relpath(path, out_dir)).as_posix()} for name, path in pages.items()]
+    links = [Link(name, Path(os.path.relpath(path, out_dir)).as_posix()) for name, path in pages.items()]
     sources = list(dict.fromkeys(source for results in parts.values() for source in results["source"]))
     page = report.fill(
         "families.html.j2",
@@ -51,14 +62,19 @@ def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Pa
         scope=_scope(parts),
         schema=first["schema"],
         warnings=[f"{name}: {warning}" for name, results in parts.items() for warning in results["warnings"]],
-        answer={"lead": _lead(parts), "more": [*(_sentence(name, one) for name, one in parts.items()), *switched]},
+        answer=Answer(_lead(parts), [*(_sentence(name, one) for name, one in parts.items()), *switched]),
         pages=links,
         what_if=None,
         sections=[
-            _section("answer", "Answer"),
+            Section("answer", "Answer"),
             *([_treatments_section(found)] if found else []),
-            _section("families", "IsoFLOP curves", ["families"]),
-            _section("growth", "How the optimum moves with compute", ["growth"], exponents(parts), optima(parts)),
+            Section("families", "IsoFLOP curves", ["families"]),
+            Section(
+                "growth",
+                "How the optimum moves with compute",
+                ["growth"],
+                tables=[exponents(parts), optima(parts)],
+            ),
         ],
     )
     return report.write_page(page, out_dir)
@@ -72,28 +88,24 @@ CAUTION = (
 
 def _by_one_estimator(parts: Parts) -> tuple[Parts, list[str]]:
     """The parts by one curve model, so that no difference is one between models, and a sentence where any moved."""
-    studied = [name for name, results in parts.items() if results["isoflop"] is not None]
-    if len({parts[name]["isoflop"]["used"] for name in studied}) < 2:
+    studies = {name: study for name, results in parts.items() if (study := results["isoflop"]) is not None}
+    if len({study["used"] for study in studies.values()}) < 2:
         return parts, []
-    moved = [name for name in studied if parts[name]["isoflop"]["used"] != CURVE]
-    alike = {name: {**parts[name], "isoflop": {**parts[name]["isoflop"], "used": CURVE}} for name in moved}
+    moved = {name: study for name, study in studies.items() if study["used"] != CURVE}
+    alike: Parts = {name: {**parts[name], "isoflop": {**study, "used": CURVE}} for name, study in moved.items()}
     said = f"On this page every minimum is the {CURVE}'s; on its own page {', '.join(moved)} is read off the surface."
     return {**parts, **alike}, [said]
 
 
-def _treatments_section(found: Parts) -> Json:
+def _treatments_section(found: Parts) -> Section:
     made = [table for results in found.values() for table in differences(results)]
-    return _section("treatments", treatments.TITLE, list(found), *made)
+    return Section("treatments", treatments.TITLE, list(found), tables=made)
 
 
 def _lead(parts: Parts) -> list[str]:
-    """What may be said of the losses: a verdict on treatments of one measure, caution between measures."""
-    verdicts = [pair["verdict"] for results in compared(parts) for pair in results["comparison"]["pairs"]]
+    """The verdicts on treatments of one measure, and caution between measures."""
+    verdicts = [pair["verdict"] for _, comparison in compared(parts) for pair in comparison["pairs"]]
     return verdicts if families.one_measure(parts) else [CAUTION + (" Except:" if verdicts else ""), *verdicts]
-
-
-def _section(id: str, title: str, figures: list[str] | None = None, *made: Json) -> Json:
-    return {"id": id, "title": title, "figures": figures or [], "words": [], "tables": list(made)}
 
 
 def _scope(parts: Parts) -> str:
@@ -103,7 +115,7 @@ def _scope(parts: Parts) -> str:
 
 
 def _sentence(name: str, results: Results) -> str:
-    """How one group's optimum moves, in words."""
+    """The move of one group's optimum with compute, in words."""
     law = law_of(results, "params")
     if law["exponent"] is None:
         return f"{name}: {law['why']}."
@@ -114,67 +126,72 @@ def _fall(results: Results) -> str:
     minima = families.trusted_minima(results)
     if len(minima) < 2:
         return ""
-    first, last, change = minima[0]["flops"], minima[-1]["flops"], _relative(minima, -1)
+    first, last, change = minima[0].flops, minima[-1].flops, _relative(minima, -1)
     moved = f"{'falls' if change < 0 else 'rises'} by {abs(change):.1%}"
     return f"; from {scientific(first, 2)} to {scientific(last, 2)} FLOPs its loss at the optimum {moved}"
 
 
-def differences(results: Results) -> list[Json]:
+def differences(results: Results) -> list[Table]:
     """A table a pair of treatments: their losses at each budget's optima, and the paired differences, and over all."""
     found = results["comparison"]
+    return [] if found is None else [_differences(found, pair) for pair in found["pairs"]]
+
+
+def _differences(found: ComparisonSection, pair: TreatmentPair) -> Table:
+    first, second = pair["names"]
+    each = [_difference_row(found, pair, one["flops"], one) for one in pair["by_budget"]]
+    headings = columns(
+        "#budget, FLOPs",
+        f"#loss at {first}'s optimum",
+        f"#at {second}'s",
+        f"#{second} lower in",
+        "#mean difference, nats",
+        "#standard error",
+    )
     note = f"Differences of the loss at equal shape and budget. These runs differ in {', '.join(found['settings'])}."
-    made = []
-    for pair in found["pairs"]:
-        first, second = pair["names"]
-        rows = [
-            [
-                cells.cell("all" if one["flops"] is None else scientific(one["flops"]), one["flops"]),
-                *(
-                    cells.interval_cell(_optimum(found["treatments"][name], one["flops"]), lambda value: f"{value:.4f}")
-                    for name in (first, second)
-                ),
-                cells.cell(f"{one['lower']} of {one['cells']}", one["lower"]),
-                cells.number_cell(one["mean_nats"]),
-                cells.number_cell(one["se_nats"]),
-            ]
-            for one in [*pair["by_budget"], {"flops": None, **pair["difference"]}]
-        ]
-        columns = cells.columns(
-            "#budget, FLOPs",
-            f"#loss at {first}'s optimum",
-            f"#at {second}'s",
-            f"#{second} lower in",
-            "#mean difference, nats",
-            "#standard error",
-        )
-        made.append(cells.table(f"{second} against {first}", columns, rows, note))
-    return made
+    over_all = _difference_row(found, pair, None, pair["difference"])
+    return Table(f"{second} against {first}", headings, [*each, over_all], note)
 
 
-def _optimum(one: Results, flops: float | None) -> Results:
-    """The loss at a treatment's minimum at a budget; none over all, on the grid's edge, or without the budget."""
+def _difference_row(
+    found: ComparisonSection, pair: TreatmentPair, flops: float | None, one: MeanDifference
+) -> list[Cell]:
+    optima = [_optimum(found["treatments"][name], flops) for name in pair["names"]]
+    return [
+        Cell("all" if flops is None else scientific(flops), flops),
+        *(
+            Cell("–") if optimum is None else interval_cell(optimum["value"], optimum, lambda value: f"{value:.4f}")
+            for optimum in optima
+        ),
+        Cell(f"{one['lower']} of {one['cells']}", one["lower"]),
+        number_cell(one["mean_nats"]),
+        number_cell(one["se_nats"]),
+    ]
+
+
+def _optimum(one: TreatmentEntry, flops: float | None) -> OptimumLoss | None:
+    """The loss at a treatment's minimum at a budget; None over all, on the grid's edge, or without the budget."""
     inside = [] if flops is None else [b for b in one["budgets"] if len(distinct([b["flops"], flops])) == 1]
-    return next((budget for budget in inside if not budget["edge"]), {"value": None})
+    return next((budget for budget in inside if not budget["edge"]), None)
 
 
-def exponents(parts: Parts) -> Json:
+def exponents(parts: Parts) -> Table:
     """A row a group: how N*, D* and the loss at the optimum move with compute, with intervals."""
     rows = []
     for name, results in parts.items():
-        laws = {quantity: law_of(results, quantity) for quantity in ("params", "tokens", "loss")}
         minima = families.trusted_minima(results)
-        change = _relative(minima, -1) if len(minima) > 1 else None
-        share = predicted_share(results)
+        runs = len(results["observations"]["row"])
+        laws = [law_of(results, "params"), law_of(results, "tokens"), law_of(results, "loss")]
         rows.append(
             [
-                cells.cell(name),
-                cells.cell(str(len(results["observations"]["row"])), len(results["observations"]["row"])),
-                *(cells.cell(_exponent(law), law["exponent"]) for law in laws.values()),
-                cells.cell("–" if change is None else percent(change), change),
-                cells.cell("–" if share is None else f"{share:.1%}", share),
+                Cell(name),
+                Cell(str(runs), runs),
+                *(Cell(_exponent(law), law["exponent"]) for law in laws),
+                value_cell(_relative(minima, -1) if len(minima) > 1 else None, percent),
+                value_cell(predicted_share(results), lambda share: f"{share:.1%}"),
             ]
         )
-    columns = cells.columns(
+    headings = columns(
         "group",
         "#runs",
         "#exponent of N*",
@@ -183,7 +200,7 @@ def exponents(parts: Parts) -> Json:
         "#loss, last against first",
         "#D predicted",
     )
-    return cells.table("Exponents in compute", columns, rows, NOTE)
+    return Table("Exponents in compute", headings, rows, NOTE)
 
 
 NOTE = (
@@ -193,32 +210,33 @@ NOTE = (
 )
 
 
-def optima(parts: Parts) -> Json:
-    """A row a group and budget: N*, D*, what is predicted for the compute, and the loss against the group's first."""
+def optima(parts: Parts) -> Table:
+    """A row a group and budget: N*, D*, tokens predicted for the compute, and the loss against the group's first."""
     rows = []
     for name, results in parts.items():
         study, share = results["isoflop"], predicted_share(results)
+        if study is None:
+            continue
         minima = families.trusted_minima(results)
-        trusted = {one["flops"]: k for k, one in enumerate(minima)}
-        for budget in study["budgets"] if study is not None else ():
-            flops, one = budget["budget_flops"], budget["estimates"][study["used"]]
-            inside = not budget["edge"] and one["params"]["value"] is not None
-            yielded = one["tokens"]["value"] * share / flops if inside and share is not None else None
-            change = _relative(minima, trusted[flops]) if flops in trusted else None
+        trusted = {one.flops: k for k, one in enumerate(minima)}
+        for budget in study["budgets"]:
+            flops, estimate = budget["budget_flops"], budget["estimates"][study["used"]]
+            inside = not budget["edge"] and estimate["params"]["value"] is not None
+            found = [estimate["params"], estimate["tokens"], estimate["tokens_per_param"]] if inside else []
+            tokens = estimate["tokens"]["value"] if inside else None
+            yielded = None if tokens is None or share is None else tokens * share / flops
             rows.append(
                 [
-                    cells.cell(name),
-                    cells.cell(scientific(flops), flops),
-                    *(
-                        cells.interval_cell(one[quantity], count) if inside else cells.cell("–")
-                        for quantity in ("params", "tokens", "tokens_per_param")
-                    ),
-                    cells.cell("–" if yielded is None else scientific(yielded), yielded),
-                    cells.cell("–" if change is None else percent(change), change),
-                    cells.cell("inside" if inside else "on the edge"),
+                    Cell(name),
+                    value_cell(flops, scientific),
+                    *(interval_cell(each["value"], each, count) for each in found),
+                    *([Cell("–")] * (3 - len(found))),
+                    value_cell(yielded, scientific),
+                    value_cell(_relative(minima, trusted[flops]) if flops in trusted else None, percent),
+                    Cell("inside" if inside else "on the edge"),
                 ]
             )
-    columns = cells.columns(
+    headings = columns(
         "group",
         "#budget, FLOPs",
         "#N*",
@@ -231,34 +249,31 @@ def optima(parts: Parts) -> Json:
     note = (
         "Tokens predicted a FLOP: of the D* that a model reads, those that a loss is taken of, by its training compute."
     )
-    return cells.table("Optima", columns, rows, note)
+    return Table("Optima", headings, rows, note)
 
 
-def law_of(results: Results, quantity: str) -> Json:
-    """The power law of a quantity through the minima in use, or {"exponent": None, "why"}."""
+def law_of(results: Results, quantity: Quantity) -> ComputeLaw:
+    """The power law of a quantity through the minima in use, or the reason why there is none."""
     study = results["isoflop"]
     if study is None:
         return {"exponent": None, "why": NO_STUDY}
-    return dict(study["laws"][study["used"]][quantity])
+    return study["laws"][study["used"]][quantity]
 
 
 def predicted_share(results: Results) -> float | None:
-    """What share of the training tokens a loss was taken of; None where the runs do not say."""
+    """The share of the training tokens that a loss was taken of; None where the runs do not state it."""
     runs = results["observations"]
-    predicted = runs.get("predicted_tokens") or [None]
-    if None in predicted:
-        return None
-    return float(np.sum(predicted) / np.sum(runs["tokens"]))
+    predicted = np.array(runs.get("predicted_tokens", [None]), dtype=float)
+    return None if np.isnan(predicted).any() else float(np.sum(predicted) / np.sum(runs["tokens"]))
 
 
-def _relative(minima: list[Results], k: int) -> float:
+def _relative(minima: Sequence[TrustedMinimum], k: int) -> float:
     """The loss at the k-th minimum against the first's, minus one."""
-    return float(minima[k]["loss"]["value"] / minima[0]["loss"]["value"] - 1)
+    return minima[k].value("loss") / minima[0].value("loss") - 1
 
 
-def _exponent(law: Results) -> str:
+def _exponent(law: ComputeLaw) -> str:
     if law["exponent"] is None:
         return "–"
-    ends = law["interval"] or {"low": None, "high": None}
-    said = cells.stated({"value": law["exponent"], **ends}, lambda value: f"{value:.3f}")
+    said = stated(law["exponent"], law["interval"] or NO_ENDS, lambda value: f"{value:.3f}")
     return said.replace("-", "−") + (" above a floor" if law["floor"] else "")

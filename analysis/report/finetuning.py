@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from analysis.studies.data_transfer import WITHIN
-from analysis.studies.finetuning import Json, analyse
+from analysis.schema.finetuning import BudgetTransfer, EffectiveData, Gain, SeedMean, TransferStatus, TunedResults
+from analysis.studies.finetuning import analyse
 from scaling.records.files import write_json
 
+BOUNDS: Mapping[TransferStatus, str] = {"within": "", "at least": "at least ", "below": "below "}
 
-def write_results(study: Path) -> tuple[Json, list[Path]]:
+
+def write_results(study: Path) -> tuple[TunedResults, list[Path]]:
     """Analyse the study and write finetune.json and its figures into it; returns the results and the files."""
     from analysis.figures import finetuning as plots
     from analysis.figures import paper
@@ -21,8 +23,8 @@ def write_results(study: Path) -> tuple[Json, list[Path]]:
     return results, [path, *(file for files in figures.values() for file in files)]
 
 
-def summary(results: Mapping[str, Any]) -> str:
-    """The results as a short table and what can be said of transfer, in words."""
+def summary(results: TunedResults) -> str:
+    """The results as a short table, and the laws of transferred data in words."""
     metric = results["metric"]
     lines = [
         f"{results['study']}: task {results['task']}, {metric} on {results['val_examples']:,} examples; "
@@ -44,8 +46,8 @@ def summary(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in results["notes"])])
 
 
-def law_words(law: Mapping[str, Any]) -> str:
-    """The law of transferred data, or that there is none, and why."""
+def law_words(law: BudgetTransfer) -> str:
+    """The law of transferred data, or the reason why there is none."""
     found = law["law"]
     if found is None:
         return f"no law of transferred data: {law['why']}"
@@ -56,16 +58,15 @@ def law_words(law: Mapping[str, Any]) -> str:
     )
 
 
-def _or_dash(one: Mapping[str, Any] | None, name: str) -> str:
+def _or_dash(one: SeedMean | None, name: Literal["loss", "score"]) -> str:
     return "–" if one is None else f"{one[name]:.3f}"
 
 
-def _gain(one: Mapping[str, Any] | None) -> str:
+def _gain(one: Gain | None) -> str:
     return "–" if one is None else f"{one['value']:.3f}" + ("" if one["se"] is None else f" ± {one['se']:.3f}")
 
 
-def _transferred(found: Mapping[str, Any]) -> str:
+def _transferred(found: EffectiveData) -> str:
     if found["transferred"] is None:
         return f"not told: {found['why']}"
-    words = {WITHIN: "", "at least": "at least ", "below": "below "}[found["status"]]
-    return f"{words}{found['transferred']:,.0f} examples"
+    return f"{BOUNDS[found['status']]}{found['transferred']:,.0f} examples"

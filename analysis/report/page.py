@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.report import prose as words
+from analysis.report.blocks import Figure, Link, WhatIf
+from analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
+from analysis.schema.document import Results
+from analysis.schema.fits import FitEntry
+from analysis.schema.isoflop import PowerLawEntry
 from scaling.records.files import write_text
 
 if TYPE_CHECKING:
     from analysis.figures.chart import Absent, Chart
-
-Results = Mapping[str, Any]
-Json = dict[str, Any]
+    from analysis.figures.web import Figure as Drawn
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_DIR = "figures"
 LEAST_PANEL = {1: 320, 2: 320, 3: 270}  # pixels of width below which a panel goes to a row of its own
 LEAST_SMALL_PANEL = 128
-# What the markers of a legend look like, as paths in a 22 × 12 box.
+# Shapes of a legend's markers, as paths in a 22 × 12 box.
 SHAPES = {
     "square": "M7 2h8v8h-8z",
     "diamond": "M11 1l5 5l-5 5l-5 -5z",
@@ -69,7 +72,7 @@ def render(results: Results, charts: Mapping[str, "Chart | Absent"], files: Mapp
         answer=words.answer(results),
         what_if=None
         if facts is None
-        else {"flops": f"{facts['target_flops']:.4g}", "words": words.what_if_words(results, facts)},
+        else WhatIf(f"{facts['target_flops']:.4g}", words.what_if_words(results, facts["repeats"])),
         no_what_if="no fitted law of parameters and tokens has a compute optimum",
         sections=words.sections(results),
     )
@@ -79,8 +82,8 @@ def fill(
     template: str,
     charts: Mapping[str, "Chart | Absent"],
     files: Mapping[str, list[Path]],
-    facts: Json | None,
-    **own: Any,
+    facts: WhatIfFacts | None,
+    **own: object,
 ) -> str:
     """Return a template's page: its `own` words beside the figures, styles and scripts that every page holds."""
     import jinja2
@@ -107,33 +110,34 @@ def fill(
         figures_json=Markup(script_json(drawn)),
         facts_json=Markup(script_json(facts)),
         figures_js=raw["figures.js"],
-        what_if_js=raw["what_if.js"],
+        what_if_js=raw["what_if.js"] + Markup(formulas_js(facts) if facts else ""),
     )
 
 
-def _figure(name: str, chart: "Chart | Absent", drawn: Mapping[str, Json], files: Mapping[str, list[Path]]) -> Json:
-    from analysis.figures import web
+def _figure(
+    name: str, chart: "Chart | Absent", drawn: Mapping[str, "Drawn"], files: Mapping[str, list[Path]]
+) -> Figure:
+    from analysis.figures import legends
     from analysis.figures.chart import Absent
 
     if isinstance(chart, Absent):
-        return {"title": chart.title, "absent": chart.why}
-    panels = drawn[name]["panels"]
-    return {
-        "title": chart.title,
-        "absent": "",
-        "caption": chart.caption,
-        "below": chart.below,
-        "legend": web.legend(chart),
-        "scale": web.scale(chart),
-        "matrix": chart.matrix,
-        "columns": chart.columns,
-        "least": LEAST_PANEL.get(chart.columns, LEAST_SMALL_PANEL),
-        "heights": [panel["height"] if panel else None for panel in panels],
-        "files": [{"kind": path.suffix[1:], "path": f"{FIGURES_DIR}/{path.name}"} for path in files.get(name, [])],
-    }
+        return Figure(chart.title, chart.why)
+    return Figure(
+        title=chart.title,
+        absent="",
+        caption=chart.caption,
+        below=chart.below,
+        legend=legends.legend(chart),
+        scale=legends.scale(chart),
+        matrix=chart.matrix,
+        columns=chart.columns,
+        least=LEAST_PANEL.get(chart.columns, LEAST_SMALL_PANEL),
+        heights=[panel["height"] if panel else None for panel in drawn[name]["panels"]],
+        files=[Link(path.suffix[1:], f"{FIGURES_DIR}/{path.name}") for path in files.get(name, [])],
+    )
 
 
-def script_json(value: Any) -> str:
+def script_json(value: object) -> str:
     """JSON that cannot end a script element or a line of one: no <, >, &, U+2028 or U+2029 outside escapes."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
@@ -141,16 +145,15 @@ def script_json(value: Any) -> str:
     return text
 
 
-def what_if_facts(results: Results) -> Json | None:
-    """What the page's calculator needs: the laws behind the forecast, their draws, and what widens its intervals."""
+def what_if_facts(results: Results) -> WhatIfFacts | None:
+    """Return the calculator's numbers: laws that the forecast rests on, their draws, and the terms of its intervals."""
     from analysis.judgement.forecast import REACH_SLACK
-    from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN
 
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
         return None
     fits = {entry["name"]: entry for entry in results["fits"]}
-    forms = []
+    forms: list[FormFacts] = []
     for k, name in enumerate(settings["forms"]):
         entry = fits[name]
         names = list(entry["params"])
@@ -161,11 +164,10 @@ def what_if_facts(results: Results) -> Json | None:
                 "law": entry["law"],
                 "names": names,
                 "values": list(entry["params"].values()),
-                "six": FLOPS_PER_PARAM_TOKEN,
                 "draws": [[row[j] for j in order] for row in draws["values"]] if draws else [],
             }
         )
-    laws = (results["isoflop"] or {}).get("laws", {}).get("parabola") or {}
+    laws = results["isoflop"]["laws"]["parabola"] if results["isoflop"] is not None else {}
     return {
         "forms": forms,
         "isoflop": {
@@ -185,13 +187,40 @@ def what_if_facts(results: Results) -> Json | None:
     }
 
 
-def _power_law(law: Results) -> Json:
-    own = {name: law[name] for name in ("floor", "coefficient", "exponent")}
-    return own | {name: law["band"][name] for name in ("flops", "low", "high")}
+def formulas_js(facts: WhatIfFacts) -> str:
+    """Return JavaScript that defines FORMULAS: the law of every form, and the effective tokens of repeats.
+
+    Each is a function of (p, x), parameters and variables by name, written from its Python. No text of it holds "<".
+    """
+    from analysis.laws import LAWS, coupled, javascript
+
+    def effective(p: Mapping[str, Any], x: Mapping[str, Any]) -> Any:  # expressions, in the place of numbers
+        return coupled.effective(x["D"], x["U"], p["R_D_star"])
+
+    def function(body: str) -> str:
+        return f"(p, x) => {{\n{body}\n}}"
+
+    laws = ",\n".join(
+        f"{script_json(name)}: {function(javascript.javascript(LAWS[name]))}"
+        for name in dict.fromkeys(form["law"] for form in facts["forms"])
+    )
+    of_repeats = function(javascript.body(effective, ["R_D_star"], ["D", "U"]))
+    return f"\nconst FORMULAS = {{\nlaws: {{\n{laws}\n}},\neffective: {of_repeats}\n}};\n"
 
 
-def _repeats(fits: Mapping[str, Results]) -> Json:
-    """How fast repeated tokens lose their worth: from a fit in the results, else the published value."""
+def _power_law(law: PowerLawEntry) -> PowerLawFacts:
+    return {
+        "floor": law["floor"],
+        "coefficient": law["coefficient"],
+        "exponent": law["exponent"],
+        "flops": law["band"]["flops"],
+        "low": law["band"]["low"],
+        "high": law["band"]["high"],
+    }
+
+
+def _repeats(fits: Mapping[str, FitEntry]) -> RepeatFacts:
+    """Return the constant R_D* of repeated tokens and its source in words: a fit of the results, else the paper."""
     from analysis.laws import LAWS
 
     fitted = next(
@@ -200,10 +229,10 @@ def _repeats(fits: Mapping[str, Results]) -> Json:
     if fitted is not None:
         value = fitted["params"]["R_D_star"]
         words = f"R_D* = {value:.3g} from the {fitted['name']} fit, which no roll-out checked"
-        return {"half_life": value, "words": words}
+        return {"R_D_star": value, "words": words}
     law = LAWS["data_constrained"]
     value = law.example["R_D_star"]
     return {
-        "half_life": value,
+        "R_D_star": value,
         "words": f"R_D* = {value:.4g} as published ({law.source.partition(';')[0]}), which these runs did not measure",
     }

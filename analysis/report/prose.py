@@ -1,19 +1,20 @@
 """The words of the report and the order of its sections, from a results document alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from analysis.figures.elements import law_in_use
 from analysis.judgement.forecast import cost_of
 from analysis.report import tables
-from analysis.report.cells import stated
+from analysis.report.blocks import Answer, Section, Table, stated
+from analysis.report.facts import RepeatFacts
+from analysis.schema.document import Results
+from analysis.schema.intervals import NO_ENDS
+from analysis.schema.isoflop import IsoflopSection, PowerLawEntry
 from analysis.words import count, flops_text, scientific, sentence
-
-Results = Mapping[str, Any]
-Json = dict[str, Any]
 
 
 def scope(results: Results) -> str:
-    """What was analysed, in a line."""
+    """The runs and ranges of the analysis, in a line."""
     span = results["range"]
     return (
         f"{len(results['observations']['row'])} runs, {len(results['excluded'])} excluded; "
@@ -23,19 +24,19 @@ def scope(results: Results) -> str:
     )
 
 
-def answer(results: Results) -> Json:
-    """The answer in a sentence with intervals, how far it can be trusted, and the ways of finding it that differ."""
+def answer(results: Results) -> Answer:
+    """The answer in a sentence with intervals, how far it can be trusted, and the answers of other ways."""
     target = results["forecast"]["at_target"]
     lead, more, trust, calibrated = [], [], "", False
     if target:
-        size = stated(target["params"], count, f"{target['level']:.0%} interval")
-        tokens = stated(target["tokens"], count)
-        loss = stated(target["loss"], lambda value: f"{value:.3f}")
+        size = stated(target["params"]["value"], target["params"], count, f"{target['level']:.0%} interval")
+        tokens = stated(target["tokens"]["value"], target["tokens"], count)
+        loss = stated(target["loss"]["value"], target["loss"], lambda value: f"{value:.3f}")
         lead.append(
             f"To spend {flops_text(target['flops'])} best, train a model of {size} parameters on {tokens} tokens: "
             f"expect a loss of {loss} nats per token."
         )
-        trust, calibrated = sentence(target["words"]), bool(target["calibrated"])
+        trust, calibrated = sentence(target["words"]), target["calibrated"]
         more.append(" ".join(map(sentence, [f"this is the {target['law']} law's optimum", *target["notes"]])))
     else:
         lead.append(
@@ -43,56 +44,57 @@ def answer(results: Results) -> Json:
         )
     more += _isoflop_sentences(results)
     more += _spread_sentence(results)
-    return {"lead": lead, "trust": trust, "calibrated": calibrated, "more": more}
+    return Answer(lead, more, trust, calibrated)
 
 
 def _isoflop_sentences(results: Results) -> list[str]:
     study = results["isoflop"]
     if study is None:
         return []
-    laws = study["laws"].get(study["used"]) or {}
-    found = []
-    for name, symbol in (("params", "N*"), ("tokens", "D*")):
-        law = laws.get(name)
-        if law is not None and law["exponent"] is not None:
-            own = {"value": law["exponent"], **(law["interval"] or {"low": None, "high": None})}
-            found.append(f"{symbol} grows as compute to the power {stated(own, lambda v: f'{v:.3f}')}")
+    params, tokens = law_in_use(study, "params"), law_in_use(study, "tokens")
+    found = [
+        f"{symbol} grows as compute to the power "
+        f"{stated(law['exponent'], law['interval'] or NO_ENDS, lambda v: f'{v:.3f}')}"
+        for law, symbol in ((params, "N*"), (tokens, "D*"))
+        if law is not None
+    ]
     if not found:
+        laws = study["laws"].get(study["used"], {})
         why = next((law["why"] for law in laws.values() if law["exponent"] is None), "")
         return [sentence(f"isoFLOP: {why}")] if why else []
-    at_target = _isoflop_at_target(results, laws.get("params"))
+    at_target = _isoflop_at_target(results, params)
     return [f"From the minima of {len(study['budgets'])} compute budgets alone: {', and '.join(found)}{at_target}."]
 
 
-def _isoflop_at_target(results: Results, law: Results | None) -> str:
-    """What the power law through the minima says at the target, beside the fitted law."""
-    if law is None or law["exponent"] is None or not results["forecast"]["at_target"]:
+def _isoflop_at_target(results: Results, law: PowerLawEntry | None) -> str:
+    """The size by the power law through the minima at the target, beside the fitted law's."""
+    target = results["forecast"]["at_target"]
+    if law is None or not target:
         return ""
-    flops = results["forecast"]["at_target"]["flops"]
-    size = law["coefficient"] * flops ** law["exponent"]
-    return f", which gives N* = {count(size)} at {flops_text(flops)}"
+    size = law["coefficient"] * target["flops"] ** law["exponent"]
+    return f", which gives N* = {count(size)} at {flops_text(target['flops'])}"
 
 
 def _spread_sentence(results: Results) -> list[str]:
     choices = results["choices"]
-    if choices is None or not choices["spread"]["params"]:
+    ends = choices["spread"]["params"] if choices is not None else None
+    if choices is None or ends is None:
         return []
-    spread = choices["spread"]
-    least, most = spread["params"]
+    spread, (least, most) = choices["spread"], ends
     return [
         f"Over {spread['answered']} refits under other defensible choices N* at "
         f"{flops_text(choices['target_flops'])} runs from {count(least)} to {count(most)} parameters."
     ]
 
 
-def what_if_words(results: Results, facts: Results) -> str:
-    """What the calculator does and assumes."""
+def what_if_words(results: Results, repeats: RepeatFacts) -> str:
+    """Words about the calculator: its laws and its assumptions."""
     names = results["forecast"]["forms"]
     forms = f"Laws: {', '.join(names)}; the first gives the values." if len(names) > 1 else f"By the {names[0]} law."
     return (
         f"{forms} Training costs {cost_of(results)}; serving a token costs a "
         "third of that, its forward pass, and is paid from the same compute. Tokens beyond the unique "
-        f"ones are repeats, worth less and less: {facts['repeats']['words']}. Intervals hold the parameters', one "
+        f"ones are repeats, worth less and less: {repeats['words']}. Intervals hold the parameters', one "
         f"run's and the form's spread. {sentence(_calibration(results))}"
     )
 
@@ -102,17 +104,11 @@ def _calibration(results: Results) -> str:
     return "; ".join(dict.fromkeys(words)) or "none was scored"
 
 
-def sections(results: Results) -> list[Json]:
-    """Every section of the page, in the order a reader asks: id, title, words, figures, tables."""
+def sections(results: Results) -> list[Section]:
+    """Every section of the page, in the order of a reader's questions."""
 
-    def section(id: str, title: str, figures: Sequence[str] = (), words: Iterable[str] = (), *tables: Json) -> Json:
-        return {
-            "id": id,
-            "title": title,
-            "figures": list(figures),
-            "words": [w for w in words if w],
-            "tables": list(tables),
-        }
+    def section(id: str, title: str, figures: Sequence[str] = (), words: Iterable[str] = (), *tables: Table) -> Section:
+        return Section(id, title, figures, [w for w in words if w], tables)
 
     study = results["isoflop"]
     return [
@@ -155,7 +151,7 @@ def _errors_words(results: Results) -> str:
     return sentence(f"in every fit of this report {results['settings']['errors_words']}")
 
 
-def _noise_words(study: Results | None) -> str:
+def _noise_words(study: IsoflopSection | None) -> str:
     return (
         ""
         if study is None

@@ -1,202 +1,184 @@
 """The tables of the report, from a results document alone: columns, and cells with words and a value to sort by."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from analysis.judgement.forecast import cost_of
 from analysis.laws.law import SIX_N_D
-from analysis.report.cells import cell as _cell
-from analysis.report.cells import columns as _columns
-from analysis.report.cells import interval_cell as _interval_cell
-from analysis.report.cells import number_cell as _number_cell
-from analysis.report.cells import percent_cell as _percent_cell
-from analysis.report.cells import table as _table
+from analysis.report.blocks import Cell, Table, columns, interval_cell, number_cell, percent_cell, value_cell
 from analysis.results.summary import UNDER_SIX_N_D
+from analysis.schema.document import Results
+from analysis.schema.fits import FitEntry, FittedEntry, LossSettings, RefusedEntry
+from analysis.schema.intervals import NO_ENDS, Interval, Quantity
+from analysis.schema.isoflop import PowerLawEntry
+from analysis.schema.judgement import CHOICES
 from analysis.words import count, flops_text, number, percent, scientific, sentence, symbol
 
-Results = Mapping[str, Any]
-Json = dict[str, Any]
 MOST_ROWS = 2_000  # of one table, in the page; all are in results.json
-QUANTITIES = {"params": "N*", "tokens": "D*", "loss": "loss", "tokens_per_param": "D*/N*"}
+QUANTITIES: Mapping[Quantity, str] = {"params": "N*", "tokens": "D*", "loss": "loss", "tokens_per_param": "D*/N*"}
 
 
-def budgets(results: Results) -> Json:
-    """Every budget's minimum by the estimator in use, with its edge warning and the parabola's own bias."""
+def budgets(results: Results) -> Table:
+    """Every budget's minimum by the curve model in use, with its edge warning and the parabola's own bias."""
     study = results["isoflop"]
     rows = []
     for budget in study["budgets"] if study is not None else ():
         one = budget["estimates"].get(study["used"]) if study is not None else None
-        bias = budget["parabola_bias"]
-        values = [
-            _interval_cell(one[name], say) if one else _cell("–")
-            for name, say in (("params", count), ("tokens", count), ("tokens_per_param", _ratio))
-        ]
-        loss = one["loss"]["value"] if one else None
+        values = [Cell("–")] * 3
+        if one is not None:
+            says = ((one["params"], count), (one["tokens"], count), (one["tokens_per_param"], _ratio))
+            values = [interval_cell(found["value"], found, say) for found, say in says]
         rows.append(
             [
-                _cell(scientific(budget["budget_flops"]), budget["budget_flops"]),
-                _cell(str(budget["n"]), budget["n"]),
+                value_cell(budget["budget_flops"], scientific),
+                Cell(str(budget["n"]), budget["n"]),
                 *values,
-                _cell("–" if loss is None else _loss(loss), loss),
-                _cell("–" if bias is None else percent(bias), bias),
-                _cell("on the edge" if budget["edge"] else "inside"),
+                value_cell(one["loss"]["value"] if one else None, _loss),
+                value_cell(budget["parabola_bias"], percent),
+                Cell("on the edge" if budget["edge"] else "inside"),
             ]
         )
-    columns = _columns(
+    headings = columns(
         "#budget, FLOPs", "#runs", "#N*", "#D*", "#D*/N*", "#loss", "#parabola's bias in N*", "minimum lies"
     )
-    return _table("Minima", columns, rows, "" if study is None else sentence(study["why"]))
+    return Table("Minima", headings, rows, "" if study is None else sentence(study["why"]))
 
 
-def exponents(results: Results) -> Json:
-    """The power laws in compute, by estimator."""
+def exponents(results: Results) -> Table:
+    """The power laws in compute, by curve model."""
     study = results["isoflop"]
     rows = []
-    for name, laws in (study["laws"] if study is not None else {}).items():
+    for name, laws in study["laws"].items() if study is not None else ():
         for quantity, law in laws.items():
             if law["exponent"] is None:
-                rows.append([_cell(name), _cell(QUANTITIES[quantity]), _cell("–"), _cell(law["why"])])
+                rows.append([Cell(name), Cell(QUANTITIES[quantity]), Cell("–"), Cell(law["why"])])
                 continue
-            own = {"value": law["exponent"], **(law["interval"] or {"low": None, "high": None})}
             rows.append(
                 [
-                    _cell(name),
-                    _cell(QUANTITIES[quantity]),
-                    _interval_cell(own, lambda v: f"{v:.3f}".replace("-", "−")),
-                    _cell(_power_law(law)),
+                    Cell(name),
+                    Cell(QUANTITIES[quantity]),
+                    interval_cell(law["exponent"], law["interval"] or NO_ENDS, lambda v: f"{v:.3f}".replace("-", "−")),
+                    Cell(_power_law(law)),
                 ]
             )
-    return _table("Power laws in compute", _columns("minima by", "quantity", "#exponent", "power law"), rows)
+    return Table("Power laws in compute", columns("minima by", "quantity", "#exponent", "power law"), rows)
 
 
-def rollouts(results: Results) -> Json:
-    """Laws by what predicted the held-out budgets best."""
-    rows = []
-    for row in (results["holdout"] or {}).get("table", ()):
-        rows.append(
-            [
-                _cell(row["law"]),
-                _cell(str(row["predictions"]), row["predictions"]),
-                *(_percent_cell(row[key], 2) for key in ("rmse", "bias")),
-                _percent_cell(row["coverage"], 0),
-                _cell(number(row["longest_decades"]), row["longest_decades"]),
-                _cell(number(row["aicc"]), row["aicc"]),
-                _cell(number(row["delta_aicc"]), row["delta_aicc"]),
-            ]
-        )
-    columns = _columns(
+def rollouts(results: Results) -> Table:
+    """Laws by their errors on the held-out budgets, the best predictor first."""
+    rows = [
+        [
+            Cell(row["law"]),
+            Cell(str(row["predictions"]), row["predictions"]),
+            percent_cell(row["rmse"], 2),
+            percent_cell(row["bias"], 2),
+            percent_cell(row["coverage"], 0),
+            value_cell(row["longest_decades"], number),
+            value_cell(row["aicc"], number),
+            value_cell(row["delta_aicc"], number),
+        ]
+        for row in (results["holdout"]["table"] if results["holdout"] is not None else ())
+    ]
+    headings = columns(
         "law", "#predictions", "#rms error", "#bias", "#inside interval", "#longest reach, decades", "#AICc", "#ΔAICc"
     )
-    return _table(
-        "Laws, best predictor first", columns, rows, "Errors are of the log loss of held-out runs." if rows else ""
+    return Table(
+        "Laws, best predictor first", headings, rows, "Errors are of the log loss of held-out runs." if rows else ""
     )
 
 
-def unscored(results: Results) -> Json:
+def unscored(results: Results) -> Table:
     """Laws and rungs that could not be scored, with the reason."""
     rows = [
-        [_cell(one["law"]), _cell(flops_text(one["trained_to_flops"]), one["trained_to_flops"]), _cell(one["why"])]
-        for one in (results["holdout"] or {}).get("unscored", ())
+        [Cell(one["law"]), value_cell(one["trained_to_flops"], flops_text), Cell(one["why"])]
+        for one in (results["holdout"]["unscored"] if results["holdout"] is not None else ())
     ]
-    return _table("Not scored" if rows else "", _columns("law", "fitted up to", "~why"), rows)
+    return Table("Not scored" if rows else "", columns("law", "fitted up to", "~why"), rows)
 
 
-def choices(results: Results) -> Json:
+def choices(results: Results) -> Table:
     """Every refit of the multiverse."""
-    rows = []
-    for row in (results["choices"] or {}).get("rows", ()):
-        values = [
-            _cell("–" if row[key] is None else say(row[key]), row[key])
-            for key, say in (("params", count), ("tokens", count), ("loss_nats", _loss), ("exponent", number))
+    rows = [
+        [
+            *(Cell(row[choice]) for choice in CHOICES),
+            Cell(str(row["n"]), row["n"]),
+            value_cell(row["params"], count),
+            value_cell(row["tokens"], count),
+            value_cell(row["loss_nats"], _loss),
+            value_cell(row["exponent"], number),
+            Cell(_ended(row["status"], row["why"])),
         ]
-        said = row["status"].replace("_", " ") + (f": {row['why']}" if row["why"] else "")
-        rows.append(
-            [
-                *(_cell(row[key]) for key in ("counting", "loss", "outliers", "budgets")),
-                _cell(str(row["n"]), row["n"]),
-                *values,
-                _cell(said),
-            ]
-        )
-    columns = _columns(
+        for row in (results["choices"]["rows"] if results["choices"] is not None else ())
+    ]
+    headings = columns(
         "counting", "loss", "outliers", "budgets", "#runs", "#N*", "#D*", "#loss, nats", "#exponent", "~status"
     )
-    return _table("Refits" if rows else "", columns, rows)
+    return Table("Refits" if rows else "", headings, rows)
 
 
-def parameters(results: Results) -> list[Json]:
-    """One table a fit: each parameter with its interval, or, where it is not identified, why it has no number."""
+def parameters(results: Results) -> list[Table]:
+    """One table a fit: each parameter with its interval, or the reason why it has no number."""
+    headings = columns("parameter", "#value", "interval", "~identification")
     made = []
     for entry in results["fits"]:
-        rows = []
-        for group, intervals in (("params", "intervals"), ("derived", "derived_intervals")):
-            for name, value in entry[group].items():
-                flag = entry["identification"].get(name)
-                known = flag is None or flag["kind"] == "identified"
-                interval = entry[intervals].get(name)
-                rows.append(
-                    [
-                        _cell(symbol(name)),
-                        _cell(number(value), value) if known else _cell(flag["kind"].replace("_", " ")),
-                        _cell(_interval_words(interval)),
-                        _cell(flag["sentence"] if flag else f"for {SIX_N_D}" if name in UNDER_SIX_N_D else ""),
-                    ]
-                )
+        rows = [
+            _parameter(entry, name, value, intervals.get(name))
+            for values, intervals in (
+                (entry["params"], entry["intervals"]),
+                (entry["derived"], entry["derived_intervals"]),
+            )
+            for name, value in values.items()
+        ]
         rows += _exponents_of_the_optimum(results, entry)
-        said = entry["status"].replace("_", " ") + (f": {entry['why']}" if entry["why"] else "")
         asked = results["settings"]
         weighed = "" if asked["errors"] == "equal" else sentence(asked["errors_words"])
-        note = f"{entry['equation']} ({entry['source']}). {sentence(said)} {weighed}".rstrip()
-        made.append(
-            _table(f"{entry['name']} law", _columns("parameter", "#value", "interval", "~identification"), rows, note)
-        )
+        ended = sentence(_ended(entry["status"], entry["why"]))
+        note = f"{entry['equation']} ({entry['source']}). {ended} {weighed}".rstrip()
+        made.append(Table(f"{entry['name']} law", headings, rows, note))
     return made
 
 
-def _exponents_of_the_optimum(results: Results, entry: Results) -> list[list[Json]]:
-    if not entry["optimum"]:
-        return []
-    level, words = results["settings"]["level"], f"at the largest measured compute, for {cost_of(results)}"
-    found = [(QUANTITIES[name], one) for name, one in entry["optimum"]["exponents"].items() if one["value"] is not None]
+def _parameter(entry: FitEntry, name: str, value: float | None, interval: Interval | None) -> list[Cell]:
+    flag = entry["identification"].get(name)
+    known = flag is None or flag["kind"] == "identified"
     return [
-        [
-            _cell(f"exponent of {symbol}"),
-            _cell(number(one["value"]), one["value"]),
-            _cell(_interval_words(one | {"level": level, "method": "percentile"})),
-            _cell(words),
-        ]
-        for symbol, one in found
+        Cell(symbol(name)),
+        Cell(number(value), value) if flag is None or known else Cell(flag["kind"].replace("_", " ")),
+        Cell(_interval_words(interval)),
+        Cell(flag["sentence"] if flag else f"for {SIX_N_D}" if name in UNDER_SIX_N_D else ""),
     ]
 
 
-def _power_law(law: Results) -> str:
+def _exponents_of_the_optimum(results: Results, entry: FitEntry) -> list[list[Cell]]:
+    if not entry["optimum"]:
+        return []
+    level, words = results["settings"]["level"], f"at the largest measured compute, for {cost_of(results)}"
+    grown = entry["optimum"]["exponents"]
+    return [
+        [
+            Cell(f"exponent of {symbol}"),
+            Cell(number(one["value"]), one["value"]),
+            Cell(_interval_words({"low": one["low"], "high": one["high"], "level": level, "method": "percentile"})),
+            Cell(words),
+        ]
+        for symbol, one in ((QUANTITIES["params"], grown["params"]), (QUANTITIES["tokens"], grown["tokens"]))
+        if one["value"] is not None
+    ]
+
+
+def _ended(status: str, why: str) -> str:
+    """The end of a fit in words, with its troubles."""
+    return status.replace("_", " ") + (f": {why}" if why else "")
+
+
+def _power_law(law: PowerLawEntry) -> str:
     floor = f"{number(law['floor'])} + " if law["floor"] else ""
     return f"{floor}{number(law['coefficient'])} C^{law['exponent']:.4f}".replace("^-", "^−")
 
 
-def evidence(results: Results) -> Json:
-    """How well each optimum is established."""
-    rows = []
-    for entry in results["fits"]:
-        found = entry.get("evidence") or {}
-        draws = entry["draws"] or {}
-        loss = entry.get("loss") or results["settings"]["loss"]
-        rows.append(
-            [
-                _cell(entry["name"]),
-                _cell(entry["status"].replace("_", " ")),
-                _cell("–" if entry["objective"] is None else f"{entry['objective']:.10g}", entry["objective"]),
-                _cell(loss_words(loss)),
-                _cell(str(entry.get("n") or "–"), entry.get("n")),
-                _cell(f"{found['agreed']} of {found['starts']}" if found else "–"),
-                _number_cell(found.get("kkt_residual")),
-                _number_cell(found.get("condition")),
-                _cell(", ".join(found.get("at_bound") or ()) or "none"),
-                _cell(f"{draws['converged']} of {draws['drawn']}" if draws else "none"),
-                _number_cell(entry.get("aicc")),
-            ]
-        )
-    columns = _columns(
+def evidence(results: Results) -> Table:
+    """The evidence for each optimum."""
+    rows = [_refused(entry, results) if entry["status"] == "refused" else _evidence(entry) for entry in results["fits"]]
+    headings = columns(
         "law",
         "status",
         "#objective",
@@ -209,24 +191,47 @@ def evidence(results: Results) -> Json:
         "resamples converged",
         "#AICc",
     )
-    return _table("Evidence of each optimum", columns, rows)
+    return Table("Evidence of each optimum", headings, rows)
 
 
-def excluded(results: Results) -> Json:
+def _evidence(entry: FittedEntry) -> list[Cell]:
+    found, draws = entry["evidence"], entry["draws"]
+    return [
+        Cell(entry["name"]),
+        Cell(entry["status"].replace("_", " ")),
+        value_cell(entry["objective"], lambda value: f"{value:.10g}"),
+        Cell(loss_words(entry["loss"])),
+        Cell(str(entry["n"]), entry["n"]),
+        Cell(f"{found['agreed']} of {found['starts']}"),
+        number_cell(found["kkt_residual"]),
+        number_cell(found["condition"]),
+        Cell(", ".join(found["at_bound"]) or "none"),
+        Cell(f"{draws['converged']} of {draws['drawn']}" if draws else "none"),
+        number_cell(entry["aicc"]),
+    ]
+
+
+def _refused(entry: RefusedEntry, results: Results) -> list[Cell]:
+    loss = Cell(loss_words(results["settings"]["loss"]))
+    dash, none = Cell("–"), Cell("none")
+    return [Cell(entry["name"]), Cell(entry["status"]), dash, loss, *[dash] * 4, none, none, dash]
+
+
+def excluded(results: Results) -> Table:
     """Rows left out, with the reason."""
     rows = [
         [
-            _cell("–" if one["row"] is None else str(one["row"]), one["row"]),
-            _cell(one["run_id"] or "–"),
-            _cell(one["reason"]),
+            Cell("–" if one["row"] is None else str(one["row"]), one["row"]),
+            Cell(one["run_id"] or "–"),
+            Cell(one["reason"]),
         ]
         for one in results["excluded"][:MOST_ROWS]
     ]
     note = _cut(len(results["excluded"])) if rows else "Nothing was excluded."
-    return _table("Excluded", _columns("#row", "run", "~reason"), rows, note)
+    return Table("Excluded", columns("#row", "run", "~reason"), rows, note)
 
 
-def observations(results: Results) -> Json:
+def observations(results: Results) -> Table:
     """The runs used."""
     runs = results["observations"]
     study = results["isoflop"]
@@ -236,23 +241,23 @@ def observations(results: Results) -> Json:
         compute = None if budget is None or study is None else study["budgets"][budget]["budget_flops"]
         rows.append(
             [
-                _cell(str(runs["row"][k]), runs["row"][k]),
-                _cell(str(runs["run_id"][k])),
-                _cell(str(runs["group"][k])),
-                *(
-                    _cell(say(runs[name][k]), runs[name][k])
-                    for name, say in (("params", count), ("tokens", count), ("flops", scientific), ("loss", _loss))
-                ),
-                _number_cell(runs["weight"][k]),
-                _cell("none" if compute is None else scientific(compute), compute),
+                Cell(str(runs["row"][k]), runs["row"][k]),
+                Cell(str(runs["run_id"][k])),
+                Cell(str(runs["group"][k])),
+                value_cell(runs["params"][k], count),
+                value_cell(runs["tokens"][k], count),
+                value_cell(runs["flops"][k], scientific),
+                value_cell(runs["loss"][k], _loss),
+                number_cell(runs["weight"][k]),
+                Cell("none" if compute is None else scientific(compute), compute),
             ]
         )
-    columns = _columns("#row", "run", "group", "#parameters", "#tokens", "#FLOPs", "#loss", "#weight", "#budget, FLOPs")
-    return _table("Runs used", columns, rows, _cut(len(runs["row"])))
+    headings = columns("#row", "run", "group", "#parameters", "#tokens", "#FLOPs", "#loss", "#weight", "#budget, FLOPs")
+    return Table("Runs used", headings, rows, _cut(len(runs["row"])))
 
 
-def settings(results: Results) -> Json:
-    """What was asked for and how things are counted."""
+def settings(results: Results) -> Table:
+    """The request, and the counting of every quantity."""
     asked, words = results["settings"], results["conventions"]
     lines = {
         "source": ", ".join(results["source"]),
@@ -268,16 +273,16 @@ def settings(results: Results) -> Json:
         "loss is": words["loss"],
         "compute to size and tokens": results["cost"]["words"],
     }
-    return _table("", _columns("setting", "~value"), [[_cell(name), _cell(value)] for name, value in lines.items()])
+    return Table("", columns("setting", "~value"), [[Cell(name), Cell(value)] for name, value in lines.items()])
 
 
-def loss_words(loss: Results) -> str:
+def loss_words(loss: LossSettings) -> str:
     """A loss in words: huber (δ = 0.001) on log loss, sum."""
-    knee = f" (δ = {loss['delta']:g})" if loss.get("delta") is not None and loss["name"] == "huber" else ""
+    knee = f" (δ = {loss['delta']:g})" if loss["name"] == "huber" else ""
     return f"{loss['name']}{knee} on {loss['on']} loss, {loss['reduction']}"
 
 
-def _interval_words(interval: Results | None) -> str:
+def _interval_words(interval: Interval | None) -> str:
     if not interval or interval["low"] is None:
         return "none"
     return f"{number(interval['low'])} to {number(interval['high'])} ({interval['level']:.0%}, {interval['method']})"

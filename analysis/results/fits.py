@@ -1,19 +1,33 @@
-"""One fitted law in a results document: values, intervals, evidence, and what it says over compute, size and tokens."""
+"""The fits in a results document: values, intervals, evidence, and the loss over compute, size and tokens."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitting.bootstrap import Resamples
+from analysis.fitting.bootstrap import Resamples, identify
 from analysis.fitting.fit import Fit
 from analysis.fitting.profile_likelihood import ProfileLikelihood
 from analysis.isoflop.minima import percentiles
-from analysis.judgement.holdout import aicc, noise_sd
+from analysis.judgement.holdout import LEVEL, aicc, noise_sd
 from analysis.laws.law import Law
-from analysis.results.sections import loss_section
+from analysis.results.observations import ComputeGrid
+from analysis.results.request import Request, loss_section
+from analysis.results.requested_fits import Fits, Fitted
 from analysis.runs.observations import Observations
+from analysis.schema.fits import (
+    Draws,
+    FitEntry,
+    FittedEntry,
+    IdentificationEntry,
+    LawCurve,
+    OptimumSection,
+    ProfileEntry,
+    RefusedEntry,
+    Surface,
+)
+from analysis.schema.intervals import Band, Interval, Slope
+from analysis.schema.numbers import finite, integers, number, numbers, rows_of
 
 Array = NDArray[np.float64]
 
@@ -23,91 +37,64 @@ BEYOND_TARGET = 3.0  # times the target's optimum, how far the surface reaches
 LAW_POINTS = 61  # of a law of one variable
 
 
-def fit_section(
-    name: str,
-    fitted: Fit,
-    resamples: Resamples | None,
-    identified: Mapping[str, Any],
-    observations: Observations,
-    grid: Array,
-    target: float,
-    level: float,
-) -> dict[str, Any]:
-    """One fitted law: values, intervals, evidence, residuals, draws, its curve or its optimum over the compute grid
-    with bands, and its surface as far as the target's optimum.
-    """
-    law, loss, evidence = fitted.law, fitted.loss, fitted.evidence
-    section: dict[str, Any] = {
+def fits_section(fits: Fits, whole: Observations, request: Request, grid: ComputeGrid) -> list[FitEntry]:
+    """One entry a law, in the order asked for."""
+    entries: list[FitEntry] = []
+    for name, (law, _) in request.laws.items():
+        if name in fits.refused:
+            entries.append(_refused(name, law, fits.refused[name]))
+            continue
+        one = fits.fitted[name]
+        entry = _fitted(name, one, grid)
+        if one.observations is not whole:
+            entry["rows"] = integers(one.observations.table["row"])
+        entries.append(entry)
+    return entries
+
+
+def _fitted(name: str, one: Fitted, grid: ComputeGrid) -> FittedEntry:
+    """One fitted law: values, intervals, evidence, residuals, draws, and its loss over its own variables."""
+    fitted, resamples, data = one.fit, one.resamples, one.observations
+    law, evidence = fitted.law, fitted.evidence
+    of_both = set(law.inputs) == {"N", "D"}
+    return {
         "name": name,
         "law": law.name,
         "variables": list(law.inputs),
         "equation": law.equation,
         "source": law.source,
-        "status": fitted.status.value,
+        "status": fitted.status,
         "why": fitted.why,
-        "params": law.params,
-        "derived": law.derived,
-        "objective": fitted.objective,
-        "loss": loss_section(loss),
+        "params": {symbol: number(value) for symbol, value in law.params.items()},
+        "derived": {symbol: number(value) for symbol, value in law.derived.items()},
+        "objective": number(fitted.objective),
+        "loss": loss_section(fitted.loss),
         "n": fitted.n,
-        "aicc": aicc(fitted),
-        "noise_sd_log": noise_sd(fitted),
+        "aicc": number(aicc(fitted)),
+        "noise_sd_log": number(noise_sd(fitted)),
         "evidence": {
             "starts": evidence.starts,
             "agreed": evidence.agreed,
-            "kkt_residual": evidence.residual,
-            "at_bound": evidence.at_bound,
-            "unseen": evidence.unseen,
-            "condition": evidence.condition,
+            "kkt_residual": number(evidence.residual),
+            "at_bound": list(evidence.at_bound),
+            "unseen": list(evidence.unseen),
+            "condition": number(evidence.condition),
             "iterations": evidence.iterations,
         },
-        "identification": {key: {"kind": _word(one.kind), "sentence": one.sentence} for key, one in identified.items()},
-        "residuals": fitted.residuals,
-        "intervals": {},
-        "derived_intervals": {},
-        "draws": None,
-        "optimum": None,
-        "surface": None,
-        "curve": None,
-    }
-    if resamples is not None:
-        section["intervals"] = {key: _interval(resamples, key, level) for key in law.params}
-        section["derived_intervals"] = {key: _interval(resamples, key, level) for key in law.derived}
-        values = resamples.values[resamples.converged]
-        kept = values[np.unique(np.linspace(0, len(values) - 1, min(MOST_DRAWS, len(values))).round().astype(int))]
-        section["draws"] = {
-            "names": resamples.names,
-            "values": kept,
-            "drawn": len(resamples.values),
-            "converged": len(values),
-            "clusters": resamples.clusters,
-        }
-    if {"N", "D"} == set(law.inputs):
-        section["optimum"] = _optimum(law, resamples, grid, observations, level)
-        section["surface"] = _surface(law, observations, target)
-    if len(law.inputs) == 1:
-        section["curve"] = _curve(law, resamples, observations, level)
-    return section
-
-
-def profiles_section(profiles: Mapping[str, ProfileLikelihood]) -> dict[str, Any]:
-    """Profile-likelihood intervals and the profiles themselves."""
-    return {
-        name: {
-            "values": one.values,
-            "objective": one.objective,
-            "threshold": one.threshold,
-            "low": one.low,
-            "high": one.high,
-            "closed": one.closed,
-            "level": one.level,
-        }
-        for name, one in profiles.items()
+        "identification": {} if resamples is None else _identification(fitted, resamples, one.profiles),
+        "residuals": numbers(fitted.residuals),
+        "intervals": {} if resamples is None else {key: _interval(resamples, key) for key in law.params},
+        "derived_intervals": {} if resamples is None else {key: _interval(resamples, key) for key in law.derived},
+        "draws": None if resamples is None else _draws(resamples),
+        "optimum": _optimum(law, resamples, grid.flops, data) if of_both else None,
+        "surface": _surface(law, data, grid.target) if of_both else None,
+        "curve": _curve(law, resamples, data) if len(law.inputs) == 1 else None,
+        "profiles": {symbol: _profile(profile) for symbol, profile in one.profiles.items()},
     }
 
 
-def refused_section(name: str, law: type[Law], why: str) -> dict[str, Any]:
-    """A law the data could not be given to, with the reason."""
+def _refused(name: str, law: type[Law], why: str) -> RefusedEntry:
+    """A law that the data do not suit, with the reason."""
     return {
         "name": name,
         "law": law.name,
@@ -131,67 +118,107 @@ def refused_section(name: str, law: type[Law], why: str) -> dict[str, Any]:
     }
 
 
-def _word(kind: Any) -> str:
-    return str(getattr(kind, "value", kind))
+def _identification(
+    fitted: Fit, resamples: Resamples, profiles: Mapping[str, ProfileLikelihood]
+) -> dict[str, IdentificationEntry]:
+    found = identify(fitted, resamples, profiles, level=LEVEL)
+    return {symbol: {"kind": one.kind, "sentence": one.sentence} for symbol, one in found.items()}
 
 
-def _interval(resamples: Resamples, name: str, level: float) -> dict[str, Any]:
-    found = resamples.interval(name, level)
-    return {"low": float(found.low), "high": float(found.high), "level": level, "method": found.method}
+def _interval(resamples: Resamples, symbol: str) -> Interval:
+    found = resamples.interval(symbol, LEVEL)
+    return {"low": number(found.low), "high": number(found.high), "level": LEVEL, "method": found.method}
 
 
-def _optimum(
-    law: Law, resamples: Resamples | None, grid: Array, observations: Observations, level: float
-) -> dict[str, Any] | None:
+def _draws(resamples: Resamples) -> Draws:
+    """The resamples that converged, at most MOST_DRAWS of them, evenly thinned."""
+    values = resamples.values[resamples.converged]
+    kept = np.unique(np.linspace(0, len(values) - 1, min(MOST_DRAWS, len(values))).round().astype(int))
+    return {
+        "names": list(resamples.names),
+        "values": rows_of(values[kept]),
+        "drawn": len(resamples.values),
+        "converged": len(values),
+        "clusters": resamples.clusters,
+    }
+
+
+def _profile(one: ProfileLikelihood) -> ProfileEntry:
+    return {
+        "values": numbers(one.values),
+        "objective": numbers(one.objective),
+        "threshold": number(one.threshold),
+        "low": number(one.low),
+        "high": number(one.high),
+        "closed": [bool(end) for end in one.closed],
+        "level": one.level,
+    }
+
+
+def _optimum(law: Law, resamples: Resamples | None, grid: Array, observations: Observations) -> OptimumSection | None:
+    """The law's optimum over the compute grid (g,) with bands; None where it has none."""
     cost = observations.cost
     try:
         point = law.optimum(grid, cost)
     except ValueError:
         return None
     draws = resamples.law.optimum(grid, cost) if resamples is not None else None
-    section: dict[str, Any] = {"flops": grid}
-    for name, symbol in (("params", "N"), ("tokens", "D"), ("loss", "loss")):
-        section[name] = _band(getattr(point, symbol), None if draws is None else getattr(draws, symbol), level)
-    per = None if draws is None else draws.D / draws.N
-    section["tokens_per_param"] = _band(point.D / point.N, per, level)
     last = min(int(np.searchsorted(grid, observations.column("flops").max())), len(grid) - 2)
     pair = slice(last, last + 2)
 
-    def slope(values: Array) -> Array:
-        steps: Array = np.diff(np.log(values[..., pair])) / np.diff(np.log(grid[pair]))
-        return steps
+    def slope(values: Array, drawn: Array | None) -> Slope:
+        of_draws = None if drawn is None else _log_slope(grid[pair], drawn[..., pair])
+        band = _band(_log_slope(grid[pair], values[pair]), of_draws)
+        low, high = (None if ends is None else ends[0] for ends in (band["low"], band["high"]))
+        return {"value": band["value"][0], "low": low, "high": high}
 
-    section["exponents"] = {}
-    for name, symbol in (("params", "N"), ("tokens", "D")):
-        drawn = None if draws is None else slope(getattr(draws, symbol))
-        band = _band(slope(getattr(point, symbol)), drawn, level)
-        section["exponents"][name] = {end: None if ends is None else float(ends[0]) for end, ends in band.items()}
-    return section
+    return {
+        "flops": finite(grid),
+        "params": _band(point.N, None if draws is None else draws.N),
+        "tokens": _band(point.D, None if draws is None else draws.D),
+        "loss": _band(point.loss, None if draws is None else draws.loss),
+        "tokens_per_param": _band(point.D / point.N, None if draws is None else draws.D / draws.N),
+        "exponents": {
+            "params": slope(point.N, None if draws is None else draws.N),
+            "tokens": slope(point.D, None if draws is None else draws.D),
+        },
+    }
 
 
-def _band(value: ArrayLike, draws: ArrayLike | None, level: float) -> dict[str, Any]:
-    middle = np.asarray(value, dtype=float)
+def _log_slope(flops: Array, values: Array) -> Array:
+    """Slopes of log values (…, 2) in log compute (2,): (…, 1)."""
+    steps: Array = np.diff(np.log(values)) / np.diff(np.log(flops))
+    return steps
+
+
+def _band(value: ArrayLike, draws: ArrayLike | None) -> Band:
+    """A curve (m,) with the percentiles of its draws (R, m)."""
     if draws is None:
-        return {"value": middle, "low": None, "high": None}
-    low, high = percentiles(np.asarray(draws, dtype=float).T, level)
-    return {"value": middle, "low": low, "high": high}
+        return {"value": numbers(value), "low": None, "high": None}
+    low, high = percentiles(np.asarray(draws, dtype=float).T, LEVEL)
+    return {"value": numbers(value), "low": numbers(low), "high": numbers(high)}
 
 
-def _surface(law: Law, observations: Observations, target: float) -> dict[str, Any]:
-    axes = {}
+def _surface(law: Law, observations: Observations, target: float) -> Surface:
+    """The law's loss as far as BEYOND_TARGET times the optimum at the target, or twice as far as the data."""
     try:
         best = law.optimum(target, observations.cost)
-        reach = {"params": BEYOND_TARGET * float(best.N), "tokens": BEYOND_TARGET * float(best.D)}
+        reach_params, reach_tokens = BEYOND_TARGET * float(best.N), BEYOND_TARGET * float(best.D)
     except ValueError:
-        reach = {}
-    for name in ("params", "tokens"):
-        values = observations.column(name)
-        axes[name] = np.geomspace(values.min() / 2, max(values.max() * 2, reach.get(name, 0.0)), SURFACE_POINTS)
-    return {**axes, "loss": law(N=axes["params"][:, None], D=axes["tokens"][None, :])}
+        reach_params = reach_tokens = 0.0
+    params = _axis(observations.column("params"), reach_params)
+    tokens = _axis(observations.column("tokens"), reach_tokens)
+    loss = law(N=params[:, None], D=tokens[None, :])
+    return {"params": finite(params), "tokens": finite(tokens), "loss": rows_of(loss)}
 
 
-def _curve(law: Law, resamples: Resamples | None, observations: Observations, level: float) -> dict[str, Any]:
+def _axis(values: Array, reach: float) -> Array:
+    return np.geomspace(values.min() / 2, max(values.max() * 2, reach), SURFACE_POINTS)
+
+
+def _curve(law: Law, resamples: Resamples | None, observations: Observations) -> LawCurve:
+    """The law of one variable over its data and a factor 2 beyond."""
     (name,) = law.inputs
     values = observations.variables([name])[name]
     x = np.geomspace(values.min() / 2, values.max() * 2, LAW_POINTS)
-    return {"x": x, **_band(law(**{name: x}), None if resamples is None else resamples.law(**{name: x}), level)}
+    return {"x": finite(x), **_band(law(**{name: x}), None if resamples is None else resamples.law(**{name: x}))}

@@ -1,33 +1,54 @@
-"""The isoFLOP part of a results document: every budget's points, curves and minima, and the laws through them."""
+"""The isoFLOP study in a results document: every budget's points, curves and minima, and the laws through them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from analysis.isoflop.curve_models import CURVES, parabola
-from analysis.isoflop.minima import LEAST_MINIMA, IsoFlop, as_draws, edge, percentiles, stated, vertex_variance
+from analysis.isoflop.minima import (
+    LEAST_MINIMA,
+    IsoFlop,
+    as_draws,
+    edge,
+    measure,
+    percentiles,
+    stated,
+    vertex_variance,
+)
 from analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
 from analysis.judgement.forecast import Form
-from analysis.judgement.holdout import MeasuredOptimum
+from analysis.judgement.holdout import LEVEL, MeasuredOptimum
+from analysis.results.request import Request
 from analysis.runs.budgets import TOLERANCE, BudgetRuns
+from analysis.runs.observations import Observations
+from analysis.schema.intervals import QUANTITIES, Quantity
+from analysis.schema.isoflop import BudgetEntry, ComputeLaw, CurveModel, EstimateEntry, IsoflopSection, PowerLawEntry
+from analysis.schema.numbers import finite, integers, number, numbers
 
 Array = NDArray[np.float64]
+Laws = Mapping[CurveModel, Mapping[Quantity, ComputeLaw]]
 
-QUANTITIES = ("params", "tokens", "loss", "tokens_per_param")
 LEAST_AGREEMENT = 0.01  # of the surface with the runs' own minima: a probability
 CURVE_POINTS = 61  # of a curve through one budget's runs
 
 
-def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array, level: float) -> dict[str, Any]:
-    """Every budget's points, curves and minima by every curve model and by the surface, and the laws
-    through the minima.
-    """
-    budgets = [_budget(study, k, lead, level) for k in range(len(study.budgets))]
-    names = [*CURVES, *(["surface"] if lead is not None else [])]
-    laws = {name: laws_of(name, study, budgets, lead, grid, level) for name in names}
+def measure_minima(observations: Observations, request: Request) -> tuple[IsoFlop | None, list[str]]:
+    """The isoFLOP study, or None and a note with the reason."""
+    try:
+        return measure(observations, draws=request.bootstrap, seed=request.seed), []
+    except ValueError as error:
+        return None, [f"isoFLOP: {error}"]
+
+
+def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array) -> IsoflopSection:
+    """Every budget's points, curves and minima by every curve model and by the surface, and laws through the minima."""
+    budgets = [_budget(study, k, lead) for k in range(len(study.budgets))]
+    names: list[CurveModel] = [*CURVES]
+    if lead is not None:
+        names.append("surface")
+    laws = {name: laws_of(name, study, budgets, lead, grid) for name in names}
     biases = [b["parabola_bias"] for b in budgets if b["parabola_bias"] is not None and not b["edge"]]
     used, why = _used(study, lead, budgets, biases, laws)
     return {
@@ -50,21 +71,18 @@ def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array, level: float
 def _used(
     study: IsoFlop,
     lead: Form | None,
-    budgets: Sequence[Mapping[str, Any]],
+    budgets: Sequence[BudgetEntry],
     biases: Sequence[float],
-    laws: Mapping[str, Any],
-) -> tuple[str, str]:
-    """Which estimator's numbers to quote, and why: the parabola unless its known bias outweighs its interval.
+    laws: Laws,
+) -> tuple[CurveModel, str]:
+    """The curve model whose numbers to quote, and the reason: the parabola unless its bias outweighs its interval.
 
-    A surface tells that bias only where it agrees with the runs' own minima.
+    A surface determines that bias only where it agrees with the runs' own minima.
     """
     if lead is None or not biases or laws["surface"]["params"]["exponent"] is None:
         return "parabola", "the parabola is used: no fitted surface tells its bias"
-    widths = [
-        np.log(one["high"] / one["low"]) / 2
-        for budget in budgets
-        if (one := budget["estimates"]["parabola"]["params"])["low"] and not budget["edge"]
-    ]
+    inside = [budget["estimates"]["parabola"]["params"] for budget in budgets if not budget["edge"]]
+    widths = [np.log(one["high"] / one["low"]) / 2 for one in inside if one["low"] and one["high"]]
     bias, width = float(np.median(np.abs(biases))), float(np.median(widths)) if widths else np.inf
     miss = f"{np.median(biases):+.1%} in params"
     said = f"on these grids a noise-free parabola misses the fitted surface's optimum by {miss}"
@@ -80,47 +98,45 @@ def _used(
     )
 
 
-def _budget(study: IsoFlop, k: int, lead: Form | None, level: float) -> dict[str, Any]:
+def _budget(study: IsoFlop, k: int, lead: Form | None) -> BudgetEntry:
     budget, minima = study.budgets[k], study.minima[k]
     at = np.linspace(budget.log_params[0], budget.log_params[-1], CURVE_POINTS)
-    estimates: dict[str, Any] = {}
-    for name, minimum in minima.items():
-        values = as_draws(budget, minimum)
-        estimates[name] = {quantity: stated(values[quantity], level) for quantity in values}
-        estimates[name]["edge"] = edge(budget, minimum)
-        estimates[name]["curve"] = {"params": np.exp(at), "loss": minimum.curve(at)}
-    bias = None
+    estimates = {
+        name: _estimate(as_draws(budget, minimum), edge(budget, minimum), at, minimum.curve(at))
+        for name, minimum in minima.items()
+    }
     if lead is not None:
-        values = surface_minimum(budget, lead)
-        estimates["surface"] = {quantity: stated(values[quantity], level) for quantity in values}
-        estimates["surface"]["edge"] = ""
         curve = lead.point(N=np.exp(at), D=budget.tokens_at(at))
-        estimates["surface"]["curve"] = {"params": np.exp(at), "loss": curve}
-        bias = parabola_bias(budget, lead)
+        estimates["surface"] = _estimate(surface_minimum(budget, lead), "", at, curve)
     return {
         "budget_flops": budget.flops,
         "n": len(budget.rows),
-        "observations": budget.rows,
-        "params": np.exp(budget.log_params),
-        "tokens": np.exp(budget.log_tokens),
-        "loss": budget.loss,
+        "observations": integers(budget.rows),
+        "params": finite(np.exp(budget.log_params)),
+        "tokens": finite(np.exp(budget.log_tokens)),
+        "loss": finite(budget.loss),
         "edge": estimates["parabola"]["edge"],
-        "parabola_bias": bias,
+        "parabola_bias": None if lead is None else parabola_bias(budget, lead),
         "estimates": estimates,
     }
 
 
+def _estimate(values: Mapping[Quantity, Array], edge: str, at: Array, curve: Array) -> EstimateEntry:
+    """One curve model's minimum, (1 + draws,) each quantity, with its curve over log params (m,)."""
+    return {
+        "params": stated(values["params"], LEVEL),
+        "tokens": stated(values["tokens"], LEVEL),
+        "loss": stated(values["loss"], LEVEL),
+        "tokens_per_param": stated(values["tokens_per_param"], LEVEL),
+        "edge": edge,
+        "curve": {"params": finite(np.exp(at)), "loss": numbers(curve)},
+    }
+
+
 def laws_of(
-    name: str,
-    study: IsoFlop,
-    budgets: Sequence[Mapping[str, Any]],
-    lead: Form | None,
-    grid: Array,
-    level: float,
-) -> dict[str, Any]:
-    """Power laws of params, tokens and loss in compute through one estimator's trusted minima, with bands
-    over the grid.
-    """
+    name: CurveModel, study: IsoFlop, budgets: Sequence[BudgetEntry], lead: Form | None, grid: Array
+) -> dict[Quantity, ComputeLaw]:
+    """Power laws in compute through one curve model's trusted minima, with bands over the grid (g,)."""
     trusted = [
         k
         for k, budget in enumerate(budgets)
@@ -131,8 +147,8 @@ def laws_of(
     ]
     if len(trusted) < 2:
         why = f"{len(trusted)} of {len(budgets)} budgets have a trusted minimum; a law in compute needs two"
-        return {q: {"exponent": None, "why": why, "budgets": trusted} for q in QUANTITIES}
-    columns: dict[str, list[Array]] = {name: [] for name in QUANTITIES}
+        return {q: {"exponent": None, "why": why, "budgets": [*trusted]} for q in QUANTITIES}
+    columns: dict[Quantity, list[Array]] = {quantity: [] for quantity in QUANTITIES}
     for k in trusted:
         budget = study.budgets[k]
         if name == "surface":
@@ -147,7 +163,7 @@ def laws_of(
     middle = float(np.median(variance))
     weights = 1 / (variance + middle) if np.isfinite(middle) and middle > 0 else np.ones(len(trusted))
     return {
-        quantity: _law(compute, np.array(found), weights, trusted, grid, level, floor=quantity == "loss")
+        quantity: _law(compute, np.array(found), weights, trusted, grid, floor=quantity == "loss")
         for quantity, found in columns.items()
     }
 
@@ -158,14 +174,12 @@ def _law(
     weights: Array,
     trusted: list[int],
     grid: Array,
-    level: float,
     *,
     floor: bool,
-) -> dict[str, Any]:
-    """value = floor + coefficient · compute^exponent; `values` (b, 1 + draws).
+) -> ComputeLaw:
+    """The law value = floor + coefficient · compute^exponent through `values` (b, 1 + draws).
 
-    The weights of a size or token law hold half the typical variance for each minimum alike, so that none
-    rules alone.
+    The weights of a size or token law hold half the typical variance for each minimum alike, so that none rules alone.
     """
     floored = floor and len(compute) >= LEAST_BUDGETS_FOR_FLOOR
     with np.errstate(invalid="ignore"):
@@ -176,31 +190,30 @@ def _law(
         )
         lines = bottom + coefficient * grid[:, None] ** exponent
         scatter = 1.0 if floored else _excess_scatter(compute, values, weights, exponent[0], coefficient[0])
-    section: dict[str, Any] = {
-        "equation": "floor + coefficient * C^exponent" if floored else "coefficient * C^exponent",
-        "exponent": exponent[0],
-        "coefficient": coefficient[0],
-        "floor": bottom[0],
-        "interval": None,
-        "budgets": trusted,
-        "excess_scatter": scatter,
-        "band": {"flops": grid, "value": lines[:, 0], "low": None, "high": None},
-    }
     if not np.isfinite(exponent[0]):
-        return {"exponent": None, "why": "no law that falls to a floor fits these minima", "budgets": trusted}
+        return {"exponent": None, "why": "no law that falls to a floor fits these minima", "budgets": [*trusted]}
+    section: PowerLawEntry = {
+        "equation": "floor + coefficient * C^exponent" if floored else "coefficient * C^exponent",
+        "exponent": float(exponent[0]),
+        "coefficient": float(coefficient[0]),
+        "floor": float(bottom[0]),
+        "interval": None,
+        "budgets": [*trusted],
+        "excess_scatter": number(scatter),
+        "band": {"flops": finite(grid), "value": numbers(lines[:, 0]), "low": None, "high": None},
+    }
     if values.shape[1] > 1:
-        low, high = percentiles((exponent[0] + (exponent[1:] - exponent[0]) * scatter)[None, :], level)
-        section["interval"] = {"low": low[0], "high": high[0], "level": level}
+        (low,), (high,) = percentiles((exponent[0] + (exponent[1:] - exponent[0]) * scatter)[None, :], LEVEL)
+        section["interval"] = {"low": number(low), "high": number(high), "level": LEVEL}
         logs = np.log(np.maximum(lines, 1e-300))
         wide = logs[:, :1] + (logs[:, 1:] - logs[:, :1]) * scatter
-        section["band"]["low"], section["band"]["high"] = (np.exp(end) for end in percentiles(wide[:, 1:], level))
+        below, above = (numbers(np.exp(end)) for end in percentiles(wide[:, 1:], LEVEL))
+        section["band"]["low"], section["band"]["high"] = below, above
     return section
 
 
 def _excess_scatter(compute: Array, values: Array, weights: Array, exponent: float, coefficient: float) -> float:
-    """By how much the minima scatter about their law beyond their own intervals: Birge's ratio (Birge
-    1932), at least 1.
-    """
+    """The scatter of the minima about their law over that of their own intervals: Birge's ratio (1932), at least 1."""
     free = len(compute) - 2
     if free < 2 or values.shape[1] < 3:
         return 1.0
@@ -210,23 +223,18 @@ def _excess_scatter(compute: Array, values: Array, weights: Array, exponent: flo
     return max(1.0, float(np.sqrt((share * off**2).sum() / ((share * variance).sum() * free / len(compute)))))
 
 
-def surface_minimum(budget: BudgetRuns, lead: Form) -> dict[str, Array]:
+def surface_minimum(budget: BudgetRuns, lead: Form) -> dict[Quantity, Array]:
     """The surface's optimum at a budget under the cost of the budget's own runs, (1 + draws,) each."""
-    found = {}
-    point = lead.point.optimum(budget.flops, budget.cost)
-    drawn = lead.draws.optimum(budget.flops, budget.cost) if lead.draws is not None else None
-    for name, symbol in (("params", "N"), ("tokens", "D"), ("loss", "loss")):
-        parts = [np.atleast_1d(np.asarray(getattr(point, symbol), dtype=float))]
-        if drawn is not None:
-            parts.append(np.asarray(getattr(drawn, symbol), dtype=float).ravel())
-        found[name] = np.concatenate(parts)
-    return found | {"tokens_per_param": found["tokens"] / found["params"]}
+    optima = [law.optimum(budget.flops, budget.cost) for law in (lead.point, lead.draws) if law is not None]
+    params, tokens, loss = (
+        np.concatenate([np.asarray(getattr(one, symbol), dtype=float).ravel() for one in optima])
+        for symbol in ("N", "D", "loss")
+    )
+    return {"params": params, "tokens": tokens, "loss": loss, "tokens_per_param": tokens / params}
 
 
 def parabola_bias(budget: BudgetRuns, lead: Form) -> float | None:
-    """Relative error in params of a noise-free parabola on this budget's grid, against the surface along
-    the same grid.
-    """
+    """Relative error in params of a noise-free parabola on this budget's grid, against the surface along that grid."""
     vertex = _vertex_on_surface(budget, lead)
     at = np.linspace(budget.log_params[0], budget.log_params[-1], 4001)
     lowest = int(np.argmin(lead.point(N=np.exp(at), D=budget.tokens_at(at))))
@@ -236,8 +244,9 @@ def parabola_bias(budget: BudgetRuns, lead: Form) -> float | None:
 
 
 def surface_agreement(study: IsoFlop, lead: Form) -> float:
-    """How probable it is that parabolas through runs with the surface's losses lie as far from those through the
-    runs: of the squared distances in log params over their variances, chi-squared over budgets; 1 without any.
+    """The probability that minima of parabolas on the surface's losses lie as far from the runs' own as these do.
+
+    Squared distances in log params over their variances are chi-squared over budgets; 1 without any.
     """
     measured = {optimum.flops: optimum for optimum in optima_of(study)}
     squares = [
@@ -245,8 +254,8 @@ def surface_agreement(study: IsoFlop, lead: Form) -> float:
         for budget in study.budgets
         if budget.flops in measured and (sd := measured[budget.flops].sd) > 0
     ]
-    told = [square for square in squares if np.isfinite(square)]
-    return float(chi2.sf(sum(told), len(told))) if told else 1.0
+    known = [square for square in squares if np.isfinite(square)]
+    return float(chi2.sf(sum(known), len(known))) if known else 1.0
 
 
 def _vertex_on_surface(budget: BudgetRuns, lead: Form) -> float:
@@ -256,9 +265,7 @@ def _vertex_on_surface(budget: BudgetRuns, lead: Form) -> float:
 
 
 def optima_of(study: IsoFlop) -> list[MeasuredOptimum]:
-    """The measured minima a law's allocation can be scored against: inside the grid, with a standard
-    deviation.
-    """
+    """The measured minima that score a law's allocation: inside the grid, with a standard deviation."""
     found = []
     for budget, minima in zip(study.budgets, study.minima, strict=True):
         minimum = minima["parabola"]

@@ -1,6 +1,6 @@
-"""A study in the parts that are fitted by themselves: analysed one by one, compared where they can be, kept in folders.
+"""The parts of a study: each analysed by itself, compared where they compare, kept in folders.
 
-`comparable` says what a part is. The results of a single one lie in FOLDER/results.json, of several in
+`comparable` defines a part. The results of a single part lie in FOLDER/results.json, of several in
 FOLDER/PART/results.json.
 """
 
@@ -10,26 +10,24 @@ from typing import Any
 
 from analysis.judgement.treatments import compare
 from analysis.results.document import analyse, write
-from analysis.results.sections import plain
 from analysis.runs.comparable import parts_of, why_apart
 from analysis.runs.observations import Observations
-
-Results = Mapping[str, Any]
-Json = dict[str, Any]
+from analysis.schema.document import Results
+from analysis.schema.treatments import ComparisonSection
 
 FILE = "results.json"
 
 
-def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str, Json], list[str]]:
-    """Results by the part's name ("" for a single one), and what to say of the parts, a line each.
+def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str, Results], list[str]]:
+    """Results by the part's name ("" for a single one), and lines about the parts, such as why they are apart.
 
-    `settings` are those of `results.analyse`. Of several parts one that cannot be analysed is said, with the reason,
-    and leaves the others be; ValueError where none can.
+    `settings` are those of `document.analyse`. A part that cannot be analysed gets a line with the reason and leaves
+    the others be; ValueError where none can.
     """
     groups = parts_of(observations)
     apart = why_apart(groups)
     said = [*apart]
-    analysed: dict[str, Json] = {}
+    analysed: dict[str, Results] = {}
     errors: list[ValueError] = []
     for group in groups:
         for name, part in group.items():
@@ -38,7 +36,7 @@ def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str
             except ValueError as error:
                 errors.append(error)
                 said.append(f"{name} was not analysed: {error}")
-        comparison = plain(compare(group, analysed))
+        comparison = compare(group, analysed)
         for name in group.keys() & analysed.keys():
             analysed[name]["comparison"] = comparison
             analysed[name]["notes"] += apart
@@ -47,22 +45,22 @@ def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str
     return analysed, said
 
 
-def compared(analysed: Mapping[str, Results]) -> list[Results]:
-    """The first part's results of every comparison that the parts' hold."""
-    found: dict[str, Results] = {}
+def compared(analysed: Mapping[str, Results]) -> list[tuple[Results, ComparisonSection]]:
+    """Every comparison that the parts hold, once, beside the results of its first part."""
+    found: dict[str, tuple[Results, ComparisonSection]] = {}
     for results in analysed.values():
-        if results["comparison"] is not None:
-            found.setdefault(next(iter(results["comparison"]["treatments"])), results)
+        if (comparison := results["comparison"]) is not None:
+            found.setdefault(next(iter(comparison["treatments"])), (results, comparison))
     return list(found.values())
 
 
-def write_parts(analysed: Mapping[str, Json], folder: Path) -> dict[str, Path]:
+def write_parts(analysed: Mapping[str, Results], folder: Path) -> dict[str, Path]:
     """Write every part's results.json; returns their paths by the part's name."""
     paths = {name: folder / name / FILE for name in analysed}
     for name, path in paths.items():
         write(analysed[name], path)
     if "" not in analysed:
-        (folder / FILE).unlink(missing_ok=True)  # of an earlier analysis that did not tell these apart
+        (folder / FILE).unlink(missing_ok=True)  # of an earlier analysis that held these parts together
     return paths
 
 

@@ -1,10 +1,13 @@
-"""A results document in words: what to know before its numbers, and what a terminal shows of it."""
+"""A results document in words: the warnings before its numbers, and the lines on a terminal."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from analysis.judgement.forecast import cost_of, describe, interval
 from analysis.laws.law import SIX_N_D
+from analysis.schema.document import Results
+from analysis.schema.fits import FitEntry, FittedEntry
+from analysis.schema.intervals import NO_ENDS, Ends
+from analysis.schema.judgement import InfluenceSection
 
 UNDER_SIX_N_D = ("a", "b", "G")  # derived quantities of a law that hold for that cost alone
 LEAST_CLUSTERS = 10  # runs that a bootstrap needs to see the spread between them
@@ -13,8 +16,8 @@ LEAST_CONVERGED = 0.95  # share of the resamples
 MOST_LISTED = 8  # excluded rows and notes; the document holds them all
 
 
-def warnings_of(document: Mapping[str, Any]) -> list[str]:
-    """Everything a reader must know before the numbers: first what moves the answer, then the other laws' troubles."""
+def warnings_of(document: Results) -> list[str]:
+    """All that a reader must know before the numbers: threats to the answer first, then the other laws' troubles."""
     study, forms = document["isoflop"], document["forecast"]["forms"]
     edges = [budget["edge"] for budget in study["budgets"] if budget["edge"]] if study is not None else []
     lone = study is not None and len(study["budgets"]) == 1
@@ -29,7 +32,7 @@ def warnings_of(document: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _unidentified(entry: Mapping[str, Any]) -> Iterator[str]:
+def _unidentified(entry: FitEntry) -> Iterator[str]:
     weak = [name for name, flag in entry["identification"].items() if flag["kind"] != "identified"]
     if weak:
         what = "the predicted loss" if weak == ["E"] else "the optimal size and loss"
@@ -39,13 +42,19 @@ def _unidentified(entry: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _influential(influence: Mapping[str, Any] | None) -> Iterator[str]:
-    moves = [run for run in (influence or {}).get("runs", ()) if run["change"] is not None]
-    if moves and abs(moves[0]["change"]) > LARGE_MOVE:
-        yield f"one run decides much: without {moves[0]['run']} the optimal size moves by {moves[0]['change']:+.0%}"
+def _largest_move(influence: InfluenceSection | None) -> tuple[str, float] | None:
+    """The run that moves the optimal size most, and the relative change without it."""
+    runs = influence["runs"] if influence is not None else []
+    return next(((run["run"], run["change"]) for run in runs if run["change"] is not None), None)
 
 
-def _of_fit(entry: Mapping[str, Any]) -> Iterator[str]:
+def _influential(influence: InfluenceSection | None) -> Iterator[str]:
+    largest = _largest_move(influence)
+    if largest is not None and abs(largest[1]) > LARGE_MOVE:
+        yield f"one run decides much: without {largest[0]} the optimal size moves by {largest[1]:+.0%}"
+
+
+def _of_fit(entry: FitEntry) -> Iterator[str]:
     name, draws = entry["name"], entry["draws"]
     if entry["status"] == "refused":
         yield f"{name} was not fitted: {entry['why']}"
@@ -58,10 +67,8 @@ def _of_fit(entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name}: {draws['clusters']} runs are too few to resample; its intervals are too narrow"
 
 
-def summary(results: Mapping[str, Any]) -> str:
-    """The lines a user reads: minima on the grid's edge before all else, no unidentified number without
-    its flag.
-    """
+def summary(results: Results) -> str:
+    """The lines on a terminal: minima on the grid's edge before all else, no unidentified number without its flag."""
     return "\n".join(
         [
             *(f"WARNING {line}" for line in results["warnings"]),
@@ -77,7 +84,7 @@ def summary(results: Mapping[str, Any]) -> str:
     )
 
 
-def _data(results: Mapping[str, Any]) -> Iterator[str]:
+def _data(results: Results) -> Iterator[str]:
     excluded = results["excluded"]
     n = len(results["observations"]["loss"])
     yield f"{n} observations from {', '.join(results['source'])}; {len(excluded)} excluded"
@@ -90,10 +97,11 @@ def _data(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"  excluded: {shown + ': ' if shown else ''}{reason}"
     if len(reasons) > MOST_LISTED:
         yield f"  excluded for {len(reasons) - MOST_LISTED} more reasons, all in results.json"
-    yield "  counting: " + "; ".join(results["conventions"].values())
+    words = results["conventions"]
+    yield "  counting: " + "; ".join([words["params"], words["tokens"], words["flops"], words["loss"]])
 
 
-def _laws(results: Mapping[str, Any]) -> Iterator[str]:
+def _laws(results: Results) -> Iterator[str]:
     for entry in results["fits"]:
         if entry["status"] == "refused":
             continue
@@ -105,11 +113,11 @@ def _laws(results: Mapping[str, Any]) -> Iterator[str]:
         for name, value in entry["derived"].items():
             yield "  " + _number(entry, name, value) + (f" (for {SIX_N_D})" if name in UNDER_SIX_N_D else "")
         if entry["optimum"] and cost_of(results) != SIX_N_D:
-            grown = entry["optimum"]["exponents"]
+            exponents = entry["optimum"]["exponents"]
             said = [
-                f"{symbol} ~ C^{grown[name]['value']:.4g} {interval(grown[name]['low'], grown[name]['high'])}"
-                for name, symbol in (("params", "N*"), ("tokens", "D*"))
-                if grown[name]["value"] is not None
+                f"{symbol} ~ C^{grown['value']:.4g} {interval(grown['low'], grown['high'])}"
+                for grown, symbol in ((exponents["params"], "N*"), (exponents["tokens"], "D*"))
+                if grown["value"] is not None
             ]
             yield f"  under the runs' own {cost_of(results)}: {', '.join(said)}"
         evidence, ended = entry["evidence"], entry["status"].replace("_", " ")
@@ -120,8 +128,8 @@ def _laws(results: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _number(entry: Mapping[str, Any], name: str, value: float | None) -> str:
-    """One parameter: its value and interval when identified; the flag's sentence in its place when not."""
+def _number(entry: FittedEntry, name: str, value: float | None) -> str:
+    """One parameter: its value and interval where identified, else the flag's sentence in its place."""
     flag = entry["identification"].get(name)
     found = {**entry["intervals"], **entry["derived_intervals"]}.get(name)
     if value is None or name in entry["evidence"]["unseen"]:
@@ -133,7 +141,7 @@ def _number(entry: Mapping[str, Any], name: str, value: float | None) -> str:
     return f"{name} = {value:.5g} {interval(found['low'], found['high'])}"
 
 
-def _isoflop(results: Mapping[str, Any]) -> Iterator[str]:
+def _isoflop(results: Results) -> Iterator[str]:
     study = results["isoflop"]
     if study is None:
         return
@@ -152,12 +160,12 @@ def _isoflop(results: Mapping[str, Any]) -> Iterator[str]:
             f"D* {tokens['value']:.3g} {interval(tokens['low'], tokens['high'], 3)}, "
             f"loss {one['loss']['value']:.4f}{' (EDGE)' if budget['edge'] else ''}"
         )
-    for name, symbol in (("params", "N*"), ("tokens", "D*"), ("loss", "loss")):
-        law = study["laws"][used][name]
+    laws = study["laws"][used]
+    for law, symbol in ((laws["params"], "N*"), (laws["tokens"], "D*"), (laws["loss"], "loss")):
         if law["exponent"] is None:
             yield f"  {symbol} against C: {law['why']}"
             continue
-        ends = law["interval"] or {"low": None, "high": None}
+        ends: Ends = law["interval"] or NO_ENDS
         floor = f"{law['floor']:.4g} + " if law["floor"] else ""
         yield (
             f"  {symbol} = {floor}{law['coefficient']:.4g} C^{law['exponent']:.4f}, exponent {percent} "
@@ -166,16 +174,19 @@ def _isoflop(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"  intervals: {study['noise']['words']}"
 
 
-def _envelope(results: Mapping[str, Any]) -> Iterator[str]:
-    for name, law in ((results["envelope"] or {}).get("laws") or {}).items():
-        ends = law["interval"] or {"low": None, "high": None}
+def _envelope(results: Results) -> Iterator[str]:
+    envelope = results["envelope"]
+    if envelope is None:
+        return
+    for name, law in envelope["laws"].items():
+        ends: Ends = law["interval"] or NO_ENDS
         yield f"envelope ({name}): N* ~ C^{law['exponent']:.3f} {interval(ends['low'], ends['high'], 3)}"
-    for warning in (results["envelope"] or {}).get("warnings", ()):
+    for warning in envelope["warnings"]:
         yield f"  {warning}"
 
 
-def _holdout(results: Mapping[str, Any]) -> Iterator[str]:
-    table = (results["holdout"] or {}).get("table", [])
+def _holdout(results: Results) -> Iterator[str]:
+    table = results["holdout"]["table"] if results["holdout"] is not None else []
     if any(row["rmse"] is not None for row in table):
         yield "hold-out (fit the smaller budgets, predict the larger), best first:"
     for row in table:
@@ -188,12 +199,14 @@ def _holdout(results: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _health(results: Mapping[str, Any]) -> Iterator[str]:
-    for name, one in results["health"].items():
-        yield f"{name.replace('_', ' ')}: {'not told: ' + one['why'] if one['why'] else one['verdict']}"
+def _health(results: Results) -> Iterator[str]:
+    health = results["health"]
+    found = {"collapse": health["collapse"], "noise scale": health["noise_scale"], "seed noise": health["seed_noise"]}
+    for name, one in found.items():
+        yield f"{name}: {one['verdict'] if 'verdict' in one else 'not told: ' + one['why']}"
 
 
-def _decision(results: Mapping[str, Any]) -> Iterator[str]:
+def _decision(results: Results) -> Iterator[str]:
     found = results["forecast"]["at_target"]
     if found is None:
         return
@@ -203,6 +216,5 @@ def _decision(results: Mapping[str, Any]) -> Iterator[str]:
         low, high = choices["spread"]["params"]
         answered = f"{choices['spread']['answered']} of {choices['spread']['analyses']}"
         yield (f"  {answered} defensible analyses answer: N* from {low:.3g} to {high:.3g}")
-    runs = [run for run in (results["influence"] or {}).get("runs", []) if run["change"] is not None]
-    if runs:
-        yield f"  most influential run: {runs[0]['run']}; without it N* moves by {runs[0]['change']:+.1%}"
+    if largest := _largest_move(results["influence"]):
+        yield f"  most influential run: {largest[0]}; without it N* moves by {largest[1]:+.1%}"

@@ -73,7 +73,7 @@ def group_budgets(observations: Observations, tolerance: float = TOLERANCE) -> t
 
 
 def distinct(flops: Iterable[float]) -> list[float]:
-    """Compute values, ascending; those that TOLERANCE cannot tell apart are one, their median."""
+    """Compute values, ascending; values within TOLERANCE of each other are one, their median."""
     found: list[list[float]] = []
     for one in sorted(flops):
         if found and one <= found[-1][0] * (1 + TOLERANCE):

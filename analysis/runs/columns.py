@@ -1,8 +1,6 @@
-"""Which column of a source is which: parameters, tokens, FLOPs and loss under their usual names, and what
-each counts.
+"""The columns of a source: parameters, tokens, FLOPs and loss under their usual names, and the counting of each.
 
-Nothing is guessed: a quantity under two names that differ, or parameters counted in several ways, must be
-chosen between.
+Nothing is guessed: a quantity under two names that differ, or parameters counted in several ways, must be chosen.
 """
 
 import re
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.runs.reading import Reading
+from analysis.schema.document import Conventions
 
 COUNTS_OF_PARAMS = {
     "non_embedding": "non-embedding parameters",
@@ -29,7 +28,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "unique_tokens": ("unique_tokens",),
     "budget": ("budget", "budget_flops"),
 }
-OTHER_UNITS = {  # pattern of a column's name -> what it holds, how to get nats
+OTHER_UNITS = {  # pattern of a column's name -> its unit, the way to nats
     r"bits|bpb|bpc|bpt": ("bits", "multiply bits per token by ln 2 = 0.693147 and name it loss"),
     r"ppl|perplexity": ("perplexity", "take its natural logarithm and name it loss"),
 }
@@ -37,17 +36,15 @@ OTHER_UNITS = {  # pattern of a column's name -> what it holds, how to get nats
 
 @dataclass(frozen=True)
 class Columns:
-    """The source's columns by the schema's names, the words for each axis, and what had to be assumed."""
+    """The source's columns by the schema's names, the words for each axis, and the assumptions."""
 
     found: Mapping[str, str]  # schema's name -> source's column
-    conventions: Mapping[str, str]
+    conventions: Conventions
     notes: tuple[str, ...]
 
 
 def find_columns(reading: Reading, params: str | None, flops: str | None) -> Columns:
-    """Find every quantity's column, with the axis's words; ValueError for one that is missing or
-    ambiguous.
-    """
+    """Find every quantity's column, with the axis's words; ValueError for one that is missing or ambiguous."""
     table, source = reading.table, reading.source
     notes: list[str] = []
     params_column, params_words = _params(reading, params, notes)
@@ -68,7 +65,7 @@ def find_columns(reading: Reading, params: str | None, flops: str | None) -> Col
     if short != words:
         notes.append(f"training FLOPs are counted so: {words}")
     loss_words = "validation loss" if reading.counts_known else f"loss (column {loss_column!r})"
-    conventions = {
+    conventions: Conventions = {
         "params": params_words,
         "tokens": "training tokens",
         "flops": f"training FLOPs ({short})",
@@ -83,7 +80,7 @@ def _counted(table: pd.DataFrame) -> list[str]:
 
 
 def _params(reading: Reading, params: str | None, notes: list[str]) -> tuple[str, str]:
-    """The column of parameters and the words for how it counts them."""
+    """The column of parameters, and words for their counting."""
     table, source, counted = reading.table, reading.source, _counted(reading.table)
     unsaid = "counting not stated"
     if params is not None and params not in COUNTS_OF_PARAMS:

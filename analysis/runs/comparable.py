@@ -1,4 +1,4 @@
-"""Which runs may be fitted together: those whose losses measure the same thing, trained by the same treatment.
+"""Runs that may be fitted together: their losses measure the same thing, under the same treatment.
 
 Losses of different predictions or texts are different quantities: such runs are never compared. Losses of one quantity
 under different treatments are comparable but follow laws of their own, so that one curve through both is neither's.
@@ -18,7 +18,7 @@ import pandas as pd
 
 from analysis.runs.observations import Observations
 
-# Settings of a recorded run that say what its loss is a loss of.
+# Settings of a recorded run that determine the measure of its loss.
 DECIDES = ("model.kind", "data.fingerprint", "data.tokenizer", "data.tokenizer_sha256", "data.vocab_size")
 OBJECTIVE = "objective."
 # Every other word or truth value of a RunSpec's recipe and model, but for recipe.compile: the same sums, only faster.
@@ -50,7 +50,7 @@ Parts = dict[str, Observations]
 
 
 def comparable_parts(observations: Observations) -> Parts:
-    """The observations by what their loss measures, named by the settings that differ; one part when none do."""
+    """The observations by the measure of their loss, named by the settings that differ; one part when none do."""
     table = observations.table
     columns = [name for name in table.columns if name in DECIDES or str(name).startswith(OBJECTIVE)]
     differing = [name for name in columns if table[name].astype(str).nunique() > 1]
@@ -70,7 +70,7 @@ def comparable_parts(observations: Observations) -> Parts:
 
 
 def treatments(table: pd.DataFrame) -> list[str]:
-    """The settings by which runs of one measure were treated differently; see the module for what counts."""
+    """The settings by which runs of one measure were treated differently; the module defines a treatment."""
     return [name for name in TREATMENTS if name in table.columns and _splits(table, name)]
 
 
@@ -90,7 +90,7 @@ def treated_parts(observations: Observations) -> Parts:
 
 
 def parts_of(observations: Observations) -> list[Parts]:
-    """What is fitted by itself, under names that differ: a group for every measure, in it a part for every treatment.
+    """The parts that are fitted by themselves, under distinct names: a group a measure, a part a treatment.
 
     Within a group losses are comparable, between groups not. A single part is named "".
     """
@@ -102,7 +102,7 @@ def parts_of(observations: Observations) -> list[Parts]:
 
 
 def why_apart(groups: Iterable[Parts]) -> list[str]:
-    """In a line each, what is fitted apart and why: by treatment within a group, by measure between groups."""
+    """Lines on the parts fitted apart, with reasons: by treatment within a group, by measure between groups."""
     groups = list(groups)
     said = [
         f"fitted apart, each by its own law: {_counted(group)}, which differ in {_settings(group)}"

@@ -1,10 +1,10 @@
-"""Observations: anybody's runs as one validated table, with what was left out and why.
+"""Observations: anybody's runs as one validated table, with the rows that were left out and the reasons.
 
 Columns of the table, one row an observation:
 
-    row, run_id, source, group, cluster      where it comes from, and what is resampled together
+    row, run_id, origin, group, cluster      the row's place in its source; rows of one cluster are resampled together
     params, tokens, flops, loss              raw counts and nats, in the conventions named in `conventions`
-    weight, loss_se, unique_tokens, predicted_tokens, budget   weights have mean 1; NaN where the source does not say
+    weight, loss_se, unique_tokens, predicted_tokens, budget   weights have mean 1; NaN where the source states none
     params_total, params_non_embedding, params_non_embedding_head, flops_exact      other counts, where known
 
 and every other column of the source under its own name. Row numbers count from 1, the header not counted.
@@ -25,6 +25,7 @@ from analysis.runs.columns import find_columns
 from analysis.runs.readers import read
 from analysis.runs.reading import Exclusion, Reading
 from analysis.runs.row_checks import RowChecks
+from analysis.schema.document import Conventions
 
 Array = NDArray[np.float64]
 
@@ -34,14 +35,12 @@ COLUMN_OF_SYMBOL = {"N": "params", "D": "tokens", "C": "flops", "U": "unique_tok
 
 @dataclass(frozen=True)
 class Observations:
-    """A validated table (see the module) with what was excluded, what was assumed, and what every axis
-    counts.
-    """
+    """A validated table (see the module) with the exclusions, the assumptions, and words for every axis."""
 
     table: pd.DataFrame
     excluded: tuple[Exclusion, ...]
     notes: tuple[str, ...]
-    conventions: Mapping[str, str]  # params, tokens, flops, loss -> words for an axis label
+    conventions: Conventions
     source: tuple[str, ...]
     curves: pd.DataFrame | None = field(default=None, repr=False)  # reading.CURVE_COLUMNS, params
 
@@ -57,7 +56,7 @@ class Observations:
 
     @property
     def cost(self) -> Cost:
-        """What these runs say that a run costs: C = 6 N D, or the power of N that fits their FLOPs best."""
+        """The cost of a run by these runs: C = 6 N D, or the power of N that fits their FLOPs best."""
         return fit_cost(self.column("params"), self.column("tokens"), self.column("flops"))
 
     def select(self, rows: NDArray[np.bool_]) -> "Observations":
@@ -93,10 +92,10 @@ def load(
 ) -> Observations:
     """Read, unify and validate runs from files, study folders and W&B.
 
-    `params` names a counting convention (non_embedding, total, non_embedding_head) or a column; `flops` is
-    "exact" (as the source counts it), "6nd" or a column; None takes what the source has. `where` is a pandas
-    query over the table; rows of one `cluster` (default: of one run) are resampled together. ValueError, in
-    one line, for what cannot be used; single bad rows are excluded with a reason instead.
+    `params` names a counting convention (non_embedding, total, non_embedding_head) or a column; `flops` is "exact" (as
+    the source counts), "6nd" or a column; None takes the source's own. `where` is a pandas query over the table; rows
+    of one `cluster` (default: of one run) are resampled together. ValueError, in one line, for an unusable source;
+    single bad rows are excluded with a reason instead.
     """
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
     if not listed:
@@ -119,7 +118,8 @@ def validate(
 ) -> Observations:
     """Turn one source's raw table into observations; see `load`."""
     columns = find_columns(reading, params, flops)
-    conventions, notes = dict(columns.conventions), list(columns.notes)
+    conventions: Conventions = {**columns.conventions}
+    notes = list(columns.notes)
     table = reading.table.assign(row=np.arange(1, len(reading.table) + 1))
     has_runs = "run_id" in table.columns and bool(table["run_id"].notna().any())
     judge = RowChecks(table, reading.source)
@@ -154,7 +154,7 @@ def validate(
 
 
 def _name_runs(table: pd.DataFrame, has_runs: bool, notes: list[str]) -> pd.DataFrame:
-    """Give every row a run id, and say what is odd about those it came with."""
+    """Give every row a run id, and note oddities of the given ones."""
     numbered = "row-" + table["row"].astype(str)
     if not has_runs:
         notes.append("no run_id column: every row is taken as a run of its own")
@@ -179,9 +179,9 @@ def _name_runs(table: pd.DataFrame, has_runs: bool, notes: list[str]) -> pd.Data
 
 
 def _complete_counts(
-    table: pd.DataFrame, flops: str | None, conventions: dict[str, str], notes: list[str]
+    table: pd.DataFrame, flops: str | None, conventions: Conventions, notes: list[str]
 ) -> pd.DataFrame:
-    """Add the third of params, tokens and flops from the other two, and say so."""
+    """Add the third of params, tokens and flops from the other two, with a note."""
     if "tokens" not in table.columns:
         notes.append("no tokens: tokens = C / 6N, from flops and params")
         conventions["tokens"] = "training tokens (C / 6N)"
@@ -235,9 +235,7 @@ def _clusters(table: pd.DataFrame, cluster: str | None, notes: list[str]) -> "pd
 
 
 def _weigh(table: pd.DataFrame, reading: Reading, notes: list[str]) -> None:
-    """Give every row a weight with mean 1: the source's own, or 1 / loss_se^2 where a file states standard
-    errors.
-    """
+    """Give every row a weight with mean 1: the source's own, or 1 / loss_se^2 where a file states standard errors."""
     for name in ("unique_tokens", "predicted_tokens", "budget", "loss_se"):
         if name not in table.columns:
             table[name] = np.nan
@@ -246,8 +244,7 @@ def _weigh(table: pd.DataFrame, reading: Reading, notes: list[str]) -> None:
         notes.append("rows are weighted by column 'weight'")
         return
     errors = table["loss_se"]
-    # A record's standard error is that of the validation set, shared by all runs: it does not tell runs
-    # apart.
+    # A record's standard error is that of the validation set, shared by all runs: no difference between runs.
     if not reading.counts_known and bool((errors > 0).all()) and bool(np.isfinite(errors).all()):
         precision = errors**-2.0
         table["weight"] = precision / precision.mean()
@@ -258,13 +255,12 @@ def _weigh(table: pd.DataFrame, reading: Reading, notes: list[str]) -> None:
 
 def _merge(parts: Sequence[Observations], chosen: Mapping[str, str | None]) -> Observations:
     """Several sources as one table; a run found twice with the same numbers is kept once."""
-    conventions = {}
-    for name in parts[0].conventions:
-        words = list(dict.fromkeys(part.conventions[name] for part in parts))
-        alike = {re.sub(r"column '[^']*'", "column", text) for text in words}
-        if name in chosen and chosen[name] is None and len(alike) > 1:
-            raise ValueError(f"the sources count {name} differently ({'; '.join(words)}); say which with --{name}")
-        conventions[name] = "; or ".join(words)
+    conventions: Conventions = {
+        "params": _one_convention("params", [part.conventions["params"] for part in parts], chosen),
+        "tokens": _one_convention("tokens", [part.conventions["tokens"] for part in parts], chosen),
+        "flops": _one_convention("flops", [part.conventions["flops"] for part in parts], chosen),
+        "loss": _one_convention("loss", [part.conventions["loss"] for part in parts], chosen),
+    }
     stems = [Path(part.source[0]).stem for part in parts]
     labels = stems if len(set(stems)) == len(stems) else [part.source[0] for part in parts]
     tables: list[pd.DataFrame] = []
@@ -299,3 +295,12 @@ def _merge(parts: Sequence[Observations], chosen: Mapping[str, str | None]) -> O
         tuple(one for part in parts for one in part.source),
         pd.concat(histories, ignore_index=True).drop_duplicates() if histories else None,
     )
+
+
+def _one_convention(name: str, words: Sequence[str], chosen: Mapping[str, str | None]) -> str:
+    """The sources' words for one axis; ValueError where they count a quantity differently and none was chosen."""
+    distinct = list(dict.fromkeys(words))
+    alike = {re.sub(r"column '[^']*'", "column", text) for text in distinct}
+    if name in chosen and chosen[name] is None and len(alike) > 1:
+        raise ValueError(f"the sources count {name} differently ({'; '.join(distinct)}); say which with --{name}")
+    return "; or ".join(distinct)

@@ -1,4 +1,4 @@
-"""Read runs from wherever they are: CSV, Parquet, run records, W&B. What comes out is raw; `observations` judges it.
+"""Readers of runs: CSV, Parquet, run records, W&B. Their readings are raw; `observations` judges them.
 
 Every reader returns a `Reading`. A file keeps its own column names. Records and W&B runs get
 
@@ -13,11 +13,10 @@ Row numbers count from 1, the header not counted.
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, concatenate, flatten, one_line
+from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
 from analysis.runs.wandb_logs import find_logs, read_folder, read_project
 from scaling.records.record import DONE, RunRecord, read_metrics, read_profile, read_record
 
@@ -99,7 +98,7 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
             f"{path} holds no runs (no record.json or spec.json one or two folders down); "
             "give a runs/<study> folder, a CSV or Parquet file, or a folder of offline W&B runs"
         )
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     excluded: list[Exclusion] = []
     metrics: list[pd.DataFrame] = []
     words: set[str] = set()
@@ -152,7 +151,7 @@ def _run_dirs(path: Path) -> list[Path]:
     ]
 
 
-def _record_row(record: RunRecord) -> dict[str, Any]:
+def _record_row(record: RunRecord) -> Row:
     row = flatten(record.spec)
     row.update({f"params_{convention}": float(count) for convention, count in record.n_params.items()})
     row.update(
@@ -171,13 +170,13 @@ def _record_row(record: RunRecord) -> dict[str, Any]:
     return row
 
 
-def _profile_row(run_dir: Path, record: RunRecord) -> dict[str, Any]:
-    """What the run's profile adds; nothing without one, or when its weights are no longer the record's."""
+def _profile_row(run_dir: Path, record: RunRecord) -> Row:
+    """The columns of the run's profile; none without one, or when its weights are no longer the record's."""
     profile = read_profile(run_dir)
     if profile is None or profile["weights_sha256"] != record.weights_sha256:
         return {}
     machine, token = profile["hardware"], profile["generation"]
-    row: dict[str, Any] = {
+    row: Row = {
         "price.machine": f"{machine['name']} ({machine['device']}, {machine['threads']} threads), weights in "
         f"{profile['precision']}",
         "price.prefill_s": profile["prefill"]["median_s"],
@@ -192,7 +191,7 @@ def _profile_row(run_dir: Path, record: RunRecord) -> dict[str, Any]:
     return row
 
 
-def _curve(run_id: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def _curve(run_id: str, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     frame = pd.DataFrame(list(rows)).rename(columns={"train_loss": "loss"})
     frame["run_id"] = run_id
     return frame.reindex(columns=list(CURVE_COLUMNS))

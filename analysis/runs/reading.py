@@ -1,19 +1,19 @@
-"""What every reader returns: a raw table with one row an observation, and what the source had to leave out."""
+"""The reading of a source: a raw table with one row an observation, and the runs that the source had to leave out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import pandas as pd
+
+Row: TypeAlias = dict[str, str | int | float | bool | None]  # of a table, by column
 
 CURVE_COLUMNS = ("run_id", "step", "tokens", "flops", "loss", "val_loss", "grad_square", "grad_trace", "noise_steps")
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One row that is not used: its number in the source (None for a run that never gave a row), its run,
-    and why.
-    """
+    """A row that is not used: its number in the source (None for a run that gave no row), its run, and the reason."""
 
     row: int | None
     run_id: str
@@ -22,19 +22,19 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one source holds, before any judgement."""
+    """The content of one source, before any judgement."""
 
     table: pd.DataFrame
     source: str
     curves: pd.DataFrame | None = None  # CURVE_COLUMNS; None where the source has none or none were asked for
     excluded: tuple[Exclusion, ...] = ()
-    flops_words: str = ""  # how the source counts its FLOPs, in words, when it says so
+    flops_words: str = ""  # the source's own words for its counting of FLOPs, where it has any
     counts_known: bool = False  # whether params_* follow this project's own conventions
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, object], prefix: str = "") -> Row:
     """Scalars of a nested mapping under dotted names; lists and empty mappings are left out."""
-    flat: dict[str, Any] = {}
+    flat: Row = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{name}."))

@@ -1,6 +1,4 @@
-"""Judge a source's rows: take out, with the reason, what is no number, not positive, in wrong units or
-there twice.
-"""
+"""Checks of a source's rows: no number, not positive, in wrong units or repeated, a row goes out with the reason."""
 
 from typing import Any
 

@@ -1,8 +1,7 @@
-"""Read runs from W&B: a project on its server, or offline logs on disk.
+"""Runs from W&B: a project on its server, or offline logs on disk.
 
-What is understood is what this project's tracker writes: the resolved spec and `n_params` by convention as
-config, `train/{loss,tokens,flops}` and `val/loss` as metrics. Other config and metrics become columns under
-their own names.
+The names of this project's tracker are understood: the resolved spec and `n_params` by convention as config,
+`train/{loss,tokens,flops}` and `val/loss` as metrics. Other config and metrics become columns under their own names.
 """
 
 import json
@@ -11,12 +10,25 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, concatenate, flatten, one_line
+from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
+
+FINISHED = "finished"
+
+
+@dataclass
+class LoggedRun:
+    """A run as W&B holds it; config and metrics are arbitrary JSON, whoever logged them."""
+
+    id: str
+    group: str = ""
+    config: dict[str, object] = field(default_factory=dict)
+    history: list[Mapping[str, object]] = field(default_factory=list)
+    state: str = "running"
 
 
 def find_logs(path: Path) -> list[Path]:
@@ -30,22 +42,14 @@ def read_folder(path: Path, *, curves: bool) -> Reading:
         return _reading(str(path), pool.map(_inspect, logs), curves=curves)
 
 
-def _inspect(log: Path) -> dict[str, Any]:
-    """Config, history and state of one offline run, through `wandb leet inspect`: its file format has no
-    other reader.
-    """
+def _inspect(log: Path) -> LoggedRun:
+    """One offline run, through `wandb leet inspect`: its file format has no other reader."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not done.stdout.strip():
         said = one_line(ValueError(done.stderr)) if done.stderr.strip() else "it printed nothing"
         raise ValueError(f"{log} cannot be inspected with wandb 0.30 or newer ({said}); pip install 'wandb>=0.30'")
-    run: dict[str, Any] = {
-        "id": log.stem.removeprefix("run-"),
-        "group": "",
-        "config": {},
-        "history": [],
-        "state": "running",
-    }
+    run = LoggedRun(log.stem.removeprefix("run-"))
     for line in done.stdout.splitlines():
         try:
             record = json.loads(line)
@@ -54,15 +58,15 @@ def _inspect(log: Path) -> dict[str, Any]:
         kind = record.get("type")
         body = record.get(kind, {})
         if kind == "run":
-            run["id"] = body.get("run_id", run["id"])
-            run["group"] = body.get("run_group") or body.get("project", "")
-            run["config"].update(body.get("config", {}).get("update", {}))
+            run.id = body.get("run_id", run.id)
+            run.group = body.get("run_group") or body.get("project", "")
+            run.config.update(body.get("config", {}).get("update", {}))
         elif kind == "config":
-            run["config"].update(body.get("update", {}))
+            run.config.update(body.get("update", {}))
         elif kind == "history":
-            run["history"].append(body.get("item", {}))
+            run.history.append(body.get("item", {}))
         elif kind == "exit":
-            run["state"] = "finished" if not body.get("exit_code", 0) else f"failed (exit code {body['exit_code']})"
+            run.state = FINISHED if not body.get("exit_code", 0) else f"failed (exit code {body['exit_code']})"
     return run
 
 
@@ -75,13 +79,13 @@ def read_project(project: str, *, curves: bool) -> Reading:
         raise ValueError(f"wandb:{project} needs the wandb package; pip install wandb") from error
     try:
         runs = [
-            {
-                "id": run.id,
-                "group": run.group or project,
-                "config": dict(run.config),
-                "history": list(run.scan_history()) if curves else [dict(run.summary)],
-                "state": run.state,
-            }
+            LoggedRun(
+                id=run.id,
+                group=run.group or project,
+                config=dict(run.config),
+                history=list(run.scan_history()) if curves else [dict(run.summary)],
+                state=run.state,
+            )
             for run in wandb.Api().runs(project)
         ]
     except Exception as error:  # the client raises many kinds: no account, no network, no such project
@@ -89,17 +93,17 @@ def read_project(project: str, *, curves: bool) -> Reading:
     return _reading(f"wandb:{project}", runs, curves=curves)
 
 
-def _reading(source: str, runs: Iterable[Mapping[str, Any]], *, curves: bool) -> Reading:
-    rows: list[dict[str, Any]] = []
+def _reading(source: str, runs: Iterable[LoggedRun], *, curves: bool) -> Reading:
+    rows: list[Row] = []
     excluded: list[Exclusion] = []
     metrics: list[pd.DataFrame] = []
     for run in runs:
-        if run["state"] != "finished":
-            excluded.append(Exclusion(None, run["id"], f"W&B state: {run['state']}"))
+        if run.state != FINISHED:
+            excluded.append(Exclusion(None, run.id, f"W&B state: {run.state}"))
             continue
         rows.append(_row(run))
         if curves:
-            metrics.append(_curve(run["id"], run["history"]))
+            metrics.append(_curve(run))
     if not rows:
         first = f" (first: {excluded[0].run_id}, {excluded[0].reason})" if excluded else ""
         raise ValueError(
@@ -115,26 +119,26 @@ def _reading(source: str, runs: Iterable[Mapping[str, Any]], *, curves: bool) ->
     )
 
 
-def _row(run: Mapping[str, Any]) -> dict[str, Any]:
-    last: dict[str, Any] = {}
-    for item in run["history"]:  # a metric keeps its last value, as W&B's own summary does
+def _row(run: LoggedRun) -> Row:
+    last: dict[str, object] = {}
+    for item in run.history:  # a metric keeps its last value, as W&B's own summary does
         last.update({name: value for name, value in item.items() if not name.startswith("_") and value is not None})
-    config = {name: value for name, value in run["config"].items() if not name.startswith("_")}
+    config = {name: value for name, value in run.config.items() if not name.startswith("_")}
     counts = config.pop("n_params", {})
     row = flatten(config)
     row.update({name: value for name, value in last.items() if isinstance(value, int | float | str)})
     if isinstance(counts, Mapping):
         row.update({f"params_{convention}": float(count) for convention, count in counts.items()})
-    else:
+    elif counts is None or isinstance(counts, int | float | str):
         row["n_params"] = counts
     for own, ours in (("train/tokens", "tokens"), ("train/flops", "flops"), ("val/loss", "loss")):
         if own in row:
             row[ours] = row.pop(own)
-    row.update(run_id=run["id"], group=run["group"])
+    row.update(run_id=run.id, group=run.group)
     return row
 
 
-def _curve(run_id: str, history: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def _curve(run: LoggedRun) -> pd.DataFrame:
     names = {
         "_step": "step",
         "train/tokens": "tokens",
@@ -145,6 +149,6 @@ def _curve(run_id: str, history: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         "noise/grad_trace": "grad_trace",
         "noise/steps": "noise_steps",
     }
-    frame = pd.DataFrame([{ours: item.get(own) for own, ours in names.items()} for item in history])
-    frame["run_id"] = run_id
+    frame = pd.DataFrame([{ours: item.get(own) for own, ours in names.items()} for item in run.history])
+    frame["run_id"] = run.id
     return frame.reindex(columns=list(CURVE_COLUMNS)).dropna(subset=["tokens"])

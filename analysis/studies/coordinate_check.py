@@ -1,4 +1,4 @@
-"""Whether activations and their changes keep their size as a model grows: slopes in logs against what theory asks."""
+"""Sizes of activations and of their changes as a model grows: slopes in logs against those of theory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import numpy as np
 from analysis.isoflop.power_law import power_law
 
 TOLERANCE = 0.25  # of an exponent; at widths of tens to hundreds the limit is only neared
-# The exponents that a right parametrization may have (Yang et al. 2022, appendix D.1); 0 where nothing is said. Initial
-# scores and logits are sums of independent terms, divided by their number; what training adds to scores lies between
-# that and a constant. Initial weights fall as the root of their fan-in, by which they are multiplied here. An initial
-# stream holds the embedding and a sum of independent sublayers, divided by their number.
+# The exponents that a right parametrization may have (Yang et al. 2022, appendix D.1); 0 where none is named. Initial
+# scores and logits are sums of independent terms, divided by their number; the changes of scores by training lie
+# between that and a constant. Initial weights fall as the root of their fan-in, by which they are multiplied here. An
+# initial stream holds the embedding and a sum of independent sublayers, divided by their number.
 EXPECTED: dict[tuple[str, str, str], tuple[float, float]] = {
     ("width", "size", "scores"): (-0.5, -0.5),
     ("width", "size", "logits"): (-0.5, -0.5),
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Slope:
-    """How a quantity grows: value ~ factor ** exponent, by least squares in logs over all samples."""
+    """The growth of a quantity: value ~ factor ** exponent, by least squares in logs over all samples."""
 
     parametrization: str
     axis: str
@@ -49,7 +49,7 @@ class Slope:
 
     @property
     def verdict(self) -> str:
-        """`ok`, or which way it leaves what was expected; a number that is not finite has left it upwards."""
+        """`ok`, or the way in which the exponent leaves the expected range; one that is not finite has left upwards."""
         low, high = self.expected
         if not self.exponent < high + TOLERANCE:
             return "grows"
@@ -73,7 +73,7 @@ def slopes(samples: Sequence[Sample]) -> list[Slope]:
 
 
 def table(found: Sequence[Slope]) -> list[tuple[str, ...]]:
-    """Rows of words: axis, what, expected exponent, then exponent and verdict under each parametrization."""
+    """Rows of words: axis, quantity, expected exponent, then exponent and verdict under each parametrization."""
     kinds = list(dict.fromkeys(slope.parametrization for slope in found))
     by_key = {(s.parametrization, s.axis, s.part, s.quantity): s for s in found}
     rows = []

@@ -1,4 +1,4 @@
-"""Effective data transferred by pretraining (Hernandez et al. 2021, arXiv 2102.01293), and when it cannot be told.
+"""Effective data transferred by pretraining (Hernandez et al. 2021, arXiv 2102.01293), where runs determine it.
 
 A model fine-tuned on D_F examples reaches a loss for which the same shape from random weights needs D_E: pretraining
 was worth D_T = D_E - D_F examples (their equation 1.1), which follow D_T = k · D_F^α · N^β (their equation 1.2).
@@ -6,22 +6,28 @@ was worth D_T = D_E - D_F examples (their equation 1.1), which follow D_T = k ·
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from analysis.schema.finetuning import TransferStatus
 
 Array = NDArray[np.float64]
 
 LEAST_SIZES = 3  # of the scratch curve: two make a line whatever happened
 LEAST_POINTS = 5  # of the law, which has three numbers
-WITHIN, AT_LEAST, BELOW, ABSTAINS = "within", "at least", "below", "abstains"
+WITHIN: Final = "within"
+AT_LEAST: Final = "at least"
+BELOW: Final = "below"
+ABSTAINS: Final = "abstains"
 
 
 @dataclass(frozen=True)
 class Effective:
-    """The examples that pretraining was worth, or why that cannot be said."""
+    """The examples that pretraining was worth, or the reason why the runs do not determine them."""
 
-    status: str  # WITHIN the scratch curve; AT_LEAST its largest size; BELOW its smallest; ABSTAINS
+    status: TransferStatus  # WITHIN the scratch curve; AT_LEAST its largest size; BELOW its smallest; ABSTAINS
     data: float | None  # D_E, or the end of the curve that it lies beyond
     transferred: float | None  # D_T, or its bound
     why: str  # empty within
@@ -46,7 +52,7 @@ class TransferLaw:
 
 
 def effective_data(sizes: Sequence[float], losses: Sequence[float], loss: float, examples: float) -> Effective:
-    """Where a fine-tuned loss lies on the scratch curve (sizes rising), straight between its points in log-log."""
+    """The place of a fine-tuned loss on the scratch curve (sizes rising), straight between its points in log-log."""
     if len(sizes) < LEAST_SIZES:
         why = f"a curve needs {LEAST_SIZES} sizes from scratch or more, here are {len(sizes)}"
         return Effective(ABSTAINS, None, None, why)
@@ -68,9 +74,9 @@ def effective_data(sizes: Sequence[float], losses: Sequence[float], loss: float,
 
 
 def fit_transfer(examples: Array, params: Array, transferred: Array, left_out: int) -> TransferLaw | str:
-    """The law through points (n,) of one family and pretraining budget, or why there is none, in words.
+    """The law through points (n,) of one family and pretraining budget, or the reason why there is none, in words.
 
-    `left_out` counts the points known only as bounds, or negative: where they are many, those that are left mislead.
+    `left_out` counts the points known only as bounds, or negative: where they are many, the remaining points mislead.
     """
     if len(transferred) < LEAST_POINTS:
         return f"{len(transferred)} measured points; {LEAST_POINTS} or more are needed"

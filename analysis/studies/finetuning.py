@@ -1,29 +1,31 @@
-"""A study of fine-tuned runs -> finetune.json. Its records are all that it reads.
-
-finetune.json: schema, study, task, metric, notes, and for each family (kind of model and objective)
-
-    points     every fine-tuned run, seeds averaged: where it started, its score and loss, and the control's beside it
-    curves     by fine-tuning size, the run of the lowest pretraining loss at each pretraining budget
-    scratch    by shape, the control's losses by fine-tuning size
-    transfer   effective data (`data_transfer.py`) of every point, laws of it by pretraining budget, or why not
-    won        by fine-tuning size, in how many pairs the pretrained run has the lower loss, and by two standard errors
-"""
+"""A study of fine-tuned runs, from their records alone to finetune.json (`analysis.schema.finetuning`)."""
 
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 
-from analysis.studies.data_transfer import WITHIN, TransferLaw, effective_data, fit_transfer
+from analysis.schema.finetuning import (
+    BudgetTransfer,
+    EffectiveData,
+    Gain,
+    ScratchPoint,
+    SeedMean,
+    TransferLawEntry,
+    TunedCurve,
+    TunedFacts,
+    TunedFamily,
+    TunedPoint,
+    TunedResults,
+    Won,
+)
+from analysis.studies.data_transfer import WITHIN, Effective, TransferLaw, effective_data, fit_transfer
 from scaling.records.record import DONE, RunRecord, read_records
 
-SCHEMA = 1
 LATE, LATE_SHARE = 0.9, 0.25  # of the steps, of the runs: beyond, a curve is of steps as much as of data
-Json = dict[str, Any]
 
 
 def holds_finetuned(study: Path) -> bool:
@@ -32,7 +34,7 @@ def holds_finetuned(study: Path) -> bool:
     return bool(records) and all(record.finetuned is not None for record in records)
 
 
-def analyse(study: Path) -> Json:
+def analyse(study: Path) -> TunedResults:
     """The results document; ValueError where the study holds no finished fine-tuned run."""
     records = [record for record in read_records(study) if record.finetuned is not None and record.status == DONE]
     if not records:
@@ -45,7 +47,7 @@ def analyse(study: Path) -> Json:
         families.setdefault(f"{record.spec['model']['kind']}, {record.spec['objective']['kind']}", []).append(record)
     first = _facts(records[0])
     return {
-        "schema": SCHEMA,
+        "schema": 1,
         "study": study.name,
         "task": asked.pop(),
         "metric": first["metric"],
@@ -56,13 +58,13 @@ def analyse(study: Path) -> Json:
     }
 
 
-def _facts(record: RunRecord) -> Json:
-    assert record.finetuned is not None
-    return record.finetuned
+def _facts(record: RunRecord) -> TunedFacts:
+    """The fine-tuning part of a record, which is JSON that `scaling finetune` wrote."""
+    return cast(TunedFacts, record.finetuned)
 
 
 def _notes(records: Sequence[RunRecord]) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Cautions that a reader must know before believing the numbers."""
     notes = []
     recipes: dict[int, set[str]] = {}
     for record in records:
@@ -94,7 +96,7 @@ def _shape(record: RunRecord) -> str:
     return json.dumps(record.spec["model"], sort_keys=True)
 
 
-def _family(records: Sequence[RunRecord]) -> Json:
+def _family(records: Sequence[RunRecord]) -> TunedFamily:
     scratch: dict[tuple[str, int], list[RunRecord]] = {}
     tuned: dict[tuple[str, int], list[RunRecord]] = {}
     for record in records:
@@ -102,9 +104,10 @@ def _family(records: Sequence[RunRecord]) -> Json:
         key = (_shape(record) if parent is None else parent["run_id"], record.spec["finetuned"]["examples"])
         (scratch if parent is None else tuned).setdefault(key, []).append(record)
     control = {key: _mean(runs) for key, runs in scratch.items()}
-    points = []
+    points: list[TunedPoint] = []
     for (_, examples), runs in sorted(tuned.items(), key=lambda item: (item[0][1], item[0][0])):
         parent, shape = _facts(runs[0])["parent"], _shape(runs[0])
+        assert parent is not None
         curve = sorted((size, one["loss"]) for (of, size), one in control.items() if of == shape)
         own, against = _mean(runs), scratch.get((shape, examples), [])
         found = effective_data([s for s, _ in curve], [loss for _, loss in curve], own["loss"], examples)
@@ -120,14 +123,14 @@ def _family(records: Sequence[RunRecord]) -> Json:
                 **own,
                 "scratch": control.get((shape, examples)),
                 "gain": paired_gain(runs, against),
-                "transfer": asdict(found),
+                "transfer": _effective(found),
             }
         )
     return {
         "points": points,
         "curves": _curves(points),
         "scratch": [
-            {"params": runs[0].n_params["non_embedding"], "examples": examples, **_mean(runs)}
+            _scratch_point(examples, runs)
             for (_, examples), runs in sorted(scratch.items(), key=lambda item: item[0][1])
         ],
         "transfer": _laws(points),
@@ -135,8 +138,16 @@ def _family(records: Sequence[RunRecord]) -> Json:
     }
 
 
-def _mean(runs: Sequence[RunRecord]) -> Json:
-    """Loss and score, the mean of seeds; its standard error is that of one run's scored examples, which seeds share."""
+def _scratch_point(examples: int, runs: Sequence[RunRecord]) -> ScratchPoint:
+    return {"params": runs[0].n_params["non_embedding"], "examples": examples, **_mean(runs)}
+
+
+def _effective(found: Effective) -> EffectiveData:
+    return {"status": found.status, "data": found.data, "transferred": found.transferred, "why": found.why}
+
+
+def _mean(runs: Sequence[RunRecord]) -> SeedMean:
+    """Loss and score, the mean of seeds; the standard error is of one run's scored examples, which seeds share."""
     scores = [_facts(run)["scores"][_facts(run)["metric"]] for run in runs]
     errors = [one["se"] for one in scores if one["se"] is not None]
     return {
@@ -149,11 +160,11 @@ def _mean(runs: Sequence[RunRecord]) -> Json:
     }
 
 
-def paired_gain(runs: Sequence[RunRecord], controls: Sequence[RunRecord]) -> Json | None:
-    """By how much the loss is below the control's, with the standard error over documents that both were scored on.
+def paired_gain(runs: Sequence[RunRecord], controls: Sequence[RunRecord]) -> Gain | None:
+    """The distance of the loss below the control's, with the standard error over documents that both were scored on.
 
     Documents differ far more from each other than two models do on one, so the error of the difference is much smaller
-    than that of either. Seeds that both arms have are averaged. Null without a common seed.
+    than either model's. Seeds that both arms have are averaged. None without a common seed.
     """
     by_seed = {control.spec["seed"]: _facts(control) for control in controls}
     pairs = [(_facts(run), by_seed[run.spec["seed"]]) for run in runs if run.spec["seed"] in by_seed]
@@ -170,11 +181,11 @@ def paired_gain(runs: Sequence[RunRecord], controls: Sequence[RunRecord]) -> Jso
     return {"value": gain, "se": math.sqrt(spread / buckets) * buckets / float(counts.sum())}
 
 
-def _curves(points: Sequence[Json]) -> list[Json]:
-    """By fine-tuning size, the run that pretraining alone would choose at each budget."""
-    curves = []
+def _curves(points: Sequence[TunedPoint]) -> list[TunedCurve]:
+    """The runs that pretraining alone would choose at each budget, by fine-tuning size."""
+    curves: list[TunedCurve] = []
     for examples in sorted({point["examples"] for point in points}):
-        budgets: dict[float, list[Json]] = {}
+        budgets: dict[float, list[TunedPoint]] = {}
         for point in points:
             if point["examples"] == examples:
                 budgets.setdefault(point["budget_flops"], []).append(point)
@@ -186,28 +197,54 @@ def _curves(points: Sequence[Json]) -> list[Json]:
     return curves
 
 
-def _laws(points: Sequence[Json]) -> list[Json]:
-    """The law of transferred data at each pretraining budget, or why there is none."""
-    laws = []
+def _laws(points: Sequence[TunedPoint]) -> list[BudgetTransfer]:
+    """The law of transferred data at each pretraining budget, or the reason why there is none."""
+    laws: list[BudgetTransfer] = []
     for budget in sorted({point["budget_flops"] for point in points}):
         own = [point for point in points if point["budget_flops"] == budget]
-        used = [p for p in own if p["transfer"]["status"] == WITHIN and p["transfer"]["transferred"] > 0]
-        columns = [[p["examples"] for p in used], [p["params"] for p in used]]
-        transferred = [p["transfer"]["transferred"] for p in used]
-        examples, params, values = (np.array(column, dtype=float) for column in (*columns, transferred))
-        law = fit_transfer(examples, params, values, len(own) - len(used))
-        fitted = {"law": asdict(law), "why": ""} if isinstance(law, TransferLaw) else {"law": None, "why": law}
-        laws.append({"budget_flops": budget, "left_out": len(own) - len(used), **fitted})
+        used = [
+            (p["examples"], p["params"], worth)
+            for p in own
+            if p["transfer"]["status"] == WITHIN and (worth := p["transfer"]["transferred"] or 0.0) > 0
+        ]
+        examples, params, values = np.array(used, dtype=float).reshape(-1, 3).T
+        left_out = len(own) - len(used)
+        law = fit_transfer(examples, params, values, left_out)
+        fitted, why = (_law_entry(law), "") if isinstance(law, TransferLaw) else (None, law)
+        laws.append({"budget_flops": budget, "left_out": left_out, "law": fitted, "why": why})
     return laws
 
 
-def _won(points: Sequence[Json]) -> list[Json]:
-    won = []
+def _law_entry(law: TransferLaw) -> TransferLawEntry:
+    return {
+        "k": law.k,
+        "alpha": law.alpha,
+        "beta": law.beta,
+        "alpha_se": law.alpha_se,
+        "beta_se": law.beta_se,
+        "rms": law.rms,
+        "points": law.points,
+    }
+
+
+def _won(points: Sequence[TunedPoint]) -> list[Won]:
+    won: list[Won] = []
     for examples in sorted({point["examples"] for point in points}):
-        pairs = [p for p in points if p["examples"] == examples and p["scratch"] is not None]
-        better = sum(p["loss"] < p["scratch"]["loss"] for p in pairs)
-        surely = sum(p["gain"]["se"] is not None and p["gain"]["value"] > 2 * p["gain"]["se"] for p in pairs)
-        gains = [p["score"] - p["scratch"]["score"] for p in pairs]
-        gain = float(np.mean(gains)) if gains else None
-        won.append({"examples": examples, "pairs": len(pairs), "won": better, "surely": surely, "score_gain": gain})
+        pairs = [(p, p["scratch"]) for p in points if p["examples"] == examples]
+        paired = [(own, scratch) for own, scratch in pairs if scratch is not None]
+        gains = [own["score"] - scratch["score"] for own, scratch in paired]
+        won.append(
+            {
+                "examples": examples,
+                "pairs": len(paired),
+                "won": sum(own["loss"] < scratch["loss"] for own, scratch in paired),
+                "surely": sum(_sure(own["gain"]) for own, _ in paired),
+                "score_gain": float(np.mean(gains)) if gains else None,
+            }
+        )
     return won
+
+
+def _sure(gain: Gain | None) -> bool:
+    """Whether a gain is more than two of its standard errors."""
+    return gain is not None and gain["se"] is not None and gain["value"] > 2 * gain["se"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,8 @@ Array = NDArray[np.float64]
 
 NEAREST = 5  # points about the lowest that the parabola goes through: further off, losses rise faster than a square
 LEAST = 3
-# What a point weighs: one over the squares of a seed's worth of noise and of this share of how far above the lowest it
-# lies, where a learning-rate curve is no parabola any more. Assumed; the noise itself is measured on the points.
+# A point's weight: one over the squares of a seed's worth of noise and of this share of its height above the lowest,
+# where a learning-rate curve is no parabola any more. Assumed; the noise itself is measured on the points.
 NEAR_NATS, SHARE_OF_EXCESS = 3e-3, 0.25
 
 
@@ -43,8 +44,8 @@ class Curve:
         return self.centre - self.coefficients[1] / (2 * self.coefficients[2]) if self.curved else float("nan")
 
     @property
-    def edge(self) -> str:
-        """The side on which the search must go on, "low" or "high"; empty when the minimum lies among the tried."""
+    def edge(self) -> Literal["low", "high", ""]:
+        """The side on which the search must go on; empty where the minimum lies among the settings tried."""
         if len(self.x) < 2:
             return "low" if self.limit is not None else ""
         lowest = int(self.loss.argmin())
@@ -60,15 +61,15 @@ class Curve:
         return self.curved and bool(self.x[0] < self.at < self.x[-1])
 
     def standard_error(self, noise: float) -> float:
-        """Of the minimum's log setting, by the delta method; `noise` is the nats of `pooled_noise`."""
+        """The standard error of the minimum's log setting, by the delta method; `noise` in nats, of `pooled_noise`."""
         _, b, a = self.coefficients
         slope = np.array([0.0, -1 / (2 * a), b / (2 * a**2)])
         return float(noise * np.sqrt(slope @ self.spread @ slope))
 
     def interval(self, noise: float, freedom: float, level: float) -> tuple[float, float] | None:
-        """Where the parabola's slope is not told from zero (Fieller 1954): log settings, or None when unbounded.
+        """Log settings between which the parabola's slope may be zero (Fieller 1954); None when unbounded.
 
-        Unlike the delta method it has no end where the curvature itself is not told from zero.
+        Unlike the delta method's, this interval has no end where the curvature itself may be zero.
         """
         _, b, a = self.coefficients
         t2 = float(student.ppf((1 + level) / 2, freedom)) ** 2 * noise**2
@@ -101,7 +102,7 @@ def fit_curve(settings: Sequence[float], losses: Sequence[float | None]) -> Curv
     solve = np.linalg.inv(design.T @ (design * weights[:, None])) @ design.T * weights  # losses to coefficients
     coefficients = solve @ y[near]
     squares = float((weights * (y[near] - design @ coefficients) ** 2).sum())
-    # The weights are no claim about the noise, which every loss has alike: what it does to the fit follows from them.
+    # The weights are no claim about the noise, which every loss has alike: its effect on the fit follows from them.
     residual = np.eye(len(near)) - design @ solve
     form = residual.T @ (residual * weights[:, None])
     spare = len(near) > 3
@@ -112,7 +113,7 @@ def fit_curve(settings: Sequence[float], losses: Sequence[float | None]) -> Curv
 def pooled_noise(curves: Sequence[Curve]) -> tuple[float, float]:
     """Standard deviation of a loss about its parabola near the minimum, nats, and its degrees of freedom.
 
-    Over all curves, by moments (Satterthwaite 1946). It holds seed noise and what of the curve is no parabola; (NaN, 0)
+    Over all curves, by moments (Satterthwaite 1946). The spread holds seed noise and the misfit of a parabola; (NaN, 0)
     when no curve has a point to spare.
     """
     expected = sum(curve.expected for curve in curves)

@@ -1,33 +1,39 @@
 """A search over learning rate and batch, judged: each cell's minima with intervals, and the laws through them.
 
-The document that `judge` returns (tune.json) holds what was given for each cell and beside it
-
-    cells[i].learning_rate, .batch_tokens   {"edge", "why", "value", "low", "high", "curve": {x, loss}, "law", "recipe"}
-    identified                              half an interval beyond which an exponent is not taken over
-    noise_nats, noise_freedom               of a loss near its minimum, about the parabola
-    laws.learning_rate, .batch_tokens       {"value", "params", "tokens", "flops", "at_least", "at_most": the rule,
-                                             "intervals", "kept", "cells", "why"}
-    tuned                                   {"params", "tokens", "learning_rate", "batch_tokens"}: [lowest, highest]
-
 An arm is one line of points through a cell: the learning rate at the recipe's batch, or the batch with the learning
-rate moved by its square root, as Adam wants it (Malladi et al. 2022).
+rate moved by its square root, as Adam wants it (Malladi et al. 2022). `analysis.schema.tuning` describes tune.json.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from analysis.schema.numbers import finite, number
+from analysis.schema.tuning import (
+    Arm,
+    ArmFit,
+    JudgedCell,
+    RecipeRule,
+    Rule,
+    Scale,
+    ScaleName,
+    SearchedCell,
+    SettingCurve,
+    TunedRanges,
+    TunedRule,
+    TuneResults,
+)
 from analysis.studies.parabola import Curve, fit_curve, pooled_noise
 
 Array = NDArray[np.float64]
-Json = dict[str, Any]
 
-ARMS = ("learning_rate", "batch_tokens")
-FREE: dict[str, tuple[tuple[str, ...], ...]] = {  # exponents tried free, the most first
+ARMS: tuple[Arm, ...] = get_args(Arm)
+SCALE: tuple[ScaleName, ...] = get_args(ScaleName)
+FREE: Mapping[Arm, tuple[tuple[ScaleName, ...], ...]] = {  # exponents tried free, the most first
     "learning_rate": (("params", "tokens"), ("params",), ("tokens",), ()),
     "batch_tokens": (("tokens",), ()),
 }
@@ -35,37 +41,33 @@ LEVEL = 0.95
 # An exponent not known to ± this leaves the recipe's own in force: a decade beyond the cells it would move the rate by
 # more than a factor 2, a step of the search.
 IDENTIFIED = math.log10(2)
-LEAST_ERROR = 0.1  # of a log minimum; assumed: what a parabola's form is worth, so that no cell outweighs all others
+LEAST_ERROR = 0.1  # of a log minimum; assumed: the worth of a parabola's form, so that no cell outweighs all others
 DRAWN = 60  # points of a drawn curve
 BATCH_ROOT = 0.5  # the learning rate follows the batch to this power
 
 
-def judge(study: str, cells: Sequence[Mapping[str, Any]], recipe: Mapping[str, Mapping[str, Any]]) -> Json:
-    """Fit every arm of every cell and the laws through their minima.
-
-    A cell has params, tokens, flops, base {learning_rate, batch_tokens} (the recipe's at this cell) and points, each
-    {arm, learning_rate, batch_tokens, loss, status, run_id}; `recipe` holds the two laws that the search began with.
-    """
-    curves = {(i, arm): _curve(cell, arm) for i, cell in enumerate(cells) for arm in ARMS}
-    noise, freedom = pooled_noise(list(curves.values()))
-    judged: list[Json] = [dict(cell) for cell in cells]
-    for (i, arm), curve in curves.items():
-        judged[i][arm] = _minimum(curve, noise, freedom) | {"recipe": cells[i]["base"][arm]}
-    laws = {arm: _law(arm, judged, [curves[i, arm] for i in range(len(cells))], noise, recipe[arm]) for arm in ARMS}
-    for cell in judged:
-        for arm in ARMS:
-            cell[arm]["law"] = rule(laws[arm], cell)
+def judge(study: str, cells: Sequence[SearchedCell], recipe: Mapping[Arm, RecipeRule]) -> TuneResults:
+    """Fit every arm of every cell and the laws through their minima; `recipe` holds the laws before the search."""
+    curves = {arm: [_curve(cell, arm) for cell in cells] for arm in ARMS}
+    noise, freedom = pooled_noise([curve for pair in zip(*curves.values(), strict=True) for curve in pair])
+    minima = {arm: [_minimum(curve, noise, freedom) for curve in curves[arm]] for arm in ARMS}
+    laws = {arm: _law(arm, cells, minima[arm], curves[arm], noise, recipe[arm]) for arm in ARMS}
+    judged = [_judged(cell, {arm: minima[arm][i] for arm in ARMS}, laws) for i, cell in enumerate(cells)]
     _follow_batch(laws, recipe)
     points = [point for cell in cells for point in cell["points"]]
     found = [cell for cell in judged if not cell["learning_rate"]["why"]] or judged
-    tuned = {name: _ends(cell[name] for cell in found) for name in ("params", "tokens")}
-    tuned |= {name: _ends(point[name] for point in points) for name in ARMS}
+    tuned: TunedRanges = {
+        "params": _ends(cell["params"] for cell in found),
+        "tokens": _ends(cell["tokens"] for cell in found),
+        "learning_rate": _ends(point["learning_rate"] for point in points),
+        "batch_tokens": _ends(point["batch_tokens"] for point in points),
+    }
     return {
         "schema": 1,
         "study": study,
         "level": LEVEL,
         "identified": IDENTIFIED,
-        "noise_nats": _or_none(noise),
+        "noise_nats": number(noise),
         "noise_freedom": freedom,
         "runs": len({point["run_id"] for point in points}),
         "diverged": len({point["run_id"] for point in points if point["loss"] is None}),
@@ -75,25 +77,43 @@ def judge(study: str, cells: Sequence[Mapping[str, Any]], recipe: Mapping[str, M
     }
 
 
-def rule(law: Mapping[str, Any], cell: Mapping[str, Any]) -> float:
-    """value * N**params * D**tokens * C**flops, without the recipe's clipping."""
-    powers = (float(cell[name]) ** float(law[name]) for name in ("params", "tokens", "flops"))
+def _judged(cell: SearchedCell, minima: Mapping[Arm, ArmFit], laws: Mapping[Arm, Rule]) -> JudgedCell:
+    scale: Scale = {"params": cell["params"], "tokens": cell["tokens"], "flops": cell["flops"]}
+    rate, batch = minima["learning_rate"], minima["batch_tokens"]
+    return {
+        **cell,
+        "learning_rate": {
+            **rate,
+            "recipe": cell["base"]["learning_rate"],
+            "law": rule(laws["learning_rate"], scale),
+        },
+        "batch_tokens": {
+            **batch,
+            "recipe": cell["base"]["batch_tokens"],
+            "law": rule(laws["batch_tokens"], scale),
+        },
+    }
+
+
+def rule(law: Rule, scale: Scale) -> float:
+    """The law's value at a scale, value * N**params * D**tokens * C**flops, without the recipe's limits."""
+    powers = (float(scale[name]) ** float(law[name]) for name in SCALE)
     return float(law["value"] * math.prod(powers))
 
 
-def _curve(cell: Mapping[str, Any], arm: str) -> Curve:
+def _curve(cell: SearchedCell, arm: Arm) -> Curve:
     points = [point for point in cell["points"] if point["arm"] == arm]
     return fit_curve([point[arm] for point in points], [point["loss"] for point in points])
 
 
-def _minimum(curve: Curve, noise: float, freedom: float) -> Json:
+def _minimum(curve: Curve, noise: float, freedom: float) -> ArmFit:
     ends = curve.interval(noise, freedom, LEVEL) if curve.bounded and freedom else None
-    drawn: Json | None = None
+    drawn: SettingCurve | None = None
     if np.isfinite(curve.centre) and len(curve.x) and np.isfinite(curve.coefficients).all():
         x = np.linspace(curve.x[0], curve.x[-1], DRAWN)
         c, b, a = curve.coefficients
         u = x - curve.centre
-        drawn = {"x": np.exp(x).tolist(), "loss": (c + b * u + a * u**2).tolist()}
+        drawn = {"x": finite(np.exp(x)), "loss": finite(c + b * u + a * u**2)}
     return {
         "edge": curve.edge,
         "why": _why_not(curve),
@@ -106,7 +126,7 @@ def _minimum(curve: Curve, noise: float, freedom: float) -> Json:
 
 
 def _why_not(curve: Curve) -> str:
-    """Why this arm has no minimum to use; empty when it has one."""
+    """The reason why this arm has no minimum to use; empty where it has one."""
     if curve.bounded:
         return ""
     if not len(curve.x):
@@ -119,41 +139,72 @@ def _why_not(curve: Curve) -> str:
     return "the losses do not curve upwards about their lowest"
 
 
-def _law(arm: str, cells: Sequence[Json], curves: Sequence[Curve], noise: float, recipe: Mapping[str, Any]) -> Json:
+def _law(
+    arm: Arm,
+    cells: Sequence[SearchedCell],
+    minima: Sequence[ArmFit],
+    curves: Sequence[Curve],
+    noise: float,
+    recipe: RecipeRule,
+) -> TunedRule:
     """The law through the cells' minima by weighted least squares in logs; exponents that the cells do not fix stay
     the recipe's. Without any minimum it is the recipe's law whole.
     """
-    used = [i for i, curve in enumerate(curves) if curve.bounded and (arm != "batch_tokens" or cells[i][arm]["low"])]
-    exponents = {name: float(recipe[name]) for name in ("params", "tokens", "flops")}
-    law: Json = {"value": float(recipe["value"]), **exponents, "at_least": None, "at_most": None}
+    used = [i for i, curve in enumerate(curves) if curve.bounded and (arm != "batch_tokens" or minima[i]["low"])]
+    rule: Rule = {
+        "value": float(recipe["value"]),
+        "params": float(recipe["params"]),
+        "tokens": float(recipe["tokens"]),
+        "flops": float(recipe["flops"]),
+    }
     if not used:
-        kept = {name: recipe[name] for name in ("at_least", "at_most")}
-        return law | kept | {"intervals": {}, "kept": ["value", *FREE[arm][0]], "cells": 0, "why": _nothing(arm)}
+        return {
+            "value": rule["value"],
+            "params": rule["params"],
+            "tokens": rule["tokens"],
+            "flops": rule["flops"],
+            "at_least": recipe["at_least"],
+            "at_most": recipe["at_most"],
+            "intervals": {},
+            "kept": ["value", *FREE[arm][0]],
+            "cells": 0,
+            "why": _nothing(arm),
+        }
     y = np.array([curves[i].at for i in used])
     errors = [curves[i].standard_error(noise) for i in used]
     weights = 1 / (np.nan_to_num(errors, nan=0.0) ** 2 + LEAST_ERROR**2)
-    logs = {name: np.log([cells[i][name] for i in used]) for name in exponents}
+    logs = {name: np.log([cells[i][name] for i in used]) for name in SCALE}
     for free in FREE[arm]:
-        offset = sum(exponents[name] * logs[name] for name in exponents if name not in free)
+        offset = sum(rule[name] * logs[name] for name in SCALE if name not in free)
         fitted = _least_squares(y - offset, [logs[name] for name in free], weights)
         if fitted is not None and all(half <= IDENTIFIED for half in fitted[1][1:]):
             break
     assert fitted is not None
     (level, *slopes), (factor, *halves) = fitted
     centre = sum(slope * np.average(logs[name], weights=weights) for name, slope in zip(free, slopes, strict=True))
-    law |= {"value": float(np.exp(level - centre)), **dict(zip(free, map(float, slopes), strict=True))}
-    ends = {name: [s - h, s + h] for name, s, h in zip(free, slopes, halves, strict=True)}
-    kept_names = [name for name in FREE[arm][0] if name not in free]
-    return law | {"intervals": ends, "factor": float(np.exp(factor)), "kept": kept_names, "cells": len(used), "why": ""}
+    rule["value"] = float(np.exp(level - centre))
+    for name, slope in zip(free, slopes, strict=True):
+        rule[name] = float(slope)
+    return {
+        **rule,
+        "at_least": None,
+        "at_most": None,
+        "intervals": {name: [float(s - h), float(s + h)] for name, s, h in zip(free, slopes, halves, strict=True)},
+        "factor": float(np.exp(factor)),
+        "kept": [name for name in FREE[arm][0] if name not in free],
+        "cells": len(used),
+        "why": "",
+    }
 
 
-def _nothing(arm: str) -> str:
+def _nothing(arm: Arm) -> str:
     return f"no cell fixes a {arm.replace('_tokens', '').replace('_', ' ')} inside what was tried"
 
 
 def _least_squares(y: Array, columns: Sequence[Array], weights: Array) -> tuple[Array, Array] | None:
-    """Level at the weighted centre and slopes, and the half-widths of their intervals; None when the columns are
-    not told apart. Errors are scaled up where the points scatter more than their weights say.
+    """Level at the weighted centre and slopes, and the half-widths of their intervals; None for dependent columns.
+
+    Errors are scaled up where the points scatter more than their weights imply.
     """
     design = np.stack([np.ones(len(y)), *(one - np.average(one, weights=weights) for one in columns)], axis=1)
     root = np.sqrt(weights)[:, None]
@@ -167,8 +218,8 @@ def _least_squares(y: Array, columns: Sequence[Array], weights: Array) -> tuple[
     return solution, halves
 
 
-def _follow_batch(laws: Mapping[str, Json], recipe: Mapping[str, Mapping[str, Any]]) -> None:
-    """The rates were searched at the recipe's batch: where the batch's law moves, they move by its square root."""
+def _follow_batch(laws: Mapping[Arm, TunedRule], recipe: Mapping[Arm, RecipeRule]) -> None:
+    """Move the rate's law by the square root of the batch's move: rates were searched at the recipe's batch."""
     new, old, rate = laws["batch_tokens"], recipe["batch_tokens"], laws["learning_rate"]
     if not rate["cells"] or not new["cells"]:
         return
@@ -179,10 +230,6 @@ def _follow_batch(laws: Mapping[str, Json], recipe: Mapping[str, Mapping[str, An
         rate["intervals"]["tokens"] = [end + moved for end in rate["intervals"]["tokens"]]
 
 
-def _ends(values: Any) -> list[float]:
+def _ends(values: Iterable[float]) -> list[float]:
     found = [float(value) for value in values]
     return [min(found), max(found)]
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The `scaling` command: every subcommand, its options and its last word."""
+"""The `scaling` command: its subcommands, their options, and the exit status."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ T = TypeVar("T", int, float)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand; returns the exit status: 0 done, 1 something failed, 2 a mistake in what was asked."""
+    """Run a subcommand; return the exit status: 0 done, 1 something failed, 2 a mistake in the arguments."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"] and not {"-h", "--help"} & set(arguments):
         return commands.train(arguments[1:])  # Hydra reads the rest of the line itself
@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options, and the overrides wherever they stand: argparse by itself takes none after the first option."""
+    """Parse options and overrides in any order: argparse by itself takes no override after the first option."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     late = [part for part in rest if "=" in part and not part.startswith("-") and "overrides" in options]
@@ -270,7 +270,7 @@ def _unreachable(options: Any) -> int:
 
 
 def _between_commas(kind: type[T]) -> Callable[[str], list[T]]:
-    """Reads `1,2,4`; argparse turns a ValueError into a message."""
+    """A parser of numbers such as `1,2,4`; argparse turns its ValueError into a message."""
 
     def numbers(text: str) -> list[T]:
         return [kind(part) for part in text.split(",")]

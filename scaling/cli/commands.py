@@ -1,8 +1,11 @@
-"""What each subcommand does with its options; each imports what it needs, so that the others start fast."""
+"""Subcommands of `scaling`; each imports its own modules, so that the others start fast."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from analysis.schema.document import Results
 
 DEFAULT_LAWS = ("chinchilla",)
 
@@ -37,17 +40,18 @@ def tune(options: Any) -> int:
 
     from analysis.figures import paper, tuning
     from analysis.figures.chart import Chart
+    from analysis.schema.tuning import TuneResults
     from analysis.studies.tuning import judge
     from scaling.config.config import recipe_values
     from scaling.config.grid import split_axes
     from scaling.records.files import write_json
     from scaling.tune.recipe_file import command, write_recipe
-    from scaling.tune.search import Search
+    from scaling.tune.search import Judge, Search
     from scaling.tune.table import print_search
 
     fixed, axes = split_axes(options.overrides)
-    search = Search(fixed, axes, judge, Console(stderr=True))
-    document = search.run(options.flops, options.budgets)
+    search = Search(fixed, axes, cast(Judge, judge), Console(stderr=True))  # to it, cells and laws are plain mappings
+    document = cast(TuneResults, search.run(options.flops, options.budgets))
     out = search.directory / "tune.json"
     write_json(out, document)
     print_search(document, Console())
@@ -60,7 +64,7 @@ def tune(options: Any) -> int:
 
 
 def status(options: Any) -> int:
-    """Show studies."""
+    """Show the runs of studies and their states."""
     from rich.console import Console
 
     from scaling.plan.plan import read_plan
@@ -69,30 +73,30 @@ def status(options: Any) -> int:
     from scaling.records.record import run_dirs
 
     for study in options.studies:
-        found = {path.name: path for path in run_dirs(study)}
+        directories = {path.name: path for path in run_dirs(study)}
         steps = {line["run_id"]: line["steps"] for line in read_plan(study)}
-        states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in {**steps, **found}}
+        states = {run_id: (run_state(study / run_id), steps.get(run_id)) for run_id in {**steps, **directories}}
         print_status(study, states, Console())
         print(tally(state for state, _ in states.values()) or "no runs yet")
     return 0
 
 
 def bench(options: Any) -> int:
-    """Time this machine."""
+    """Time training steps on this machine."""
     from rich.console import Console
 
     from scaling.config.config import compose
     from scaling.machine.speed import fit_speed, remember, speed
-    from scaling.profiling.bench import CASES, device_here, places, print_timings, time_cases, time_matmul
+    from scaling.profiling.bench import CASES, bench_launchers, device_here, print_timings, time_cases, time_matmul
     from scaling.spec.run_spec import check_precision
 
     device, precision = device_here(), check_precision("--precision", options.precision)
     if not options.seconds > 0:
         raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
     guess, _ = speed(options.cache, device, precision)
-    alone, sweep = places(dict(compose(options.overrides).hydra.launcher), device)
+    alone, sweep = bench_launchers(dict(compose(options.overrides).hydra.launcher), device)
     ceiling = time_matmul(device, precision, alone)
-    said = Console(stderr=True)
+    console = Console(stderr=True)
     timings = time_cases(
         device,
         precision,
@@ -101,22 +105,22 @@ def bench(options: Any) -> int:
         guess,
         alone,
         sweep,
-        lambda t: said.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s", highlight=False),
+        lambda t: console.print(f"{t.case.name}: {t.runs} at once, {t.tokens_per_s:,.0f} tokens/s", highlight=False),
     )
     print_timings(timings, ceiling, precision, Console())
     by_itself = [timing for timing in timings if timing.stacked == 1]
     side_by_side = max(timing.runs for timing in by_itself)
-    found = fit_speed([timing.sample for timing in by_itself if timing.runs == side_by_side])
+    fitted = fit_speed([timing.sample for timing in by_itself if timing.runs == side_by_side])
     print(
-        f"a step of one run: {found.step_s * 1e3:.2f} ms + {found.layer_s * 1e3:.2f} ms a layer "
-        f"+ its FLOPs at {found.flops_per_s:.3g} FLOP/s; plans with this cache reckon so: "
-        f"{remember(options.cache, device, precision, found)}"
+        f"a step of one run: {fitted.step_s * 1e3:.2f} ms + {fitted.layer_s * 1e3:.2f} ms a layer "
+        f"+ its FLOPs at {fitted.flops_per_s:.3g} FLOP/s; plans with this cache reckon so: "
+        f"{remember(options.cache, device, precision, fitted)}"
     )
     return 0
 
 
-def _analyse(options: Any) -> dict[str, dict[str, Any]]:
-    """Every part's results by its name, "" for a single one; what is fitted apart, and why, is said."""
+def _analyse(options: Any) -> dict[str, "Results"]:
+    """Results of every part by name, "" for a single part; the parts, and why they are apart, are printed."""
     from analysis.fitting.fit import Loss
     from analysis.results.parts import analyse_parts
     from analysis.runs.comparable import parts_of
@@ -134,7 +138,7 @@ def _analyse(options: Any) -> dict[str, dict[str, Any]]:
     names = [name for group in parts_of(observations) for name in group]
     if getattr(options, "json", False) and len(names) > 1:
         raise ValueError(f"--json prints one analysis, here are {len(names)} ({', '.join(names)}): choose with --where")
-    analysed, said = analyse_parts(
+    analysed, lines = analyse_parts(
         observations,
         laws=options.law or DEFAULT_LAWS,
         loss=Loss(options.loss, options.delta, options.on),
@@ -146,7 +150,7 @@ def _analyse(options: Any) -> dict[str, dict[str, Any]]:
     study = _study_of(options.data)
     for results in analysed.values():
         results["warnings"] += untuned(study) if study else []
-    for line in said:
+    for line in lines:
         print(line)
     return analysed
 
@@ -168,13 +172,13 @@ def fit(options: Any) -> int:
         _summarise(results, name)
         if name in written:
             print(f"results: {written[name]}")
-    _say_comparisons(analysed)
-    _say_spending(study)
+    _print_comparisons(analysed)
+    _print_spending(study)
     return 0
 
 
 def predict(options: Any) -> int:
-    """Answer from results."""
+    """Predict losses and allocations from results."""
     import json
 
     from analysis.judgement.forecast import describe, predict
@@ -191,12 +195,12 @@ def predict(options: Any) -> int:
     for name, path in files.items():
         results = read(path)
         if backwards:
-            answer = predict_served(results, served=options.serve or 0.0, loss=options.loss, flops=options.flops)
-            said = describe_served(answer)
+            served = predict_served(results, served=options.serve or 0.0, loss=options.loss, flops=options.flops)
+            answer, words = json.dumps(served), describe_served(served)
         else:
-            answer = predict(results, flops=options.flops, params=options.params, tokens=options.tokens)
-            said = describe(answer)
-        print(json.dumps(answer) if options.json else f"{name}: {said}" if name else said)
+            predicted = predict(results, flops=options.flops, params=options.params, tokens=options.tokens)
+            answer, words = json.dumps(predicted), describe(predicted)
+        print(answer if options.json else f"{name}: {words}" if name else words)
     return 0
 
 
@@ -227,10 +231,10 @@ def report(options: Any) -> int:
         pages[name] = write_report(results, whole / name)
         _summarise(results, name)
         print(f"report: {pages[name]}")
-    _say_comparisons(analysed)
+    _print_comparisons(analysed)
     if len(analysed) > 1:
         print(f"side by side: {write_families(analysed, pages, whole)}")
-    _say_spending(study)
+    _print_spending(study)
     return 0
 
 
@@ -252,7 +256,7 @@ def finetune(options: Any) -> int:
 
 
 def _show_transfer(study: Path) -> None:
-    """What fine-tuned runs tell: finetune.json and figures in their study, a table here."""
+    """Write finetune.json and the figures of fine-tuned runs into their study, and print their table."""
     from analysis.report.finetuning import summary, write_results
 
     results, written = write_results(study)
@@ -271,7 +275,7 @@ def export(options: Any) -> int:
 
 
 def profile(options: Any) -> int:
-    """Measure what runs cost to serve."""
+    """Measure the cost of serving runs."""
     from scaling.profiling.study import parse_batches, profile
 
     batches = parse_batches(options.batches)
@@ -282,7 +286,7 @@ def profile(options: Any) -> int:
 
 
 def check_transfer(options: Any) -> int:
-    """Check a parametrization; 1 where something is off."""
+    """Check a parametrization; return 1 where an exponent is off."""
     from rich.console import Console
     from rich.progress import track
 
@@ -294,23 +298,23 @@ def check_transfer(options: Any) -> int:
 
     count, measured = measurements(options.overrides, options.widths, options.depths, options.steps, options.seeds)
     samples = [
-        Sample(found.cell.parametrization, found.cell.axis, part, name, found.cell.factor, value)
-        for found in track(measured, "training", total=count, console=Console(stderr=True), transient=True)
+        Sample(model.cell.parametrization, model.cell.axis, part, name, model.cell.factor, value)
+        for model in track(measured, "training", total=count, console=Console(stderr=True), transient=True)
         for part in ("size", "change")
-        for name, value in getattr(found, part).items()
+        for name, value in getattr(model, part).items()
     ]
-    found = slopes(samples)
-    print_rows(table(found), Console())
+    fitted = slopes(samples)
+    print_rows(table(fitted), Console())
     paper.save_png(coordinate_check(samples, options.steps), options.out)
-    kind = found[-1].parametrization
-    off = [slope for slope in found if slope.parametrization == kind and slope.verdict != "ok"]
+    kind = fitted[-1].parametrization
+    off = [slope for slope in fitted if slope.parametrization == kind and slope.verdict != "ok"]
     print(f"figure: {options.out}")
-    verdict = f"{len(off)} of {sum(s.parametrization == kind for s in found)} are not" if off else "all are"
+    verdict = f"{len(off)} of {sum(s.parametrization == kind for s in fitted)} are not" if off else "all are"
     print(f"{kind}: exponents of size, within 0.25 of what is expected {verdict}")
     return 1 if off else 0
 
 
-def _summarise(results: dict[str, Any], name: str) -> None:
+def _summarise(results: "Results", name: str) -> None:
     from analysis.results.document import summary
 
     if name:
@@ -318,15 +322,15 @@ def _summarise(results: dict[str, Any], name: str) -> None:
     print(summary(results))
 
 
-def _say_comparisons(analysed: dict[str, dict[str, Any]]) -> None:
+def _print_comparisons(analysed: dict[str, "Results"]) -> None:
     from analysis.results.parts import compared
 
-    for results in compared(analysed):
-        for pair in results["comparison"]["pairs"]:
+    for _, comparison in compared(analysed):
+        for pair in comparison["pairs"]:
             print(pair["verdict"])
 
 
-def _say_spending(study: Path | None) -> None:
+def _print_spending(study: Path | None) -> None:
     from scaling.plan.plan import spending
 
     if study is not None and (spent := spending(study)):
@@ -334,5 +338,5 @@ def _say_spending(study: Path | None) -> None:
 
 
 def _study_of(data: Sequence[str]) -> Path | None:
-    """The study's folder, when one study is all the data."""
+    """The folder of the study that is all the data, or None."""
     return Path(data[0]) if len(data) == 1 and (Path(data[0]) / "plan.jsonl").is_file() else None

@@ -1,1 +1,1 @@
-"""From Hydra's configuration to runs; with the plugins and the launch shims, all that knows Hydra."""
+"""Configuration turned into runs: besides this room, only the plugins and the launch room import Hydra."""

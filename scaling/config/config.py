@@ -1,4 +1,4 @@
-"""From Hydra's configuration to a run: composed, validated, resolved. Dict configs end here and in `grid.py`."""
+"""Hydra's configuration turned into a run: composed, validated, resolved. Dict configs end here and in `grid.py`."""
 
 import dataclasses
 import math
@@ -11,9 +11,9 @@ from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from scaling.config.schema import Config, DataSection, ModelSection, RuntimeSection
+from scaling.config.settings import Config, DataSettings, ModelSettings, RuntimeSettings
 from scaling.data.prepare import DataConfig, identify, known_specials
 from scaling.data.pretrained import END_TOKENS
 from scaling.data.sources import SOURCES, Source, TextSource
@@ -31,15 +31,14 @@ from scaling.spec.runtime import Runtime
 T = TypeVar("T")
 
 _HERE = Path(__file__).resolve().parents[1]
-# Inside an installed wheel the configs lie beside the package's modules; in a checkout, one level up.
+# The configs of an installed wheel lie beside the package's modules, those of a checkout one level up.
 CONF_DIR = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if (path / "config.yaml").is_file())
 
-
-ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="settings", node=Config)
 
 
 def user_search_path() -> list[str]:
-    """Where a user's own config groups are looked for besides the shipped ones: ./conf here."""
+    """The override that also finds a user's own config groups, in ./conf; empty without that folder."""
     own = Path.cwd() / "conf"
     return [f"hydra.searchpath=[file://{own}]"] if own.is_dir() and own.resolve() != CONF_DIR else []
 
@@ -47,7 +46,7 @@ def user_search_path() -> list[str]:
 def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
     """The configuration under these command-line overrides, Hydra's own included; ValueError if they do not fit.
 
-    `name` is that of the file in conf/ that everything starts from.
+    `name` is the file in conf/ that composition starts from.
     """
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
         try:
@@ -56,27 +55,46 @@ def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
             raise ValueError(str(error)) from error
 
 
-def typed(cfg: DictConfig, schema: type[T]) -> T:
-    """The part of a configuration that `schema`, a dataclass, describes, checked; ValueError says what to mend."""
-    plain = OmegaConf.masked_copy(cfg, [f.name for f in dataclasses.fields(schema)])  # type: ignore[arg-type]
-    if missing := sorted(OmegaConf.missing_keys(plain)):
-        raise ValueError(f"{missing[0]} is missing and has no default; give {missing[0]}=VALUE")
+def typed(cfg: DictConfig, settings: type[T]) -> T:
+    """The settings that a dataclass names, checked and as plain values; ValueError names the remedy."""
+    names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
     try:
-        merged: T = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))  # type: ignore[assignment]
+        if OmegaConf.get_type(cfg) is not settings:  # composition typed no other class than Config
+            merged = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.masked_copy(cfg, names))
+            assert isinstance(merged, DictConfig)
+            cfg = merged
+        nodes = {name: cfg[name] for name in names}
+        values = {
+            name: OmegaConf.to_object(node) if OmegaConf.is_config(node) else node for name, node in nodes.items()
+        }
+    except MissingMandatoryValue as error:
+        raise ValueError(f"{error.full_key} is missing and has no default; give {error.full_key}=VALUE") from error
     except OmegaConfBaseException as error:
         raise ValueError(str(error)) from error
-    return merged
+    for name, value in values.items():
+        _check_known(value, name)
+    return settings(**values)
 
 
-# What is known of data: its identity, and the special tokens of its tokenizer where that is pretrained.
+def _check_known(settings: Any, path: str) -> None:
+    """ValueError for a setting that the command line added with + and that no field of the settings receives."""
+    if not dataclasses.is_dataclass(settings):
+        return
+    names = [f.name for f in dataclasses.fields(settings)]
+    for name, value in vars(settings).items():
+        choose(f"setting of {path}", dict.fromkeys(names), name)
+        _check_known(value, f"{path}.{name}")
+
+
+# Identity of data, and the special tokens of a pretrained tokenizer, by the data's settings.
 Known = dict[str, tuple[DataSpec, Mapping[str, int]]]
 
 
 def to_run(cfg: DictConfig, known: Known | None = None, specials: Mapping[str, int] | None = None) -> Run:
-    """Validate and resolve a configuration; ValueError says what to mend.
+    """The run that a configuration describes, validated and resolved; ValueError names the remedy.
 
-    `known` remembers the identity of data between calls, so that a sweep reads its sources once. `specials` are the
-    special tokens of the model's own tokenizer, where it is known better than from the data.
+    `known` keeps the identity of data between calls, so that a sweep reads its sources once. `specials` are the special
+    tokens of the model's own tokenizer; without them those of the data's tokenizer are used.
     """
     config = typed(cfg, Config)
     data = data_config(config.data)
@@ -100,7 +118,7 @@ def to_run(cfg: DictConfig, known: Known | None = None, specials: Mapping[str, i
     by_law = None
     if rules.reference_flops is not None:
         by_law = resolve(rules, shape, allocate(shape, config.budget, rules.batch_tokens, optimizer_flops))
-    end_id = data_spec.end_id  # ready tokens do not say it
+    end_id = data_spec.end_id  # None for ready tokens, whose tokenizer is not given
     if end_id is None:
         end_id = next((specials[token] for token in END_TOKENS if token in specials), None)
     spec = RunSpec(
@@ -122,45 +140,44 @@ def to_run(cfg: DictConfig, known: Known | None = None, specials: Mapping[str, i
 
 
 def _runtime(config: Config, cache_dir: Path) -> Runtime:
-    section = {f.name: getattr(config.runtime, f.name) for f in dataclasses.fields(RuntimeSection)}
-    section["eval_fractions"] = tuple(section["eval_fractions"])
+    settings = {f.name: getattr(config.runtime, f.name) for f in dataclasses.fields(RuntimeSettings)}
+    settings["eval_fractions"] = tuple(settings["eval_fractions"])
     return Runtime(
         study=config.study,
         runs_dir=Path(config.runs_dir),
         cache_dir=cache_dir,
         tracker=config.tracker.name,
         tracker_settings=config.tracker.settings,
-        **section,
+        **settings,
     )
 
 
-def asked_objective(section: Mapping[str, Any]) -> Objective:
-    """What the model is asked to predict, its settings checked."""
-    asked = choose("objective.kind", OBJECTIVE_SPECS, section.get("kind", ""))
+def asked_objective(settings: Mapping[str, Any]) -> Objective:
+    """The objective that the settings name, its own settings checked."""
+    asked = choose("objective.kind", OBJECTIVE_SPECS, settings.get("kind", ""))
     names = tuple(f.name for f in dataclasses.fields(asked))
-    settings = dict(section)
-    kind = section["kind"]
+    kind = settings["kind"]
     _check_settings("objective", settings, names, f"{kind} objective", f"; objective={kind} has every setting")
     return asked(**settings)
 
 
 def model_shape(
-    section: ModelSection, data_vocab_size: int, objective: Objective, known: Collection[str] = ()
+    settings: ModelSettings, data_vocab_size: int, objective: Objective, known: Collection[str] = ()
 ) -> TransformerShape:
-    """The shape with every derived dimension filled in, those that follow from the objective among them.
+    """The shape with every derived dimension filled in, the objective's lengths among them.
 
-    `known` are those of the tokens that the objective adds which are among the data's already.
+    `known` are the tokens of the objective that the data's vocabulary has already.
     """
-    values = {f.name: getattr(section, f.name) for f in dataclasses.fields(ModelSection)}
+    values = {f.name: getattr(settings, f.name) for f in dataclasses.fields(ModelSettings)}
     ratio, multiple, own = values.pop("ff_ratio"), values.pop("ff_multiple"), dict(values.pop("family"))
     if values["n_kv_heads"] is None:
         values["n_kv_heads"] = values["n_heads"]
     if values["d_ff"] is None:
         values["d_ff"] = math.ceil(ratio * values["d_model"] / multiple - 1e-9) * multiple
-    shape = choose("model.kind", SHAPES, section.kind)
-    check_pair(section.kind, objective)
-    lengths = objective.lengths(section.context)
-    added = [name for name in objective.added_tokens(section.context) if name not in known]
+    shape = choose("model.kind", SHAPES, settings.kind)
+    check_pair(settings.kind, objective)
+    lengths = objective.lengths(settings.context)
+    added = [name for name in objective.added_tokens(settings.context) if name not in known]
     needed = data_vocab_size + len(added)
     if values["vocab_size"] is None:
         values["vocab_size"] = needed
@@ -176,30 +193,30 @@ def model_shape(
         "next_sentence": asks_next_sentence(objective),
     }
     fields = [f.name for f in dataclasses.fields(shape) if f.name not in values]
-    _check_settings("model.family", own, [f for f in fields if f not in follows], f"model of kind {section.kind}")
+    _check_settings("model.family", own, [f for f in fields if f not in follows], f"model of kind {settings.kind}")
     resolved: dict[str, Any] = values | own | {name: follows[name] for name in fields if name in follows}
     return shape(**resolved)
 
 
-def data_config(section: DataSection) -> DataConfig:
-    """The data as asked for, its source built from the class that its kind names."""
-    settings = dict(section.source)
-    source = choose("data.source.kind", SOURCES, settings.pop("kind", ""))
-    _check_settings("data.source", settings, [f.name for f in dataclasses.fields(source)], f"{source.kind} source")
-    values = {k: _paths(v) if k in ("paths", "train", "val") else v for k, v in settings.items()}
-    built: Source = source(**values)  # type: ignore[arg-type]  # whatever fields this kind has
-    others = {f.name: getattr(section, f.name) for f in dataclasses.fields(DataSection) if f.name != "source"}
+def data_config(settings: DataSettings) -> DataConfig:
+    """The data that the settings ask for; the kind of the source names its class."""
+    own = dict(settings.source)
+    source = choose("data.source.kind", SOURCES, own.pop("kind", ""))
+    _check_settings("data.source", own, [f.name for f in dataclasses.fields(source)], f"{source.kind} source")
+    values = {k: _paths(v) if k in ("paths", "train", "val") else v for k, v in own.items()}
+    built: Source = source(**values)  # type: ignore[arg-type]  # the fields of this kind, checked above
+    others = {f.name: getattr(settings, f.name) for f in dataclasses.fields(DataSettings) if f.name != "source"}
     return DataConfig(built, **others)
 
 
-def _check_settings(section: str, given: Mapping[str, Any], names: Sequence[str], owner: str, remedy: str = "") -> None:
+def _check_settings(prefix: str, given: Mapping[str, Any], names: Sequence[str], owner: str, remedy: str = "") -> None:
     """ValueError for a setting that its owner does not have, or lacks."""
     article = "an" if owner[0] in "aeiou" else "a"
     if unknown := [name for name in given if name not in names]:
         has = f"it has {', '.join(names)}" if names else "it has none"
-        raise ValueError(f"{section}.{unknown[0]}: {article} {owner} has no such setting; {has}")
+        raise ValueError(f"{prefix}.{unknown[0]}: {article} {owner} has no such setting; {has}")
     if missing := [name for name in names if name not in given]:
-        raise ValueError(f"{section}.{missing[0]} is missing: {article} {owner} needs it{remedy}")
+        raise ValueError(f"{prefix}.{missing[0]} is missing: {article} {owner} needs it{remedy}")
 
 
 def _paths(value: Any) -> tuple[str, ...]:
@@ -207,12 +224,12 @@ def _paths(value: Any) -> tuple[str, ...]:
 
 
 def recipe_values(cfg: DictConfig) -> dict[str, Any]:
-    """The recipe of a configuration as plain values, its laws as rules."""
+    """The recipe of a configuration as plain values, its laws not resolved to a scale."""
     values = OmegaConf.to_container(cfg.recipe, resolve=True)
     assert isinstance(values, dict)
     return {str(name): value for name, value in values.items()}
 
 
 def task_overrides(cfg: DictConfig) -> list[str]:
-    """The overrides behind a configuration of `compose`, but for Hydra's own, which its launchers add themselves."""
+    """The overrides that a configuration was composed with, without Hydra's own, which Hydra's launchers add."""
     return [str(one) for one in cfg.hydra.overrides.task]

@@ -1,4 +1,4 @@
-"""From a sweep's grid to its cells, each a row of overrides, and from these to runs."""
+"""A sweep's grid turned into cells, each a row of overrides, and the cells turned into runs."""
 
 import dataclasses
 import itertools
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from scaling.config.config import Known, asked_objective, compose, model_shape, to_run
-from scaling.config.schema import Grid, ModelSection
+from scaling.config.config import Known, asked_objective, compose, model_shape, to_run, typed
+from scaling.config.settings import Grid, ModelSettings
 from scaling.plan.branches import reference_flops
 from scaling.plan.run import Run
 from scaling.shapes.matmuls import parameter_counts
@@ -19,15 +19,13 @@ from scaling.shapes.matmuls import parameter_counts
 def grid_of(cfg: DictConfig) -> Grid:
     """The sweeper's settings, validated; ValueError when another sweeper is configured."""
     names = [f.name for f in dataclasses.fields(Grid)]
-    section = OmegaConf.masked_copy(cfg.hydra.sweeper, names)
-    if len(section) < len(names):
+    if not set(names) <= set(cfg.hydra.sweeper):
         raise ValueError(f"hydra/sweeper={cfg.hydra.sweeper._target_} has no plan to show; use hydra/sweeper=isoflop")
-    grid: Grid = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Grid), section))  # type: ignore[assignment]
-    return grid
+    return typed(cfg.hydra.sweeper, Grid)
 
 
 def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Command-line overrides as those that hold everywhere, and the axes to sweep over (`seed=0,1`)."""
+    """Command-line overrides that hold in every cell, and the axes to sweep over (`seed=0,1`), apart."""
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides(list(overrides)):
@@ -45,10 +43,10 @@ def cells(
     axes: Mapping[str, Sequence[str]],
     load: Callable[[Sequence[str]], DictConfig],
 ) -> list[tuple[str, ...]]:
-    """Every cell of the grid as overrides: budgets x shapes (or the sizes each budget gets) x axes.
+    """Every cell of the grid as overrides: budgets x shapes (or the sizes that each budget gets) x axes.
 
-    `axes` are further axes as the command line gave them, key -> values in Hydra's own spelling. Sizes are counted as
-    the cell's own family counts them; `load` composes the configuration of one that an axis picks.
+    `axes` are further axes from the command line, key -> values in Hydra's own spelling. The family of each cell counts
+    the cell's sizes; `load` composes the configuration of a family that an axis picks.
     """
     axes = {**{key: [_spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
     others = list(itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items())))
@@ -78,7 +76,7 @@ def cells(
 
 
 def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, Any]]:
-    """The shapes nearest the sizes that this budget asks for, smallest first."""
+    """The shapes nearest to the sizes of this budget, smallest first."""
     sizes = grid.sizes
     assert sizes is not None
     if budget is None or not grid.shapes:
@@ -86,15 +84,15 @@ def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, 
     optimum = sizes.optimum_params * (budget / sizes.at_flops) ** sizes.exponent
     step = sizes.span ** (2 / max(1, sizes.count - 1))
     targets = [optimum / sizes.span * step**i for i in range(sizes.count)]
-    section = OmegaConf.to_container(cfg.model, resolve=True)
-    assert isinstance(section, dict)
+    model = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(model, dict)
     asked = OmegaConf.to_container(cfg.objective, resolve=True)
     assert isinstance(asked, dict)
     objective = asked_objective({str(k): v for k, v in asked.items()})
     counted = []
     for shape in grid.shapes:
-        values = {str(k): v for k, v in section.items()} | shape | {"vocab_size": None}  # which does not count here
-        resolved = model_shape(ModelSection(**values), int(cfg.data.vocab_size), objective)
+        values = {str(k): v for k, v in model.items()} | shape | {"vocab_size": None}  # sizes are non-embedding
+        resolved = model_shape(ModelSettings(**values), int(cfg.data.vocab_size), objective)
         counted.append((parameter_counts(resolved)["non_embedding"], shape))
     counted.sort(key=lambda pair: pair[0])
     if len(counted) < sizes.count:
@@ -107,7 +105,7 @@ def _sized(grid: Grid, cfg: DictConfig, budget: float | None) -> list[dict[str, 
 
 
 def _spell(value: Any) -> str:
-    """A value as Hydra's override grammar reads it."""
+    """A value in the spelling of Hydra's override grammar."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -120,28 +118,33 @@ def cell_runs(
 ) -> list[Run]:
     """The runs of a grid's cells.
 
-    A cell that only sets values is a copy of the master configuration with these values; one that picks a config group
-    is composed anew by `load`, which takes Hydra some 50 ms.
+    A cell that only sets values is a copy of the master configuration with these values. A cell that picks a config
+    group is composed anew by `load`, which takes Hydra some 50 ms.
     """
     known: Known = {}
     runs = []
+    own = master.copy()
+    with open_dict(own):
+        own.pop("hydra", None)  # most of a configuration, and no part of a run
     for row in rows:
-        cfg = _with_values(master, row)
+        cfg = _with_values(own, row)
         run = to_run(load(row) if cfg is None else cfg, known)
         runs.append(dataclasses.replace(run, overrides=tuple(row)))
     return runs
 
 
 def _with_values(master: DictConfig, row: Sequence[str]) -> DictConfig | None:
+    """A copy of the master configuration with a row's values; None where Hydra must compose the row."""
     cfg = master.copy()
     for override in row:
         key, _, value = override.partition("=")
-        if key[0] in "+~" or "/" in key or "@" in key or OmegaConf.is_config(OmegaConf.select(cfg, key)):
+        grammar = key[0] in "+~" or "/" in key or "@" in key or key.startswith("hydra.")
+        if grammar or OmegaConf.is_config(OmegaConf.select(cfg, key)):
             return None
         OmegaConf.update(cfg, key, OmegaConf.create(f"value: {value}").value)
     return cfg
 
 
 def load_like(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """Compose a cell's configuration outside a Hydra app; `cfg` is what Hydra's own loader would start from."""
+    """A cell's configuration composed outside a Hydra app; `cfg` stands where Hydra's own loader takes its master."""
     return compose(overrides)

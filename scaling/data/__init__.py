@@ -1,1 +1,1 @@
-"""Text or token files in; fixed train and validation tokens, and batches of them, out."""
+"""Data preparation: text or token files become fixed training and validation tokens, and batches of them."""

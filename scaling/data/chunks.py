@@ -12,15 +12,15 @@ from scaling.data.token_source import Ids
 
 
 def epoch_tokens(split_tokens: int, context: int) -> int:
-    """Tokens predicted in one epoch over a split: its whole chunks of `context`."""
+    """Tokens predicted in one epoch: the split's whole chunks of `context` tokens."""
     return split_tokens // context * context
 
 
 class TrainingChunks:
-    """Training batches: the split as a ring, cut into T-token chunks, with new borders and order each epoch.
+    """Training batches: the split is a ring, cut into T-token chunks with new borders and a new order each epoch.
 
-    Within an epoch no token is predicted twice, and all are when T divides the split. Chunk k of the run is
-    the same for every batch size. The end of the split is followed by its beginning, as one document is by
+    Within an epoch no token is predicted twice, and every token is predicted when T divides the split. Chunk k of
+    the run is the same for every batch size. The split's beginning follows its end, as one document follows
     another. Raises ValueError when the split is too short for one chunk.
     """
 
@@ -41,15 +41,15 @@ class TrainingChunks:
         return self._tokens[index_BT].astype(np.int64)
 
     def epochs(self, tokens_seen: int) -> float:
-        """Times the split has been read after `tokens_seen` predicted tokens; above 1, tokens repeat."""
+        """Epochs over the split after `tokens_seen` predicted tokens; above 1, tokens repeat."""
         return tokens_seen / epoch_tokens(len(self._tokens), self.context)
 
 
 def _chunk_starts(split_tokens: int, context: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """First token of each chunk of an epoch, in reading order.
+    """Positions of the first token of an epoch's chunks, in reading order.
 
-    Uses raw words of the bit generator, whose stream NumPy keeps across versions (NEP 19), unlike its
-    distributions.
+    Raw words of the bit generator decide them, because NumPy keeps their stream across versions (NEP 19), unlike
+    its distributions.
     """
     chunks = split_tokens // context
     words = np.random.PCG64([seed, epoch]).random_raw(chunks + 1)

@@ -1,4 +1,4 @@
-"""Finding input files and naming their content: paths and globs to files, files to sha256."""
+"""Input files: paths and globs to files, files to sha256, bytes to text."""
 
 import difflib
 import glob
@@ -10,7 +10,7 @@ from pathlib import Path
 
 READ_BYTES = 1 << 20
 REMEMBER_BYTES = 1 << 24
-SETTLED_S = 2.0  # a file changed this recently may change again within its clock tick
+SETTLED_S = 2.0  # a file changed more recently may change again within one tick of its clock
 HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -22,13 +22,13 @@ def find_files(paths: Sequence[str], suffixes: Collection[str]) -> tuple[Path, .
     """
     if isinstance(paths, str) or not paths:
         raise ValueError(f"paths must be a list of files or globs, got {paths!r}")
-    found = {file.resolve() for path in paths for file in _expand(path, suffixes)}
-    for file in sorted(found):
+    files = sorted({file.resolve() for path in paths for file in _expand(path, suffixes)})
+    for file in files:
         if file.suffix not in suffixes:
             raise ValueError(f"{file}: unknown kind of file {file.suffix!r}; choose from {', '.join(suffixes)}")
         if file.stat().st_size == 0:
             raise ValueError(f"{file} is empty (0 bytes); remove it from the paths or fill it")
-    return tuple(sorted(found))
+    return tuple(files)
 
 
 def _expand(path: str, suffixes: Collection[str]) -> list[Path]:
@@ -46,12 +46,12 @@ def _expand(path: str, suffixes: Collection[str]) -> list[Path]:
         fixed = exact
         while glob.has_magic(str(fixed)):
             fixed = fixed.parent
-        raise ValueError(f"{path} matches no file; {what_exists(fixed / exact.name)}")
-    raise ValueError(f"{path} does not exist; {what_exists(exact)}")
+        raise ValueError(f"{path} matches no file; {nearest_names(fixed / exact.name)}")
+    raise ValueError(f"{path} does not exist; {nearest_names(exact)}")
 
 
-def what_exists(missing: Path) -> str:
-    """Words for the nearest thing that does exist."""
+def nearest_names(missing: Path) -> str:
+    """The existing names nearest to a missing path, with their folder, in words."""
     folder = missing.parent
     while not folder.is_dir():
         folder = folder.parent
@@ -63,20 +63,20 @@ def what_exists(missing: Path) -> str:
 
 
 def local_path(name: str) -> Path | None:
-    """The file or folder that `name` is, or None when it can only be a name on the Hugging Face Hub (owner/name).
+    """The local file or folder `name`; None when `name` can only be a name on the Hugging Face Hub (owner/name).
 
-    Raises ValueError when it is neither.
+    Raises ValueError when `name` is neither.
     """
     path = Path(name).expanduser()
     if path.exists():
         return path
     if HUB_NAME.fullmatch(name):
         return None
-    raise ValueError(f"{name} does not exist; {what_exists(path)}")
+    raise ValueError(f"{name} does not exist; {nearest_names(path)}")
 
 
 def file_sha256(path: Path, memory: Path | None) -> str:
-    """The sha256 of a file; for large ones remembered under `memory` by path, size and time of change."""
+    """The sha256 of a file; `memory` keeps the digests of large files by path, size, time of change and inode."""
     stat = path.stat()
     settled = time.time() - stat.st_mtime > SETTLED_S
     remember = memory is not None and settled and stat.st_size >= REMEMBER_BYTES
@@ -101,12 +101,12 @@ def _hash_file(path: Path) -> str:
 
 
 def combine(label: str, digests: Iterable[str]) -> str:
-    """One sha256 of a set of digests, whatever their order; `label` says what they mean."""
+    """One sha256 of a set of digests in any order; `label` names their meaning."""
     return hashlib.sha256("\n".join([label, *sorted(set(digests))]).encode()).hexdigest()
 
 
 def decode(content: bytes, path: Path, start: int) -> str:
-    """The UTF-8 text of `content`, at byte `start` of `path`; ValueError names a byte that is no text."""
+    """The UTF-8 text of `content`, read at byte `start` of `path`; ValueError names a byte that is no text."""
     nul = content.find(b"\0")
     if nul >= 0:
         raise ValueError(f"{path}: binary, not text: NUL at byte {start + nul}")

@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from scaling.data.extra import extra, said
+from scaling.data.extra import extra, root_cause
 from scaling.data.files import combine, file_sha256, local_path
 from scaling.data.text_files import checked_text
 from scaling.registry import choose
 
 COMMIT = re.compile("[0-9a-f]{40}")
-UNKNOWN_BYTES = 1 << 30  # of a data set whose card tells no size; assumed
-DOCUMENT_BYTES = 1 << 12  # of a web page or an article; assumed
+UNKNOWN_BYTES = 1 << 30  # size of a data set whose card states none; assumed
+DOCUMENT_BYTES = 1 << 12  # size of a web page or an article; assumed
 
 
 @dataclass(frozen=True)
 class HfDataset:
-    """The `field` of one split, or of its first `max_documents` rows that hold text; a document is a row.
+    """Rows of one split as documents: their `field`, for all rows or the first `max_documents` that hold text.
 
-    Local data are known by the content of the split's files, so that their path and names do not matter. A data set of
-    the hub is known by its name, configuration, split, field and the commit that `revision` stands for: the commit
-    fixes every file of it, and is told without a download. Streamed or not, the documents are the same.
+    The content of the split's files identifies local data, so that paths and names do not matter. Name, configuration,
+    split, field and the commit behind `revision` identify a data set of the hub: the commit fixes all its files, and
+    is known without a download. Streaming does not change the documents.
     """
 
     kind: ClassVar[str] = "hf"
@@ -52,7 +52,7 @@ class HfDataset:
             return combine("hf hub 1", [f"{limit}{(self.path, self.config, self.split, self.field, self._commit())!r}"])
         files, reading = self._files(local)
         digests = [f"{reading}:{self.field}:{file_sha256(path, memory)}" for path in files]
-        if limit:  # which rows are the first depends on the order of the files
+        if limit:  # the order of the files decides which rows are the first
             digests = [f"{limit}{place}:{digest}" for place, digest in enumerate(digests)]
         return combine("hf local 1", digests)
 
@@ -63,20 +63,20 @@ class HfDataset:
                 splits = (
                     self._datasets().load_dataset_builder(self.path, self.config, revision=self._commit()).info.splits
                 )
-            told = splits[self.split].num_bytes if splits and self.split in splits else None
-            size = int(told or UNKNOWN_BYTES)
+            card_bytes = splits[self.split].num_bytes if splits and self.split in splits else None
+            size = int(card_bytes or UNKNOWN_BYTES)
         else:
             size = sum(path.stat().st_size for path in self._files(local)[0])
         return size if self.max_documents is None else min(size, self.max_documents * DOCUMENT_BYTES)
 
     def documents(self) -> Iterator[str]:
-        found = 0
+        documents = 0
         for row, value in enumerate(self._rows()):
             text = checked_text(value, f"data set {self.path}, row {row}", self.field)
             if text:
                 yield text
-                found += 1
-                if found == self.max_documents:
+                documents += 1
+                if documents == self.max_documents:
                     return
 
     def _rows(self) -> Iterator[Any]:
@@ -101,7 +101,7 @@ class HfDataset:
             return library.load_dataset(**where, name=self.config, split=self.split, streaming=self.streaming)
 
     def _files(self, local: Path) -> tuple[list[Path], str]:
-        """The files of the split in reading order, and how they are read: their format and what is set about it."""
+        """The split's files in reading order, and their format with its settings, in words."""
         if _is_saved(local):
             return [Path(file["filename"]) for file in self._saved(local).cache_files], "saved"
         with self._explained():
@@ -134,7 +134,7 @@ class HfDataset:
         return local
 
     def _commit(self) -> str:
-        """The commit of the hub that `revision` stands for now; a full hash is one without asking."""
+        """The hub's commit behind `revision` today; a full hash needs no request."""
         if self.revision is not None and COMMIT.fullmatch(self.revision):
             return self.revision
         self._datasets()
@@ -145,7 +145,7 @@ class HfDataset:
         except Exception as error:
             raise ValueError(
                 f"data.source.path={self.path!r} is no file or folder here, and the Hugging Face Hub does not tell its "
-                f"revision ({said(error)}); without a network set data.source.revision to a commit's 40 digits"
+                f"revision ({root_cause(error)}); without a network set data.source.revision to a commit's 40 digits"
             ) from error
 
     def _datasets(self) -> Any:
@@ -153,11 +153,11 @@ class HfDataset:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Errors of `datasets` and of the libraries beneath, which share no kind, as one that names the data set."""
+        """Turn errors of `datasets` and its libraries, which share no class, into one that names the data set."""
         try:
             yield
         except Exception as error:
-            raise ValueError(f"data set {self.path} cannot be read: {said(error)}") from error
+            raise ValueError(f"data set {self.path} cannot be read: {root_cause(error)}") from error
 
 
 def _is_saved(local: Path) -> bool:
@@ -165,13 +165,13 @@ def _is_saved(local: Path) -> bool:
 
 
 def _place(local: Path) -> dict[str, str]:
-    """A folder, or one file in it, as `load_dataset` is told of them."""
+    """Arguments of `load_dataset` that name a local folder, or one file in its folder."""
     local = local.resolve()  # the data set is named after its folder, and "." is no name
     return {"path": str(local)} if local.is_dir() else {"path": str(local.parent), "data_files": local.name}
 
 
 def _settings(config: Any) -> str:
-    """What a data card sets about reading, such as the separator of CSV; names and paths are no part of it."""
+    """Reading settings of a data card, such as CSV's separator, without names and paths."""
     ignored = {"name", "version", "data_dir", "data_files", "description"}
     changed = {
         field.name: getattr(config, field.name)

@@ -1,9 +1,9 @@
-"""From a source to fixed train and validation token files: split, tokenise, cache under the spec's digest.
+"""Preparation of token files from a source: split, tokenise, and cache under the spec's digest.
 
-A document is held out when the hash of its text, as a fraction of all hashes, lies below `val_fraction`; the
-lowest always is and the highest never. So copies of a document share a split, and the order of files changes
-nothing, not even the order of tokens. Noise and duplicates come last: into the training tokens alone, after the
-tokenizer is learned, so that their losses are measured on the same validation tokens as without them.
+A document is held out for validation when the hash of its text, as a fraction, lies below `val_fraction`; the
+lowest hash always is and the highest never. So copies of a document share a split, and the order of files changes
+nothing, not even the order of tokens. Noise and duplicates come last: they change the training tokens alone, after
+the tokenizer is learned, so that every loss is measured on the validation tokens of the clean data.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.data.manifest import Manifest
-from scaling.data.pretrained import PRETRAINED, PretrainedTokenizer, asked_pretrained
+from scaling.data.pretrained import PRETRAINED, PretrainedTokenizer, configured_pretrained
 from scaling.data.progress import Meter
 from scaling.data.publish import drafting
 from scaling.data.quality import Repeated, add_noise, check_quality, occurrences
@@ -32,25 +32,25 @@ from scaling.registry import choose
 from scaling.spec.run_spec import DataSpec
 
 NO_TOKENIZER = "none"
-LAYOUT = 2  # of a folder in the cache; raised when the code writes it differently
+LAYOUT = 2  # version of a cache folder's format; raised when the code writes another
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to prepare: the source as the user names it, how to cut it into tokens and splits, and what to spoil.
+    """Settings of a data set: its source, tokenizer and split, and how the training data are made worse.
 
-    Left out, the last five leave the data as they are.
+    The defaults of the last five fields leave the data as they are.
     """
 
     source: Source
     tokenizer: str
     vocab_size: int
     val_fraction: float
-    tokenizer_path: str | None = None  # of a pretrained tokenizer: a tokenizer.json, a folder or a name on the hub
-    end_token: str | None = None  # which of its tokens ends a document; None for its own end of text
+    tokenizer_path: str | None = None  # pretrained tokenizer: a tokenizer.json, a folder or a name on the hub
+    end_token: str | None = None  # token that ends a document; None for the pretrained tokenizer's own
     noise: float = 0.0  # share of the training tokens drawn at random
     duplicate: float = 0.0  # share of the training documents that are copies of others
-    quality_seed: int = 0  # decides which
+    quality_seed: int = 0  # decides which tokens and documents
 
 
 @dataclass(frozen=True)
@@ -63,26 +63,26 @@ class TokenData:
     folder: Path
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made these tokens; ValueError for a source that came as tokens."""
+        """The tokenizer that made these tokens; ValueError for a token source."""
         return load_tokenizer(self.manifest, self.folder)
 
 
-def load_tokenizer(found: Manifest, folder: Path) -> Tokenizer:
-    """The tokenizer of prepared data; ValueError for a source that came as tokens."""
-    name, path, vocab_size = found.tokenizer, folder / "tokenizer.json", found.vocab_size
+def load_tokenizer(manifest: Manifest, folder: Path) -> Tokenizer:
+    """The tokenizer of prepared data; ValueError for a token source."""
+    name, path, vocab_size = manifest.tokenizer, folder / "tokenizer.json", manifest.vocab_size
     if name == NO_TOKENIZER:
         raise ValueError("this data came as tokens; their tokenizer is not known")
     if name == PRETRAINED:
-        assert found.end_id is not None
-        return PretrainedTokenizer.load(path, vocab_size, found.end_id)
+        assert manifest.end_id is not None
+        return PretrainedTokenizer.load(path, vocab_size, manifest.end_id)
     return TOKENIZERS[name].load(path, vocab_size)
 
 
 def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
-    """The spec of this data, from its content alone, without tokenising.
+    """The spec of the configured data, from its content alone, without tokenising.
 
-    With `cache_dir`, hashes of large unchanged files are remembered there. Raises ValueError for settings
-    that no data can meet and for paths that are missing, empty or of an unknown kind.
+    `cache_dir`, where given, keeps the hashes of large files. Raises ValueError for settings that no data can
+    meet and for paths that are missing, empty or of an unknown kind.
     """
     source = config.source
     if not 0 < config.val_fraction < 1:
@@ -129,13 +129,13 @@ def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
 
 
 def known_specials(config: DataConfig) -> dict[str, int]:
-    """The special tokens of the pretrained tokenizer asked for, with their ids; none where the data give the tokens."""
+    """Special tokens and ids of the configured pretrained tokenizer; empty for every other tokenizer."""
     pretrained = _pretrained(config)
     return {} if pretrained is None else pretrained.special
 
 
 def _pretrained(config: DataConfig) -> PretrainedTokenizer | None:
-    return asked_pretrained(config.tokenizer, config.tokenizer_path, config.end_token, config.vocab_size)
+    return configured_pretrained(config.tokenizer, config.tokenizer_path, config.end_token, config.vocab_size)
 
 
 def _memory(cache_dir: Path) -> Path:
@@ -143,7 +143,7 @@ def _memory(cache_dir: Path) -> Path:
 
 
 def manifest(spec: DataSpec, cache_dir: Path) -> Manifest | None:
-    """What is prepared for `spec`, or None when nothing complete is."""
+    """The manifest of the data prepared for `spec`, or None when the cache holds no complete data."""
     folder = cache_dir / digest(spec)
     try:
         values = json.loads((folder / "manifest.json").read_text())
@@ -151,13 +151,13 @@ def manifest(spec: DataSpec, cache_dir: Path) -> Manifest | None:
         return None
     if values["entropies_nats"] is not None:
         values["entropies_nats"] = tuple(values["entropies_nats"])
-    found = Manifest(**values)
-    width = np.dtype(id_type(found.vocab_size)).itemsize
-    for split, tokens in (("train", found.train_tokens), ("val", found.val_tokens)):
+    contents = Manifest(**values)
+    width = np.dtype(id_type(contents.vocab_size)).itemsize
+    for split, tokens in (("train", contents.train_tokens), ("val", contents.val_tokens)):
         path = folder / f"{split}.bin"
         if not path.is_file() or path.stat().st_size != tokens * width:
             return None
-    return found
+    return contents
 
 
 def digest(spec: DataSpec) -> str:
@@ -167,10 +167,10 @@ def digest(spec: DataSpec) -> str:
 
 
 def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bool) -> TokenData:
-    """The tokens of `spec`, from the cache or made from `config` and put there.
+    """The tokens of `spec`, from the cache, or made from `config` and cached.
 
-    Safe to call from several processes at once; a killed call leaves only a draft that a later call removes.
-    Raises ValueError for content that cannot be used, and when it is no longer what `spec` says.
+    Several processes may call this at once; a killed call leaves only a draft, which a later call removes.
+    Raises ValueError for content that cannot be used, and for content that no longer matches `spec`.
     """
     folder = cache_dir / digest(spec)
     if manifest(spec, cache_dir) is None:
@@ -188,19 +188,19 @@ def prepare(config: DataConfig, spec: DataSpec, cache_dir: Path, *, progress: bo
             with (draft / "manifest.json").open("wb") as file:
                 file.write(json.dumps(asdict(made), indent=1).encode())
                 _settle(file)
-    found = prepared(spec, cache_dir)
-    assert found is not None
-    return found
+    data = prepared(spec, cache_dir)
+    assert data is not None
+    return data
 
 
 def prepared(spec: DataSpec, cache_dir: Path) -> TokenData | None:
-    """The tokens of `spec` in the cache, or None when nothing complete is there."""
-    found, folder = manifest(spec, cache_dir), cache_dir / digest(spec)
-    if found is None:
+    """The tokens of `spec` in the cache, or None when the cache holds no complete data."""
+    contents, folder = manifest(spec, cache_dir), cache_dir / digest(spec)
+    if contents is None:
         return None
-    kind = id_type(found.vocab_size)
+    kind = id_type(contents.vocab_size)
     train, val = (np.memmap(folder / f"{split}.bin", dtype=kind, mode="r") for split in ("train", "val"))
-    return TokenData(train=train, val=val, manifest=found, folder=folder)
+    return TokenData(train=train, val=val, manifest=contents, folder=folder)
 
 
 def _tokenise(config: DataConfig, source: TextSource, spec: DataSpec, draft: Path, meter: Meter) -> Manifest:
@@ -226,7 +226,7 @@ def _tokenise(config: DataConfig, source: TextSource, spec: DataSpec, draft: Pat
     uses, sizes = {}, {}
     for name, documents in (("train", splits["train"] if training is None else training), ("val", splits["val"])):
         uses[name] = np.zeros(spec.vocab_size, dtype=np.int64)
-        sizes[name] = counts[name]  # a byte for each end marker
+        sizes[name] = counts[name]  # one byte for each document's end marker
         with (draft / f"{name}.bin").open("wb") as file:
             for chunk in in_chunks(_counted(documents, meter)):
                 sizes[name] += sum(len(text.encode()) for text in chunk)
@@ -263,7 +263,7 @@ def _tokenise(config: DataConfig, source: TextSource, spec: DataSpec, draft: Pat
 
 
 def _spoil(train: Path, spec: DataSpec) -> tuple[int, int]:
-    """Put the noise into the training tokens; how many were drawn, and how many distinct ids there are then."""
+    """Put noise into the training tokens; return how many were replaced, and the distinct ids afterwards."""
     noisy = add_noise(train, spec.noise, spec.vocab_size, spec.quality_seed) if spec.noise else 0
     used = np.zeros(spec.vocab_size, dtype=bool)
     tokens = np.memmap(train, dtype=id_type(spec.vocab_size), mode="r")

@@ -1,11 +1,11 @@
-"""Pretrained tokenizers: a tokenizer.json, or what AutoTokenizer of `transformers` makes of a folder or a name."""
+"""Pretrained tokenizers: a tokenizer.json, or a folder or name that AutoTokenizer of `transformers` loads."""
 
 import json
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.data.extra import extra, said
+from scaling.data.extra import extra, root_cause
 from scaling.data.files import local_path
 from scaling.data.tokenizers import LibraryTokenizer
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer as HfTokenizer
 
 PRETRAINED = "hf"
-# of GPT-2 and Pythia; Llama 3; Llama 2, T5 and Marian; Gemma
+# End of text in GPT-2 and Pythia; Llama 3; Llama 2, T5 and Marian; Gemma.
 END_TOKENS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
 
 
 class PretrainedTokenizer(LibraryTokenizer):
-    """A tokenizer.json as it was found; what of it decides tokens is its content and the id that ends a document."""
+    """A tokenizer.json, kept byte for byte; its content and the id that ends a document decide the tokens."""
 
     def __init__(self, content: bytes, vocab_size: int, end_id: int) -> None:
         super().__init__(_parse(content), vocab_size, end_id)
         self.content = content
         settings = json.loads(content)["model"]
-        unknown = settings.get("unk_token")  # a word, or in a Unigram model its id
+        unknown = settings.get("unk_token")  # a token's text; a Unigram model has `unk_id` instead
         self.unknown_id = settings.get("unk_id") if unknown is None else self.model.token_to_id(unknown)
 
     @classmethod
@@ -37,7 +37,7 @@ class PretrainedTokenizer(LibraryTokenizer):
 
     @property
     def special(self) -> dict[str, int]:
-        """Its special tokens and their ids."""
+        """Special tokens and their ids."""
         return special_tokens(self.model)
 
     @property
@@ -45,10 +45,13 @@ class PretrainedTokenizer(LibraryTokenizer):
         return sha256(self.content).hexdigest()
 
 
-def asked_pretrained(
+def configured_pretrained(
     tokenizer: str, path: str | None, end_token: str | None, vocab_size: int
 ) -> PretrainedTokenizer | None:
-    """The pretrained tokenizer that data.tokenizer and its settings ask for, or None when they ask for another kind."""
+    """The configured pretrained tokenizer, or None when data.tokenizer names another kind.
+
+    Raises ValueError for settings that contradict each other, and as find_pretrained does.
+    """
     if tokenizer != PRETRAINED:
         for name, value in (("tokenizer_path", path), ("end_token", end_token)):
             if value is not None:
@@ -66,11 +69,11 @@ def asked_pretrained(
 
 
 def find_pretrained(name: str, end_token: str | None, vocab_size: int) -> PretrainedTokenizer:
-    """The tokenizer that lies at the path `name`, or is called so on the Hugging Face Hub.
+    """The tokenizer at the path `name`, or with that name on the Hugging Face Hub.
 
-    A file is taken as it is; a folder or a name is left to AutoTokenizer, and taken as the tokenizer.json it gives. A
-    document ends with `end_token`, or else with the tokenizer's own end of text. Raises ValueError when there is none,
-    when nothing can be read, and when an id reaches `vocab_size`.
+    A file is read as it is; AutoTokenizer loads a folder or a name and gives its tokenizer.json. A document ends with
+    `end_token`, or else with the tokenizer's own end of text. Raises ValueError when no end of text is known, when
+    nothing can be read, and when an id reaches `vocab_size`.
     """
     local = local_path(name)
     if local is not None and local.is_file():
@@ -96,23 +99,23 @@ def find_pretrained(name: str, end_token: str | None, vocab_size: int) -> Pretra
 
 
 def special_tokens(model: "HfTokenizer") -> dict[str, int]:
-    """The special tokens of a tokenizer and their ids."""
+    """Special tokens of a tokenizer and their ids."""
     return {token.content: i for i, token in model.get_added_tokens_decoder().items() if token.special}
 
 
 def _from_transformers(name: str) -> tuple[bytes, str | None]:
-    """The content of tokenizer.json and the end-of-text token, where there is one."""
+    """The content of tokenizer.json, and the end-of-text token or None."""
     transformers = extra("transformers", f"tokenizer {name}")
     try:
-        found = transformers.AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # of many kinds, from several libraries
-        raise ValueError(f"AutoTokenizer finds no tokenizer {name}: {said(error)}") from error
-    if not found.is_fast:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # several libraries raise errors of many classes
+        raise ValueError(f"AutoTokenizer finds no tokenizer {name}: {root_cause(error)}") from error
+    if not tokenizer.is_fast:
         raise ValueError(
-            f"tokenizer {name} is a {type(found).__name__}, which has no tokenizer.json; take a fast tokenizer"
+            f"tokenizer {name} is a {type(tokenizer).__name__}, which has no tokenizer.json; take a fast tokenizer"
         )
-    content: str = found.backend_tokenizer.to_str()
-    return content.encode(), found.eos_token
+    content: str = tokenizer.backend_tokenizer.to_str()
+    return content.encode(), tokenizer.eos_token
 
 
 def _parse(content: bytes) -> "HfTokenizer":
@@ -120,15 +123,15 @@ def _parse(content: bytes) -> "HfTokenizer":
 
     try:
         return Tokenizer.from_buffer(content)
-    except Exception as error:  # the library has no narrower kind
-        raise ValueError(said(error)) from None
+    except Exception as error:  # the library has no narrower class
+        raise ValueError(root_cause(error)) from None
 
 
 def _usual_end(special: list[str], name: str) -> str:
-    found = [token for token in END_TOKENS if token in special]
-    if len(found) == 1:
-        return found[0]
-    why = f"{' and '.join(found)} may each end a document" if found else "none is known to end a document"
+    ends = [token for token in END_TOKENS if token in special]
+    if len(ends) == 1:
+        return ends[0]
+    why = f"{' and '.join(ends)} may each end a document" if ends else "none is known to end a document"
     raise ValueError(
         f"tokenizer {name}: of its special tokens {_listed(special)} {why}; name one: data.end_token='...'"
     )

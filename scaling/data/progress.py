@@ -1,4 +1,4 @@
-"""A progress bar that appears only when the wait is worth one."""
+"""A progress bar that appears only after a noticeable wait."""
 
 import time
 from types import TracebackType
@@ -11,7 +11,7 @@ PATIENCE_S = 1.0
 
 
 class Meter:
-    """Counts work done; shows it on standard error, if that is a terminal, once `PATIENCE_S` have passed."""
+    """A progress bar on standard error, if that is a terminal, which appears after `PATIENCE_S` seconds."""
 
     def __init__(self, show: bool) -> None:
         self._show = show

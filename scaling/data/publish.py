@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, however many processes write them at once."""
+"""Publishing a folder whole or not at all, with any number of processes writing it at once."""
 
 import os
 import shutil
@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-STALE_S = 24 * 3600.0  # a draft from another machine, untouched for this long, is taken for dead
+STALE_S = 24 * 3600.0  # a draft of another machine counts as dead once untouched for this long
 
 
 @contextmanager
 def drafting(folder: Path, complete: Callable[[], bool]) -> Iterator[Path]:
-    """An empty draft beside `folder` that becomes `folder` at the end, unless a complete one got there first.
+    """An empty draft folder that is renamed to `folder` at the end, unless another process completed `folder` first.
 
-    When the body raises, the draft is removed and nothing is published. Drafts of dead processes are removed.
+    An error in the body removes the draft and publishes nothing. Drafts of dead processes are removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder)
@@ -36,7 +36,7 @@ def drafting(folder: Path, complete: Callable[[], bool]) -> Iterator[Path]:
 
 
 def _set_aside(broken: Path) -> None:
-    """Move an incomplete folder out of the way; a process that does so at the same time is no harm."""
+    """Move an incomplete folder out of the way; several processes may do so at the same time."""
     aside = broken.parent / f".{broken.name}.broken.0.{uuid.uuid4().hex[:8]}"
     try:
         broken.rename(aside)

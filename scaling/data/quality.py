@@ -1,6 +1,7 @@
-"""Training data made worse on purpose, by a seed: documents that are copies of others, and tokens drawn at random.
+"""Training data made worse on purpose: documents that are copies of others, and tokens drawn at random.
 
-Both draw raw words of the bit generator, whose stream NumPy keeps across versions (NEP 19), unlike its distributions.
+A seed decides both by raw words of the bit generator, whose stream NumPy keeps across versions (NEP 19), unlike its
+distributions.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ TOKENS_AT_ONCE = 1 << 20
 
 
 def check_quality(noise: float, duplicate: float, seed: int) -> None:
-    """ValueError for a share that cannot be, or a seed below 0."""
+    """Raise ValueError for an impossible share of the training data or a seed below 0."""
     if not 0 <= noise <= 1:
         raise ValueError(f"data.noise={noise}: a share of the training tokens, from 0 to 1")
     if not 0 <= duplicate < 1:
@@ -29,11 +30,11 @@ def check_quality(noise: float, duplicate: float, seed: int) -> None:
 
 
 def occurrences(documents: int, duplicate: float, seed: int) -> NDArray[np.int64]:
-    """How often each document occurs when `duplicate` of them are copies of others, shape (documents,).
+    """Occurrences of each document when a share `duplicate` of them are copies of others, shape (documents,).
 
-    A document that occurs 0 times gave its place to a copy, so the sum stays `documents` (as in Hernandez et al. 2022,
-    "Scaling laws and interpretability of learning from repeated data", the amount is kept, and its variety falls).
-    Raises ValueError when the documents are too few for this share.
+    A document with 0 occurrences gave its place to a copy, so that the sum stays `documents`: the amount of data is
+    kept and its variety falls, as in Hernandez et al. 2022, "Scaling laws and interpretability of learning from
+    repeated data". Raises ValueError when the documents are too few for this share.
     """
     copies = round(duplicate * documents)
     if not 0 < copies < documents:
@@ -51,10 +52,11 @@ def occurrences(documents: int, duplicate: float, seed: int) -> NDArray[np.int64
 
 
 class Repeated:
-    """A training split some of whose documents are copies of others.
+    """A training split in which some documents are copies of others.
 
-    `ranked` yields its documents in the order of their hash, a fraction, each time it is called. A copy is put by a
-    hash that its number enters, so it lies beside its original, or another copy, only by chance.
+    Each call of `ranked` yields the documents in the order of their hash, with the hash as a fraction. A copy's place
+    follows from a hash of its number and its text, so that it stands next to its original, or another copy, only by
+    chance.
     """
 
     def __init__(self, ranked: Callable[[], Ranked], times: NDArray[np.int64], spool: Spool) -> None:
@@ -74,9 +76,9 @@ class Repeated:
 
 
 def add_noise(path: Path, noise: float, vocab_size: int, seed: int) -> int:
-    """Replace a share `noise` of the ids in a token file by ids drawn uniformly; returns how many were drawn.
+    """Replace a share `noise` of the ids in a token file by ids drawn uniformly; return how many were replaced.
 
-    Each token is replaced by its own draw, so the share holds on average; an id may by chance be drawn anew as it was.
+    Each token is drawn by itself, so that the share holds on average; a new id may equal the old one by chance.
     """
     tokens = np.memmap(path, dtype=id_type(vocab_size), mode="r+")
     random = np.random.PCG64([seed, NOISE])

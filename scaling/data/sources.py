@@ -1,7 +1,7 @@
-"""The sources of data: each a frozen dataclass of settings that can fingerprint and read its content.
+"""Sources of data: frozen dataclasses of settings that can fingerprint and read their content.
 
 A text source yields documents; a token source writes ids. The document is the unit of the split, so every
-text source says what one is. Settings have no defaults here: `conf/data/*.yaml` holds them.
+text source defines its document. Settings have no defaults here: `conf/data/*.yaml` holds them.
 """
 
 import hashlib
@@ -22,15 +22,15 @@ from scaling.data.token_source import TokenSource
 
 @runtime_checkable
 class TextSource(Protocol):
-    """Documents of text; needs a tokenizer."""
+    """A source of text documents, which a tokenizer turns into ids."""
 
     kind: ClassVar[str]
 
     def fingerprint(self, memory: Path | None, /) -> str:
-        """The sha256 of the content, whatever the paths and their order; `memory` spares large files."""
+        """The sha256 of the content, independent of paths and their order; `memory` keeps digests of large files."""
 
     def content_bytes(self) -> int:
-        """About how many bytes there are to read, for progress and for sizing buckets."""
+        """Approximate bytes to read, for the progress bar and the number of buckets."""
 
     def documents(self) -> Iterator[str]:
         """Every document, in any order; ValueError names the place of a document that is not text."""
@@ -43,10 +43,10 @@ SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages
 
 @dataclass(frozen=True)
 class Stdlib:
-    """The sources of this Python's standard library without its tests, and the help topics of pydoc.
+    """Source files of this Python's standard library without its tests, and the help topics of pydoc.
 
     A document is one `.py` file or one help topic. Files that a build writes for its machine are left out, so
-    that the same release of Python gives the same text elsewhere.
+    that one release of Python gives the same text on every machine.
     """
 
     kind: ClassVar[str] = "stdlib"
@@ -62,7 +62,7 @@ class Stdlib:
             yield decode(content, path, 0)
 
     def contents(self) -> Iterator[tuple[Path, bytes]]:
-        """Every document with the file that it is, or comes from."""
+        """Every document with its file: the file itself, or the file that holds the help topic."""
         from pydoc_data.topics import topics
 
         root = Path(sysconfig.get_path("stdlib"))
@@ -70,7 +70,7 @@ class Stdlib:
             folders[:] = sorted(name for name in folders if not _is_skipped(name))
             for name in sorted(names):
                 path = Path(folder, name)
-                # topics.py holds the help topics once more
+                # topics.py is left out because the help topics are documents of their own
                 wanted = path.suffix == ".py" and name != "topics.py" and not name.startswith("_sysconfigdata")
                 if wanted and (content := path.read_bytes()):
                     yield path, content

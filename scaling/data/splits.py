@@ -1,4 +1,4 @@
-"""The two splits of a text, as ranges of its documents in the order of their hash."""
+"""The training and validation splits of a text: two ranges of its documents in the order of their hash."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from scaling.data.spool import Spool
 
 @dataclass(frozen=True)
 class Split:
-    """A range of the documents in the order of their hash, to be read as often as wanted."""
+    """A range of the documents in the order of their hash; every iteration reads it anew."""
 
     spool: Spool
     first: int
@@ -22,12 +22,12 @@ class Split:
         return (text for _, text in self.ranked())
 
     def ranked(self) -> Iterator[tuple[float, str]]:
-        """Each document with its hash as a fraction."""
+        """Documents in the order of their hash, each with the hash as a fraction."""
         return islice(self.spool.documents(), self.first, self.end)
 
 
 def split_documents(spool: Spool, val_fraction: float) -> dict[str, Split]:
-    """The splits "train" and "val"; ValueError when there are not two distinct documents."""
+    """The splits "train" and "val"; ValueError for fewer than two distinct documents."""
     total, below = 0, 0
     for fraction, _ in spool.documents():
         total += 1

@@ -1,6 +1,6 @@
-"""Documents put in the order of their hash, on disk, so that no source need fit in memory.
+"""Documents sorted by their hash on disk, so that no source need fit in memory.
 
-The hash decides everything about a document: its place, its split, and that a second copy of it is dropped.
+The hash decides a document's place and its split, and drops every further copy of the same text.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ ENTRY = struct.Struct(f"<{HASH_BYTES}sQ")
 
 
 class Spool:
-    """A folder of buckets, each holding one range of hashes; small enough to be sorted in memory."""
+    """A folder of buckets, each of one range of hashes and small enough to be sorted in memory."""
 
     def __init__(self, folder: Path, content_bytes: int) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class Spool:
             file.close()
 
     def add(self, text: str, salt: bytes = b"") -> int:
-        """Store one document while the spool is open, at the hash of `salt` and text; returns its bytes."""
+        """Store one document in the open spool, at the hash of `salt` and text; return its size in bytes."""
         content = text.encode()
         digest = hashlib.sha256(salt + content).digest()[:HASH_BYTES]
         bucket = int.from_bytes(digest[:4], "big") * self.buckets >> 32
@@ -44,7 +44,7 @@ class Spool:
         return len(content)
 
     def documents(self) -> Iterator[tuple[float, str]]:
-        """Each distinct document in the order of its hash, with the hash as a fraction in [0, 1)."""
+        """Distinct documents in the order of their hash, with the hash as a fraction in [0, 1)."""
         for bucket in range(self.buckets):
             content = memoryview(self._path(bucket).read_bytes())
             entries: dict[bytes, tuple[int, int]] = {}

@@ -1,8 +1,8 @@
-"""A seeded Markov source whose entropy rate is exact, so that a fit's irreducible loss has a known truth.
+"""A seeded Markov source with an exact entropy rate, the true value of a fit's irreducible loss.
 
 Every row of transition probabilities is drawn around one Zipf distribution, so contexts differ in how often
-they occur; learning them one after the other bends a loss curve into a power law (Hutter 2021, "Learning
-curve theory").
+they occur; a model learns them one after the other, which bends its loss curve into a power law (Hutter 2021,
+"Learning curve theory").
 """
 
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MAX_PROBABILITIES = 1 << 23
-SHARED = 0.01  # share of the Zipf distribution in every row: keeps each probability positive, so the chain mixes
-LIMITS: dict[str, tuple[float, float]] = {  # whole numbers where the lower limit is an int
+SHARED = 0.01  # the Zipf distribution's share of every row: keeps each probability positive, so the chain mixes
+LIMITS: dict[str, tuple[float, float]] = {  # an int as lower limit stands for a setting of whole numbers
     "tokens": (2, 10**12),
     "order": (1, 8),
     "zipf_exponent": (0.0, 4.0),
@@ -36,7 +36,7 @@ SEGMENTS = 4096
 
 @dataclass(frozen=True)
 class Chain:
-    """A Markov chain over V symbols: `rows`, shape (V**order, V), gives the next symbol's chances."""
+    """A Markov chain over V symbols: `rows`, shape (V**order, V), holds the next symbol's probabilities."""
 
     rows: Floats
     order: int
@@ -59,8 +59,8 @@ class Chain:
         return share
 
     def entropies_nats(self) -> tuple[float, ...]:
-        """Entropy of the next symbol given the last 1, …, `order` symbols; the last is the entropy rate."""
-        blocks = self.stationary[:, None] * self.rows  # probability of order + 1 symbols in a row
+        """Entropies of the next symbol given the last 1, …, `order` symbols; the final one is the entropy rate."""
+        blocks = self.stationary[:, None] * self.rows  # probability of order + 1 consecutive symbols
         entropies = []
         for known in range(1, self.order + 1):
             joint = blocks.reshape(-1, self.vocab_size**known, self.vocab_size).sum(axis=0)
@@ -85,10 +85,10 @@ class Chain:
 
 
 def _walk(ladder: Floats, symbols: int, contexts: int, context: int, draws: Floats) -> Ints:
-    """The contexts of one chain through draws[:, 0], then draws[:, 1], …: shape (steps, segments).
+    """Contexts of one chain that consumes draws[:, 0], then draws[:, 1], …: shape (steps, segments).
 
-    All segments advance at once from a guessed start; those whose start proves wrong are walked again with
-    the same draws until they meet the path already there. The result is the sequential chain, exactly.
+    All segments advance at once, each from a guessed start. A segment with a wrong start is walked again with the
+    same draws until it meets its earlier path. The result equals the sequential chain exactly.
     """
 
     def step(before: Ints, draw: Floats) -> Ints:
@@ -116,11 +116,11 @@ def _walk(ladder: Floats, symbols: int, contexts: int, context: int, draws: Floa
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A Markov chain of `order` over the vocabulary; training and validation are two independent chains.
+    """A Markov chain of `order` over the vocabulary; training and validation are independent samples of it.
 
-    `zipf_exponent` makes symbols unequal; `concentration` is the Dirichlet mass of a row: small gives each
-    context its own few successors (low entropy), large gives all contexts the same (nothing to learn beyond
-    frequencies).
+    `zipf_exponent` makes symbols unequal; `concentration` is the Dirichlet mass of a row: a small mass gives each
+    context its own few successors (low entropy), a large mass gives all contexts the same successors (nothing to
+    learn beyond frequencies).
     """
 
     kind: ClassVar[str] = "synthetic"
@@ -149,7 +149,7 @@ class Synthetic:
         return self.tokens
 
     def chain(self, vocab_size: int) -> Chain:
-        """The chain over `vocab_size` symbols; ValueError when its table would not fit in memory."""
+        """The chain over `vocab_size` symbols; ValueError above MAX_PROBABILITIES transition probabilities."""
         probabilities = vocab_size ** (self.order + 1)
         if probabilities > MAX_PROBABILITIES:
             largest = int(MAX_PROBABILITIES ** (1 / (self.order + 1)))

@@ -16,9 +16,9 @@ ROWS_AT_ONCE = 1024
 class Text:
     """UTF-8 text in files or globs; `field` names the text of a `.jsonl` line or a `.parquet` row.
 
-    A document is one line of `.jsonl`, one row of `.parquet`, or one `.txt` file; a `.txt` file above 32 KiB
-    is cut into documents of 16 to 32 KiB, after a line break where there is one, so that a single long file
-    can be split as well. Empty lines, rows and texts are no documents.
+    A document is one line of `.jsonl`, one row of `.parquet`, or one `.txt` file. A `.txt` file above 32 KiB
+    becomes documents of 16 to 32 KiB, cut after a line break where there is one, so that even one long file gives
+    both splits. Empty lines, rows and texts are no documents.
     """
 
     kind: ClassVar[str] = "text"
@@ -60,12 +60,12 @@ def _read_txt(path: Path, _field: str) -> Iterator[str]:
 
 
 def _section_length(text: bytes, start: int) -> int:
-    """Bytes from `start` to the end of a line 16 to 32 KiB on, or else of a word, or else of a character."""
+    """The length in bytes of a section of 16 to 32 KiB: up to a line's end, else a word's, else a character's."""
     least, most = start + SECTION_BYTES, start + 2 * SECTION_BYTES
     for separator in (b"\n", b" "):
-        found = text.find(separator, least, most)
-        if found >= 0:
-            return found + 1 - start
+        place = text.find(separator, least, most)
+        if place >= 0:
+            return place + 1 - start
     while most > least and text[most] & 0xC0 == 0x80:  # inside a UTF-8 character
         most -= 1
     return most - start
@@ -94,7 +94,7 @@ def _text_of_line(line: str, place: str, field: str) -> str:
 
 
 def checked_text(text: object, place: str, field: str) -> str:
-    """A field's value as text, "" for none; ValueError names the place of what is no text."""
+    """A field's value as text, "" for None; ValueError names the place of a value that is no text."""
     if text is None:
         return ""
     if not isinstance(text, str):

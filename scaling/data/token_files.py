@@ -1,4 +1,4 @@
-"""Ready token files: raw uint16 as nanoGPT writes them, and llm.c's with a header."""
+"""Token files, ready made: nanoGPT's raw uint16, and llm.c's with a header."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ TOKENS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class TokenFiles:
-    """Token files (or globs) for training and, if any, for validation.
+    """Token files or globs for training and, optionally, for validation.
 
     Without validation files the last `val_fraction` of the tokens is held out, as one contiguous tail. Files
-    are joined in the order of their content's sha256; a document is a whole file, for borders within it are
-    not known. The tokens are copied into the cache.
+    are joined in the order of their content's sha256. A document is a whole file, because the borders within a file
+    are unknown. The tokens are copied into the cache.
     """
 
     kind: ClassVar[str] = "tokens"
@@ -74,7 +74,7 @@ class TokenFiles:
 
 
 def _by_content(files: tuple[Path, ...], memory: Path | None) -> dict[str, Path]:
-    """One file for each distinct content, by its sha256, in that order."""
+    """One file for each distinct content, keyed and ordered by its sha256."""
     return dict(sorted({file_sha256(path, memory): path for path in files}.items()))
 
 
@@ -94,7 +94,7 @@ def _read(files: list[Path], vocab_size: int) -> Iterator[Ids]:
 
 
 def _open(path: Path) -> Ids:
-    """The memory-mapped ids of one file, with llm.c's header taken off."""
+    """The memory-mapped ids of one file, without llm.c's header; ValueError for a file of neither format."""
     size = path.stat().st_size
     if size >= HEADER_BYTES:
         magic, version, count = (int(word) for word in np.fromfile(path, dtype="<i4", count=3))

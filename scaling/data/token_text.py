@@ -1,4 +1,4 @@
-"""What ids look like as text, as far as objectives ask: where words and sentences begin."""
+"""The text behind token ids, as objectives need it: where words and sentences begin."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -12,25 +12,25 @@ from scaling.data.tokenizers import Tokenizer
 # B sequences, T tokens, V vocabulary
 
 STOPS = ".!?"
-FRAGMENT = "\N{REPLACEMENT CHARACTER}"  # what a part of a character decodes to; mostly of a letter
+FRAGMENT = "\N{REPLACEMENT CHARACTER}"  # the decoded text of a part of a character, which is mostly a letter
 Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class TokenText:
-    """Facts about each id's text, each of shape (V,)."""
+    """Flags of every id's text, shape (V,) each."""
 
-    begins_in_word: Flags  # its first character is a letter or a digit
+    begins_in_word: Flags  # the first character is a letter, a digit, "_" or a part of a character
     ends_in_word: Flags
     begins_blank: Flags
     ends_with_stop: Flags
-    ends_line: Flags  # holds a line's end, or ends the document
+    ends_line: Flags  # the text holds a line's end, or the id ends a document
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Self:
-        """The facts of a tokenizer's whole vocabulary."""
+        """The flags of a tokenizer's whole vocabulary."""
         alone = [tokenizer.decode(np.array([i])) for i in range(tokenizer.vocab_size)]
-        # Behind a letter, since a text's first token may lose its blank (Metaspace), and others their mark (WordPiece).
+        # Every id is decoded behind a letter: alone it may lose its blank (Metaspace) or keep its mark (WordPiece).
         letter = next((i for i, text in enumerate(alone) if text.isascii() and text.isalnum()), None)
         texts = alone
         if letter is not None:
@@ -49,14 +49,14 @@ class TokenText:
         )
 
     def word_starts(self, tokens_BT: Ids) -> Flags:
-        """Where a word begins, shape (B, T); what is no part of a word stands alone, and so does the first token."""
+        """Word beginnings, shape (B, T); a token outside words begins one by itself, and so does the first token."""
         goes_on_BT = self.begins_in_word[tokens_BT[:, 1:]] & self.ends_in_word[tokens_BT[:, :-1]]
         return np.pad(~goes_on_BT, ((0, 0), (1, 0)), constant_values=True)
 
     def sentence_starts(self, tokens_BT: Ids) -> Flags:
-        """Where a sentence begins, shape (B, T): after a line's end, or between a stop and a blank within a line.
+        """Sentence beginnings, shape (B, T): after a line's end, or between a stop and a blank within a line.
 
-        Never at the first token, before which nothing is known.
+        The first token begins no sentence, because the text before it is unknown.
         """
         before_BT, at_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
         after_stop_BT = self.ends_with_stop[before_BT] & self.begins_blank[at_BT] & ~self.ends_line[at_BT]

@@ -1,4 +1,4 @@
-"""Text to ids and back, learned from the training split: bytes, characters, and byte-level BPE."""
+"""Tokenizers learned from the training split: bytes, characters, and byte-level BPE."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,23 +13,23 @@ from scaling.data.token_source import Ids, id_type
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HfTokenizer
 
-END_ID = 0  # ends a document in every tokenizer learned here
+END_ID = 0  # id that ends a document in every learned tokenizer
 UNKNOWN_ID = 1
 END_TOKEN = "<|endoftext|>"
 BPE_TRAINING_BYTES = 1 << 28  # in hash order, so the first documents are a fair sample of a larger text
 
 
 class Tokenizer(Protocol):
-    """Turns text into ids below `vocab_size` and back."""
+    """A tokenizer: text to ids below `vocab_size`, and back."""
 
     vocab_size: int
-    end_id: int  # ends a document
-    unknown_id: int | None  # stands for what the vocabulary lacks; None when it lacks nothing
+    end_id: int  # id that ends a document
+    unknown_id: int | None  # id of text that the vocabulary lacks; None when it lacks nothing
 
     def save(self, path: Path) -> None: ...
 
     def encode(self, text: str) -> Ids:
-        """Ids of the text alone, shape (tokens,)."""
+        """Ids of the text without an end marker, shape (tokens,)."""
 
     def encode_documents(self, documents: Sequence[str]) -> Ids:
         """Ids of all documents joined, each followed by `end_id`, shape (tokens,)."""
@@ -39,15 +39,15 @@ class Tokenizer(Protocol):
 
 
 class LearnedTokenizer(Tokenizer, Protocol):
-    """A tokenizer that training documents give."""
+    """A tokenizer that is learned from training documents."""
 
     @classmethod
     def check(cls, vocab_size: int) -> None:
-        """ValueError when no tokenizer of this kind has `vocab_size` ids."""
+        """Raise ValueError when no tokenizer of this kind can have `vocab_size` ids."""
 
     @classmethod
     def learn(cls, documents: Iterable[str], vocab_size: int, /) -> Self:
-        """The tokenizer that these documents give, whatever their order."""
+        """The tokenizer learned from `documents`, whose order does not matter."""
 
     @classmethod
     def load(cls, path: Path, vocab_size: int, /) -> Self:
@@ -55,7 +55,7 @@ class LearnedTokenizer(Tokenizer, Protocol):
 
 
 class Bytes:
-    """The bytes of UTF-8; byte 0, which text never holds, ends a document."""
+    """Bytes of UTF-8 as ids; byte 0, which no text holds, ends a document."""
 
     vocab_size: int = 256
     end_id: int = END_ID
@@ -89,7 +89,7 @@ class Bytes:
 
 
 class Chars:
-    """The most frequent characters of the training split; id 1 stands for every other character."""
+    """Characters as ids: the most frequent of the training split; id 1 is every other character."""
 
     end_id: int = END_ID
     unknown_id: int | None = UNKNOWN_ID
@@ -113,8 +113,8 @@ class Chars:
     def learn(cls, documents: Iterable[str], vocab_size: int) -> Self:
         counts = np.zeros(0x110000, dtype=np.int64)
         for chunk in in_chunks(documents):
-            codes, found = np.unique(_codes("".join(chunk)), return_counts=True)
-            counts[codes] += found
+            codes, occurrences = np.unique(_codes("".join(chunk)), return_counts=True)
+            counts[codes] += occurrences
         by_count = np.argsort(-counts, kind="stable")[: vocab_size - 2]
         return cls("".join(chr(code) for code in by_count if counts[code]), vocab_size)
 
@@ -138,13 +138,13 @@ class Chars:
 
 
 class LibraryTokenizer:
-    """A model of the `tokenizers` library, without the markers, truncation and padding that it may add by itself."""
+    """A tokenizer of the `tokenizers` library, without its own markers, truncation and padding."""
 
     unknown_id: int | None = None
 
     def __init__(self, model: "HfTokenizer", vocab_size: int, end_id: int) -> None:
         self.model = model
-        self.model.encode_special_tokens = True  # the marker's letters within a text are only letters
+        self.model.encode_special_tokens = True  # the letters of a marker within a text are ordinary text
         self.model.no_truncation()
         self.model.no_padding()
         self.vocab_size = vocab_size
@@ -208,7 +208,7 @@ def _codes(text: str) -> NDArray[Any]:
 
 
 def in_chunks(documents: Iterable[str], characters: int = 1 << 22) -> Iterator[list[str]]:
-    """Lists of documents of about `characters` in all."""
+    """Lists of documents, each list of about `characters` characters in all."""
     chunk: list[str] = []
     held = 0
     for text in documents:

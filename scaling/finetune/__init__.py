@@ -1,1 +1,1 @@
-"""Fine-tuning finished runs on a task, each beside the same shape from random weights: `command.py` tells the story."""
+"""Fine-tuning of finished runs on a task, with a control of each shape from random weights; start at `command.py`."""

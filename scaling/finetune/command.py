@@ -10,7 +10,7 @@ from scaling.data.extra import extra
 from scaling.finetune.plan import FinetuningPlan, PlannedFinetuning, describe, make_plan
 from scaling.finetune.settings import read_settings
 from scaling.launch.jobs import Channel, Job
-from scaling.launch.launchers import launcher, run_jobs
+from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import ChannelReporter
 from scaling.launch.sweep import explain
 from scaling.machine.slots import gpu_ids
@@ -22,22 +22,22 @@ SHOWN = 12  # lines of the plan
 
 
 def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
-    """Fine-tune a run, or all of a study's; returns the study of the results and whether every run is finished.
+    """Fine-tune a run, or all runs of a study; return the results' study and whether every run is finished.
 
-    ValueError, before anything is written, for whatever cannot be done.
+    Raises ValueError, before anything is written, for impossible settings, starts and prices.
     """
     console = Console(stderr=True)
     config, task, launcher_settings = read_settings(overrides)
     if task.metric == "bleu":
         extra("sacrebleu", f"task={task.kind}")
-    place = launcher(launcher_settings, config.device != "cpu" and bool(gpu_ids()))
+    launcher = make_launcher(launcher_settings, config.device != "cpu" and bool(gpu_ids()))
     plan = make_plan(source, config, task)
     _show(plan, console)
     missing = plan.missing
     plan.write()
     if missing:
         jobs = [Job(run.label, (run, plan.runtime)) for run in missing]
-        run_jobs(place, jobs, _finetune, plan.study_dir, preload=["scaling.finetune.loop"])
+        run_jobs(launcher, jobs, _finetune, plan.study_dir, preload=["scaling.finetune.loop"])
         for job in jobs:
             if job.status in (FAILED, KILLED):
                 look = f"; look at {job.log}" if job.log else ""
@@ -46,7 +46,7 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
 
 
 def _finetune(payload: tuple[PlannedFinetuning, Runtime], channel: Channel) -> str:
-    """In the job's process: fine-tune the run; returns its id."""
+    """Fine-tune a run in its job's process; return the run's id."""
     from scaling.finetune.loop import finetune  # imports torch
 
     run, runtime = payload
@@ -64,7 +64,7 @@ def _show(plan: FinetuningPlan, console: Console) -> None:
 
 
 def _conclude(plan: FinetuningPlan, console: Console) -> bool:
-    """State how every run ended; True when all are finished, diverged ones included."""
+    """Print how every run ended; True when all are finished, diverged runs included."""
     states = plan.states()
     console.print(f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}", highlight=False, soft_wrap=True)
     for run_id, state in states.items():

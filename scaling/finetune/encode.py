@@ -1,6 +1,6 @@
-"""Texts and answers to the rectangles of ids that a family reads; every example is as long as the shape says.
+"""Encoding of texts and answers as rectangles of ids; every example is as long as the shape requires.
 
-N examples, T tokens, P predictions, S tokens of the source
+N examples, T tokens, P predictions, S source tokens
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,24 +16,24 @@ from scaling.objectives.batch import Batch, batch_of
 from scaling.shapes.families import EncoderDecoderShape
 from scaling.spec.run_spec import FinetunedSpec
 
-PAD = END_ID  # fills up; what an encoder-decoder's target begins with, as in its own training
+PAD = END_ID  # fills rows up, and begins an encoder-decoder's target as in pretraining
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Examples as the model reads them, the first axis theirs."""
+    """Encoded examples, along the first axis of every array."""
 
-    inputs: tuple[Array, ...]  # of the forward pass
+    inputs: tuple[Array, ...]  # arguments of the model's forward
     targets_NP: Array
-    weights_NP: Array | None  # True where a target counts; None: all do
-    prompts_N: Array  # tokens that come before a decoder's answer
+    weights_NP: Array | None  # True where a target counts; None: every target counts
+    prompts_N: Array  # numbers of tokens before a decoder's answers
 
     def __len__(self) -> int:
         return len(self.targets_NP)
 
     def batch(self, rows: Array | slice) -> Batch:
-        """Some of the examples, as the losses of `scaling.objectives.objectives` take them."""
+        """A batch of the examples `rows`, for the losses of `scaling.objectives.losses`."""
         weights = None if self.weights_NP is None else self.weights_NP[rows]
         return batch_of(tuple(array[rows] for array in self.inputs), self.targets_NP[rows], weights)
 
@@ -44,9 +44,9 @@ class Encoded:
 
 
 def encode(spec: FinetunedSpec, examples: Sequence[Example], classes: Sequence[str], tokenizer: Tokenizer) -> Encoded:
-    """The examples for this run; a text or an answer that is too long loses its end."""
+    """Encode examples for a run; a text or an answer that is too long loses its end."""
     texts = [tokenizer.encode(example.text).astype(np.int64) for example in examples]
-    both_ways = spec.objective.kind == "prefix"  # such a decoder reads what is given in both directions
+    both_ways = spec.objective.kind == "prefix"  # a prefix decoder reads its prompt in both directions
     if classes:
         number = {name: k for k, name in enumerate(classes)}
         tokens_NT, lengths_N = _rectangle(texts, spec.model.context)
@@ -74,7 +74,7 @@ def encode(spec: FinetunedSpec, examples: Sequence[Example], classes: Sequence[s
 
 
 def _rectangle(rows: Sequence[Array], width: int) -> tuple[Array, Array]:
-    """Rows cut or filled up to `width`, and how many ids of each are its own."""
+    """Rows cut or filled up to `width`, and the number of each row's own ids."""
     filled = np.full((len(rows), width), PAD, dtype=np.int64)
     for place, row in zip(filled, rows, strict=True):
         place[: len(row)] = row[:width]

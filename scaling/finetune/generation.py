@@ -1,4 +1,4 @@
-"""Greedy answers: at every step the likeliest token, until the end token or the longest answer.
+"""Greedy answers: the likeliest token at every step, until the end token or the longest answer.
 
 B batch, T tokens, V vocabulary
 """
@@ -17,7 +17,7 @@ from scaling.spec.run_spec import FinetunedSpec
 def answer(
     model: nn.Module, spec: FinetunedSpec, encoded: Encoded, tokenizer: Tokenizer, device: torch.device, size: int
 ) -> list[str]:
-    """What the model writes for each example, as text; every step reads its whole sequence again."""
+    """The model's greedy answers to all examples, as text; every step reads the whole sequence again."""
     model.eval()
     texts: list[str] = []
     for batch in encoded.batches(size):
@@ -31,12 +31,12 @@ def answer(
 
 
 def _write(model: nn.Module, spec: FinetunedSpec, inputs: tuple[Tensor, ...], prompts_B: Tensor, end_id: int) -> Tensor:
-    """The answers' ids, (B, answer_tokens)."""
+    """Ids of the answers, (B, at most answer_tokens)."""
     row_B = torch.arange(len(prompts_B), device=prompts_B.device)
-    reads = isinstance(spec.model, EncoderDecoderShape)
-    place = 1 if reads else 0  # of the input that is written to
+    has_source = isinstance(spec.model, EncoderDecoderShape)
+    place = 1 if has_source else 0  # number of the input that receives the answer
     tokens_BT = inputs[place].clone()
-    start_B = torch.ones_like(prompts_B) if reads else prompts_B  # the first place to write to
+    start_B = torch.ones_like(prompts_B) if has_source else prompts_B  # position of the answer's first token
     columns_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
     tokens_BT[columns_T >= start_B[:, None]] = PAD
     written, ended_B = [], torch.zeros_like(prompts_B, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Fine-tune one run, from its parent's weights, or random ones, to its record."""
+"""Fine-tuning of one run, from its parent's weights or random weights to its record."""
 
 import math
 import time
@@ -33,14 +33,14 @@ from scaling.train.step import Stepper, seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.validation import VAL_BATCH_TOKENS
 
-SAMPLES = 5  # answers in text that the record quotes
+SAMPLES = 5  # text answers that the record quotes
 
 
 def finetune(run: PlannedFinetuning, runtime: Runtime, reporter: Reporter) -> RunRecord:
     """Fine-tune the run unless it is finished, resuming where an earlier attempt stopped, and return its record.
 
-    Raises KeyboardInterrupt after a clean stop, RunIsLiveError while another process has the run, ValueError for what
-    the user must mend.
+    Raises KeyboardInterrupt after a clean stop, RunIsLiveError while another process holds the run, and ValueError for
+    settings that the user must correct.
     """
     spec, run_dir = run.spec, runtime.run_dir(run.spec.run_id)
     if (finished := read_record(run_dir)) is not None:
@@ -85,7 +85,7 @@ def _train(
     resume_from: checkpoint.Checkpoint | None,
     stop: StopRequest,
 ) -> Course:
-    """Train to the last step, and leave the model with the weights of the step that the stop examples choose."""
+    """Train to the last step, and leave the model with the weights of the step chosen by the stop examples."""
     recipe, evaluations = spec.recipe, spec.finetuned.evaluations
     evaluated = {math.ceil(recipe.steps * k / evaluations) for k in range(1, evaluations + 1)}
     step_flops = recipe.batch_sequences * train_flops_per_example(spec)
@@ -112,7 +112,7 @@ def _train(
         course.step = step
         course.predicted += batch.predicted
         course.loss_steps += 1
-        stopping = stop.asked and step < recipe.steps
+        stopping = stop.requested and step < recipe.steps
         if step in evaluated:
             train_loss = float(loss_sum) / course.loss_steps
             course.train_s += time.perf_counter() - mark
@@ -154,9 +154,9 @@ def _train(
 def _losses(
     spec: FinetunedSpec, model: nn.Module, device: torch.device, examples: Encoded
 ) -> tuple[list[float], list[float], list[float]]:
-    """For every example the sum of its predictions' losses, how many they are, and whether it is right.
+    """Sums of losses in nats, numbers of predictions, and correctness (1 or 0), one each per example.
 
-    An answer in text is right where every token of it is the likeliest after the tokens before.
+    A text answer is correct where each of its tokens is the likeliest after the tokens before it.
     """
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=spec.recipe.precision == "bf16")
     sums, counts, right = [], [], []
@@ -176,7 +176,7 @@ def _losses(
 
 
 def scored_at_once(spec: FinetunedSpec) -> int:
-    """Examples that are scored at once."""
+    """The number of examples that are scored at once."""
     return max(1, VAL_BATCH_TOKENS // spec.model.sequence_tokens)
 
 
@@ -188,7 +188,7 @@ def _score(
     tokenizer: Tokenizer,
     course: Course,
 ) -> Scored:
-    """Score the weights that were kept on the examples that nothing was chosen by; `course` is charged its FLOPs."""
+    """Score the kept weights on the `val` examples, which chose nothing; `course` is charged the FLOPs."""
     spec, examples = run.spec, run.examples.parts[VAL]
     sums, counts, right = _losses(spec, model, device, encoded)
     groups = [example.group for example in examples]
@@ -200,15 +200,15 @@ def _score(
         value, se = by_group(right, [1.0] * len(right), groups)
         scores = {"accuracy": {"value": value, "se": se}}
     else:
-        asked = examples[: spec.finetuned.generated]
-        prompts = encode(spec, asked, (), tokenizer)
+        answered = examples[: spec.finetuned.generated]
+        prompts = encode(spec, answered, (), tokenizer)
         answers = answer(model, spec, prompts, tokenizer, device, scored_at_once(spec))
         score = choose("task", TEXT_SCORES, spec.finetuned.task)
-        scores = score(answers, [example.answer for example in asked], groups[: len(asked)])
-        course.eval_flops += len(asked) * spec.finetuned.answer_tokens * forward_flops_per_example(spec)
+        scores = score(answers, [example.answer for example in answered], groups[: len(answered)])
+        course.eval_flops += len(answered) * spec.finetuned.answer_tokens * forward_flops_per_example(spec)
         samples = [
             {"text": example.text[:500], "wanted": example.answer, "answer": text}
-            for example, text in list(zip(asked, answers, strict=True))[:SAMPLES]
+            for example, text in list(zip(answered, answers, strict=True))[:SAMPLES]
         ]
     return Scored(
         loss, error, int(sum(counts)), in_buckets(sums, groups), in_buckets(counts, groups), scores, tuple(samples)
@@ -216,20 +216,20 @@ def _score(
 
 
 def _mirror_scores(life: Life, course: Course, scored: Scored) -> None:
-    """Let tracker and reporter know the loss and the scores."""
+    """Pass the loss and the scores to tracker and reporter."""
     row: dict[str, Any] = {"step": course.step, "val_loss": scored.loss_nats}
-    row |= {name: one["value"] for name, one in scored.scores.items()}
+    row |= {name: score["value"] for name, score in scored.scores.items()}
     life.tracker.log(row)
     life.reporter.row(row)
 
 
 def batch_rows(examples: int, batch: int, step: int, seed: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """The examples of a step's batch: an epoch is all of them once, in an order of its own."""
+    """Numbers of the examples in a step's batch: an epoch has every example once, in an order of its own."""
     place = np.arange(step * batch, (step + 1) * batch)
     return np.array([_order(examples, seed, int(k) // examples)[int(k) % examples] for k in place])
 
 
 @lru_cache(maxsize=4)
 def _order(examples: int, seed: int, epoch: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    words = np.random.PCG64([seed, epoch]).random_raw(examples)  # whose stream NumPy keeps across versions (NEP 19)
+    words = np.random.PCG64([seed, epoch]).random_raw(examples)  # NumPy keeps this stream across versions (NEP 19)
     return np.argsort(words, kind="stable")

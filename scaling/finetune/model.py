@@ -1,4 +1,4 @@
-"""What is fine-tuned: a model as it is, to write text, or its first tower under a linear head, to classify.
+"""Models to fine-tune: a whole model that writes text, or a first tower with a linear head that classifies.
 
 B batch, T tokens, D model width, C classes
 """
@@ -17,10 +17,10 @@ from scaling.train.checkpoint import final_weights, weights_digest
 
 
 class Classifier(nn.Module):
-    """Logits of classes from the first tower's output, pooled to one vector, by a linear layer that starts at zero.
+    """A classifier: a linear layer, zero at first, on the mean of the first tower's output over the text's tokens.
 
-    The vector is the mean over the text's tokens, for every family. What fills up a shorter text is not in the mean; a
-    decoder never sees it, the others do.
+    Every family takes this mean. The padding of a shorter text is not in it; a decoder's text never sees the padding,
+    the other families' text does.
     """
 
     def __init__(self, model: nn.Module, shape: TransformerShape, classes: int) -> None:
@@ -32,14 +32,14 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.task_head.bias)
 
     def forward(self, tokens_BT: Tensor, lengths_B: Tensor, seen_B: Tensor | None = None) -> Tensor:
-        """Logits (B, 1, C) of the text's class, its first `lengths_B` tokens read."""
+        """Logits (B, 1, C) of the text's class, from its first `lengths_B` tokens."""
         x_BTD = self.hidden(tokens_BT, seen_B)
         own_BT1 = (torch.arange(x_BTD.shape[1], device=x_BTD.device) < lengths_B[:, None]).unsqueeze(-1)
         logits_BC: Tensor = self.task_head((x_BTD * own_BT1).sum(dim=1) / lengths_B[:, None])
         return logits_BC.unsqueeze(1)
 
     def hidden(self, tokens_BT: Tensor, seen_B: Tensor | None) -> Tensor:
-        """What the first tower makes of the text, (B, T, D)."""
+        """The first tower's output, (B, T, D)."""
         embedding, tower = self.model.embedding, self.model.target if self.decoder else self.model.source
         assert isinstance(embedding, nn.Embedding)
         assert isinstance(tower, TowerModule)
@@ -51,9 +51,9 @@ class Classifier(nn.Module):
 
 
 def start_model(spec: FinetunedSpec, parent_dir: Path | None) -> nn.Module:
-    """The model to train, with the parent's weights or random ones: the family's own, or a classifier around it.
+    """The model to train, with its parent's weights or random weights, in a classifier where the task has classes.
 
-    ValueError where the parent's weights are not those that its record names.
+    Raises ValueError where the parent's weights do not have the digest of its record.
     """
     model = build(spec.model, spec.seed, spec.recipe.multipliers)
     parent = spec.finetuned.parent
@@ -66,7 +66,7 @@ def start_model(spec: FinetunedSpec, parent_dir: Path | None) -> nn.Module:
 
 
 def load(model: nn.Module, weights: dict[str, Tensor], parent_dir: Path, weights_sha256: str) -> None:
-    """Load a parent's weights; learned positions beyond the task's length are left out."""
+    """Load a parent's weights, without learned positions beyond the task's length; ValueError for a wrong digest."""
     if weights_digest(weights) != weights_sha256:
         raise ValueError(f"{parent_dir}: its weights are not those of its record; train it again")
     own = model.state_dict()

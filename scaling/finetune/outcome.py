@@ -1,4 +1,4 @@
-"""How a fine-tuning goes, how its answers score, and the record of both."""
+"""The outcome of a fine-tuning run: its course, its scores, and its record."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,14 +15,14 @@ from scaling.shapes.flops import BACKWARD_PER_FORWARD
 
 @dataclass
 class Course:
-    """The steps taken so far, and the step that the stop examples choose; a checkpoint keeps it."""
+    """The course of a run so far, with the step that the stop examples choose; a checkpoint keeps it."""
 
     step: int = 0
     started_at: str = field(default_factory=now)
     best_step: int = 0
-    stop_loss_nats: float | None = None  # at the best step
+    stop_loss_nats: float | None = None  # loss on the stop examples at the best step
     train_loss_nats: float | None = None  # mean over the steps before the last evaluation
-    loss_sum: float = 0.0  # over the steps since then
+    loss_sum: float = 0.0  # sum over the steps since the last evaluation
     loss_steps: int = 0
     predicted: int = 0
     train_s: float = 0.0
@@ -32,11 +32,11 @@ class Course:
 
     @classmethod
     def at(cls, state: Mapping[str, Any]) -> "Course":
-        """The course that a checkpoint's state holds."""
-        return cls(**{one.name: state[one.name] for one in fields(cls)})
+        """The course restored from a checkpoint's state."""
+        return cls(**{entry.name: state[entry.name] for entry in fields(cls)})
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """State for a checkpoint."""
         return asdict(self)
 
     def improves(self, stop_loss_nats: float) -> bool:
@@ -46,19 +46,19 @@ class Course:
 
 @dataclass(frozen=True)
 class Scored:
-    """How the weights of the best step do on the examples that nothing was chosen by."""
+    """Scores of the best step's weights on the `val` examples, which chose nothing."""
 
     loss_nats: float
     loss_se_nats: float | None
     predicted: int
-    loss_sums: list[float]  # by bucket of documents
-    counts: list[float]  # of predictions, by bucket of documents
+    loss_sums: list[float]  # summed losses in nats, by bucket of documents
+    counts: list[float]  # numbers of predictions, by bucket of documents
     scores: Scores
     samples: tuple[dict[str, str], ...]
 
 
 def filled(bare: RunRecord, run: PlannedFinetuning, course: Course, scored: Scored | None) -> RunRecord:
-    """The record of a fine-tuning."""
+    """Fill in the record of a fine-tuning run."""
     spec, parts = run.spec, run.examples.parts
     seen, examples = course.step * spec.recipe.batch_sequences, len(parts[TRAIN])
     per_token = (1 + BACKWARD_PER_FORWARD) * spec.recipe.batch_sequences / spec.batch_tokens
@@ -86,7 +86,7 @@ def filled(bare: RunRecord, run: PlannedFinetuning, course: Course, scored: Scor
 
 
 def _facts(run: PlannedFinetuning, course: Course, scored: Scored | None) -> dict[str, Any]:
-    """What the record states of the task, the scores and the start."""
+    """The record's entry about task, scores and parent."""
     spec, parts = run.spec, run.examples.parts
     task = TASKS[spec.finetuned.task]
     return {

@@ -1,4 +1,4 @@
-"""From a finished run, or a study of them, to priced fine-tuning runs and their controls."""
+"""The plan of a fine-tuning: from a finished run, or a study of finished runs, to priced runs and their controls."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import Finetuned, FinetunedSpec, Parent, RunSpec, from_dict
 from scaling.spec.runtime import Runtime
 
-# An example's cost beside its FLOPs on one slot, and the speed of the rest: measured on one core of a 2020s server CPU.
+# Fixed seconds of a step, and FLOP/s of its matmuls: measured on one core of a 2020s server CPU.
 STEP_S, CPU_FLOPS_PER_S = 2e-3, 20e9
-MOST_UNKNOWN = 0.2  # of a text's tokens: a tokenizer that knows fewer was learned on another script
+MOST_UNKNOWN = 0.2  # largest share of unknown tokens; with more, the tokenizer was learned on another script
 
 
 @dataclass(frozen=True)
 class Start:
-    """A finished run with weights, from which to go on."""
+    """The start of a fine-tuning run: a finished run with weights."""
 
     run_dir: Path
     record: RunRecord
@@ -36,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True)
 class PlannedFinetuning:
-    """One fine-tuning run: what it is, where it starts and what it costs."""
+    """A planned fine-tuning run: its spec, its start and its price."""
 
     spec: FinetunedSpec
     start: Start | None  # None: random weights
@@ -48,7 +48,7 @@ class PlannedFinetuning:
 
     @property
     def scoring_flops(self) -> int:
-        """Of every evaluation, as if all examples were there that were asked for."""
+        """FLOPs of all evaluations: stop examples at each, `val` examples and generated answers at the end."""
         parts, tuned = self.examples.parts, self.spec.finetuned
         answers = tuned.generated * tuned.answer_tokens
         scored = len(parts["stop"]) * tuned.evaluations + len(parts[VAL]) + answers
@@ -63,7 +63,7 @@ class PlannedFinetuning:
 
 @dataclass(frozen=True)
 class FinetuningPlan:
-    """Every run asked for, and which runs of the study were passed over, with the reason."""
+    """A plan of fine-tuning runs, with the reasons why runs of the study were passed over."""
 
     runtime: Runtime
     runs: tuple[PlannedFinetuning, ...]
@@ -75,13 +75,13 @@ class FinetuningPlan:
 
     @property
     def missing(self) -> tuple[PlannedFinetuning, ...]:
-        """What is still to be trained, the dearest first."""
+        """Runs that are not finished, the most expensive first."""
         states = self.states()
         left = [run for run in self.runs if states[run.spec.run_id].status not in (DONE, DIVERGED)]
         return tuple(sorted(left, key=lambda run: run.train_flops, reverse=True))
 
     def states(self) -> dict[str, RunState]:
-        """The state of every run, by its id."""
+        """States of all runs, by run id."""
         return {run.spec.run_id: run_state(self.runtime.run_dir(run.spec.run_id)) for run in self.runs}
 
     def write(self) -> None:
@@ -94,7 +94,7 @@ class FinetuningPlan:
         (self.study_dir / "plan.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def words(self) -> str:
-        """What there is to do and what it costs, in a sentence."""
+        """The plan's runs and their price, in a sentence."""
         missing = self.missing
         flops = sum(run.train_flops for run in self.runs)
         left = sum(run.train_flops + run.scoring_flops for run in missing)
@@ -107,7 +107,7 @@ class FinetuningPlan:
 
 
 def find_starts(source: Path, classifies: bool, task: str) -> tuple[list[Start], list[str]]:
-    """The finished runs of a run's folder or a study's, and why others were passed over; ValueError for none."""
+    """Starts in the folder of a run or a study, and why other runs were passed over; ValueError without a start."""
     alone = (source / "spec.json").is_file()
     if not alone and not source.is_dir():
         raise ValueError(f"{source} is not a directory; name a run (runs/STUDY/RUN) or a study (runs/STUDY)")
@@ -149,7 +149,7 @@ def _start(run_dir: Path, classifies: bool, task: str) -> Start:
 
 
 def make_plan(source: Path, config: FinetuneConfig, task: Task) -> FinetuningPlan:
-    """Price every run; ValueError, with nothing written, for whatever cannot be fine-tuned or costs too much."""
+    """Plan and price every run; ValueError, with nothing written, for impossible starts and for costs above the cap."""
     source = source.resolve()
     starts, passed_over = find_starts(source, task.classifies, task.kind)
     runs_dir = Path(config.runs_dir) if config.runs_dir else starts[0].run_dir.parents[1]
@@ -160,11 +160,11 @@ def make_plan(source: Path, config: FinetuneConfig, task: Task) -> FinetuningPla
     pool = task.read()
     for spec in {start.spec.data: start.spec for start in starts}.values():
         _check_reads(tokenizer_of(spec, cache_dir), pool, spec, task.kind)
-    found: dict[str, PlannedFinetuning] = {}
+    planned: dict[str, PlannedFinetuning] = {}
     for run in _runs(starts, pool, config, task):
-        found.setdefault(run.spec.run_id, run)  # a control serves every parent of its shape
+        planned.setdefault(run.spec.run_id, run)  # a control serves every parent of its shape
     runtime = _runtime(config, study_dir, cache_dir)
-    plan = FinetuningPlan(runtime, tuple(found.values()), tuple(passed_over))
+    plan = FinetuningPlan(runtime, tuple(planned.values()), tuple(passed_over))
     total = sum(run.train_flops for run in plan.runs)
     if config.total_flops is not None and total > config.total_flops:
         raise ValueError(
@@ -175,7 +175,7 @@ def make_plan(source: Path, config: FinetuneConfig, task: Task) -> FinetuningPla
 
 
 def _runtime(config: FinetuneConfig, study_dir: Path, cache_dir: Path) -> Runtime:
-    """Where and how the runs execute; what pretraining alone has is off."""
+    """The runtime of all runs; settings of pretraining alone are off."""
     settings = dict(config.tracker.settings)
     if "dir" in settings and settings["dir"] is None:
         settings["dir"] = str(study_dir.parent)
@@ -215,7 +215,7 @@ def _runs(starts: Sequence[Start], pool: Examples, config: FinetuneConfig, task:
 def finetuned_spec(
     of: RunSpec, parent: Start | None, drawn: Examples, sha256: str, config: FinetuneConfig, task: Task, seed: int
 ) -> FinetunedSpec:
-    """The fine-tuning of a run's shape, from the run's weights or from random ones."""
+    """The spec of fine-tuning a run's shape, from the run's weights or from random weights."""
     shape, answer_tokens = task_shape(of.model, task)
     return FinetunedSpec(
         model=shape,
@@ -239,10 +239,11 @@ def finetuned_spec(
 
 
 def task_shape(shape: TransformerShape, task: Task) -> tuple[TransformerShape, int]:
-    """The shape at the task's lengths, and how many tokens an answer in text may have, its end not counted.
+    """The shape at the task's lengths, and the most tokens of a text answer without its end, 0 for a class.
 
     A decoder reads the text, a separator and the answer within its context. An encoder-decoder's target is as long as
-    the answer, unless its positions are learned: these end where it was trained to.
+    the answer, but learned positions end at the target's length in pretraining. Raises ValueError where a text and its
+    answer have no room.
     """
     context = min(task.source_tokens or shape.context, shape.context)
     if task.classifies:
@@ -264,18 +265,18 @@ def task_shape(shape: TransformerShape, task: Task) -> tuple[TransformerShape, i
 
 
 def tokenizer_of(spec: RunSpec, cache_dir: Path) -> Tokenizer:
-    """The tokenizer that the run's tokens were made by; ValueError where its data is not prepared here."""
-    found = manifest(spec.data, cache_dir)
-    if found is None:
+    """The tokenizer of the run's data; ValueError where the data is not prepared in `cache_dir`."""
+    prepared = manifest(spec.data, cache_dir)
+    if prepared is None:
         raise ValueError(
             f"the tokenizer of run {spec.run_id} is not in {cache_dir}; name the folder of its prepared data with "
             f"cache_dir="
         )
-    return load_tokenizer(found, cache_dir / digest(spec.data))
+    return load_tokenizer(prepared, cache_dir / digest(spec.data))
 
 
 def _check_reads(tokenizer: Tokenizer, pool: Examples, spec: RunSpec, task: str) -> None:
-    """ValueError where the tokenizer does not know the task's texts, or its ids do not fit the model."""
+    """Raise ValueError where the tokenizer does not know the task's texts, or its ids do not fit the model."""
     if tokenizer.vocab_size > spec.model.vocab_size:
         raise ValueError(
             f"the tokenizer of run {spec.run_id} has {tokenizer.vocab_size} ids, its model {spec.model.vocab_size}; "
@@ -296,7 +297,7 @@ def _check_reads(tokenizer: Tokenizer, pool: Examples, spec: RunSpec, task: str)
 
 
 def parent_facts(start: Start) -> dict[str, Any]:
-    """What an analysis needs to know of where a run started."""
+    """Facts about a run's parent, for the analysis."""
     record = start.record
     return {
         "run_id": record.run_id,
@@ -314,6 +315,6 @@ def parent_facts(start: Start) -> dict[str, Any]:
 
 
 def describe(run: PlannedFinetuning) -> str:
-    """A line on one run, with its price."""
+    """One line about a run, with its price."""
     n = short(parameter_counts(run.spec.model)["non_embedding"])
     return f"{run.spec.run_id}  {run.label}  N {n}  {run.train_flops:.3g} FLOPs"

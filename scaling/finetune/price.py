@@ -1,11 +1,11 @@
-"""The exact FLOPs of an example, from the same list of matmuls as everything's; torch's counter is the witness."""
+"""Exact FLOPs of a fine-tuning example, from the shape's list of matmuls; torch's counter is the witness."""
 
 from scaling.shapes import flops as exact_flops
 from scaling.spec.run_spec import FinetunedSpec
 
 
 def forward_flops_by_group(spec: FinetunedSpec) -> dict[str, int]:
-    """Exact forward FLOPs of one example, by group; a classification uses its first tower and a linear head alone."""
+    """Exact forward FLOPs of one example by group; a classification counts its first tower and a linear head alone."""
     shape, classes = spec.model, spec.finetuned.classes
     if not classes:
         return exact_flops.forward_flops_by_group(shape, shape.stream_tokens())
@@ -22,5 +22,5 @@ def train_flops_per_example(spec: FinetunedSpec) -> int:
 
 
 def forward_flops_per_example(spec: FinetunedSpec) -> int:
-    """Exact FLOPs of reading one example."""
+    """Exact forward FLOPs of one example."""
     return sum(forward_flops_by_group(spec).values())

@@ -1,4 +1,4 @@
-"""How good answers are: of texts ROUGE-L, BLEU and chrF; and means with their standard errors over documents."""
+"""Scores of answers: ROUGE-L, BLEU and chrF of texts, and means with their standard errors over documents."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -8,19 +8,19 @@ import numpy as np
 from scaling.data.extra import extra
 from scaling.train.validation import ratio_and_error
 
-BUCKETS = 64  # of documents, that a record keeps sums of: enough for the error of a paired difference
+BUCKETS = 64  # buckets of documents whose sums a record keeps: enough for the error of a paired difference
 Scores = dict[str, dict[str, float | None]]
 
 
 def by_group(values: Sequence[float], counts: Sequence[float], groups: Sequence[str]) -> tuple[float, float | None]:
-    """Sum of values over sum of counts, and its standard error when examples of one group are not independent."""
-    sums, totals = (np.array(_sums(one, groups)) for one in (values, counts))
+    """The ratio of summed values to summed counts, and its standard error over groups; None below two groups."""
+    sums, totals = (np.array(_sums(numbers, groups)) for numbers in (values, counts))
     mean, error = ratio_and_error(sums, totals)
     return mean, None if math.isnan(error) else error
 
 
 def in_buckets(values: Sequence[float], groups: Sequence[str]) -> list[float]:
-    """Sums of values over at most BUCKETS buckets of whole groups; the same groups, the same buckets."""
+    """Sums of values over at most BUCKETS buckets of whole groups; equal groups give equal buckets."""
     number = {name: k for k, name in enumerate(dict.fromkeys(groups))}
     return _sums(values, [number[name] % BUCKETS for name in groups])
 
@@ -33,17 +33,17 @@ def _sums(values: Sequence[float], groups: Sequence[Hashable]) -> list[float]:
 
 
 def rouge_l(answers: Sequence[str], wanted: Sequence[str], groups: Sequence[str]) -> Scores:
-    """ROUGE-L's F1 over words, the mean of examples (Lin 2004, section 3)."""
-    found = [_longest_f1(a.lower().split(), w.lower().split()) for a, w in zip(answers, wanted, strict=True)]
-    value, error = by_group(found, [1.0] * len(found), groups)
+    """ROUGE-L's F1 over words, as the mean over examples (Lin 2004, section 3), 0 to 1."""
+    f1 = [_longest_f1(a.lower().split(), w.lower().split()) for a, w in zip(answers, wanted, strict=True)]
+    value, error = by_group(f1, [1.0] * len(f1), groups)
     return {"rouge_l": {"value": value, "se": error}}
 
 
 def _longest_f1(answer: list[str], wanted: list[str]) -> float:
-    """Twice the longest common subsequence over both lengths together, which is the F1 of its shares."""
+    """F1 of the longest common subsequence: twice its length over the sum of both lengths."""
     row = [0] * (len(wanted) + 1)
     for word in answer:
-        before = 0  # of the row above, one to the left
+        before = 0  # the previous row's value, one column to the left
         for k, other in enumerate(wanted, 1):
             before, row[k] = row[k], before + 1 if word == other else max(row[k], row[k - 1])
     return 2 * row[-1] / max(1, len(answer) + len(wanted))
@@ -58,7 +58,7 @@ def bleu_and_chrf(answers: Sequence[str], wanted: Sequence[str], groups: Sequenc
     }
 
 
-# By task; the classifications' accuracy comes with their losses.
+# Scores of text answers by task; a classification's accuracy comes with its losses.
 TEXT_SCORES: dict[str, Callable[[Sequence[str], Sequence[str], Sequence[str]], Scores]] = {
     "docstrings": rouge_l,
     "translation": bleu_and_chrf,

@@ -1,4 +1,4 @@
-"""What `scaling finetune` is told: the sections of `conf/finetune.yaml`, typed, and the task that they name."""
+"""Settings of `scaling finetune`: the sections of `conf/finetune.yaml`, typed, and the task that they name."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config.config import CONF_DIR, compose, typed
-from scaling.config.schema import TrackerSection
+from scaling.config.settings import TrackerSettings
 from scaling.finetune.tasks import TASKS, Task
 from scaling.registry import choose
 from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
@@ -15,10 +15,10 @@ from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec
 
 @dataclass
 class FinetuneRecipe:
-    """One recipe for every run, pretrained or not."""
+    """The recipe of every run, pretrained or from scratch."""
 
-    steps: int  # at least
-    epochs: float  # of the fine-tuning set, at least; whichever is longer
+    steps: int  # least steps of a run
+    epochs: float  # least epochs over the fine-tuning set; the longer of both holds
     batch_examples: int
     learning_rate: float
     warmup: float  # share of the steps
@@ -28,7 +28,7 @@ class FinetuneRecipe:
     eps: float
     clip_norm: float | None
     precision: str
-    evaluations: int  # over the run, on the examples that choose the step
+    evaluations: int  # evaluations of a run on the examples that choose the step
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_examples", "evaluations"):
@@ -45,9 +45,10 @@ class FinetuneRecipe:
             )
 
     def resolved(self, examples: int, before: RecipeSpec) -> RecipeSpec:
-        """The recipe for a set of this size as a run's spec writes it down: warm-up, then a linear fall to zero.
+        """The recipe for a set of `examples` examples, as in a run's spec: warm-up, then a linear fall to zero.
 
-        The model keeps the multipliers that it was trained with `before`, its hidden matrices their share of the rates.
+        The model keeps the multipliers of its recipe `before`; its hidden matrices keep their ratios of learning rate
+        and decay.
         """
         steps = max(self.steps, math.ceil(self.epochs * examples / self.batch_examples))
         warmup = round(self.warmup * steps)
@@ -64,24 +65,24 @@ class FinetuneRecipe:
         )
 
     def _parametrization(self, before: RecipeSpec) -> ParametrizationSpec | None:
-        then = before.parametrization
-        if then is None:
+        kept = before.parametrization
+        if kept is None:
             return None
         decay = before.optimizer.weight_decay
         return replace(
-            then,
-            hidden_learning_rate=self.learning_rate * then.hidden_learning_rate / before.optimizer.learning_rate,
-            hidden_weight_decay=self.weight_decay * then.hidden_weight_decay / decay if decay else self.weight_decay,
+            kept,
+            hidden_learning_rate=self.learning_rate * kept.hidden_learning_rate / before.optimizer.learning_rate,
+            hidden_weight_decay=self.weight_decay * kept.hidden_weight_decay / decay if decay else self.weight_decay,
         )
 
 
 @dataclass
 class FinetuneConfig:
-    """The whole configuration."""
+    """The whole configuration of `scaling finetune`."""
 
     study: str | None  # null: the parent's study and the task
     runs_dir: str | None  # null: where the parent's study lies
-    cache_dir: str | None  # of the parent's prepared data; null: cache/ in there
+    cache_dir: str | None  # folder of the parent's prepared data; null: cache/ where the parent's study lies
     seeds: list[int]
     scratch: bool
     task: dict[str, Any]
@@ -92,11 +93,11 @@ class FinetuneConfig:
     checkpoint_every_s: float
     keep_weights: bool
     total_flops: float | None
-    tracker: TrackerSection
+    tracker: TrackerSettings
 
 
 def _check_known(path: Sequence[str], cfg: Any) -> None:
-    """ValueError, with the nearest there is, for the name of a setting that the configuration does not have."""
+    """Raise ValueError, with the nearest name, for a setting that the configuration does not have."""
     for depth, name in enumerate(path):
         known = [str(key) for key in cfg if key != "hydra"]
         choose(f"setting {'.'.join(path[:depth])}.".removesuffix(" ."), dict.fromkeys(known), name)
@@ -105,7 +106,7 @@ def _check_known(path: Sequence[str], cfg: Any) -> None:
 
 
 def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task, dict[str, Any]]:
-    """The configuration under these overrides, its task and its launcher's settings; ValueError for a misfit."""
+    """The configuration under these overrides, its task and its launcher's settings; ValueError for wrong settings."""
     for override in overrides:
         name, _, value = override.partition("=")
         if name == "task":

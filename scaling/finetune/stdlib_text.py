@@ -10,9 +10,9 @@ from pathlib import Path
 
 from scaling.data.sources import Stdlib
 
-TOPICS = "topics.py"  # whose documents are help topics, not code
-GAP = 4  # snippets between two parts of one file
-LARGEST = 1 / 3  # of a module's text: a larger file always trains, or little would be left to
+TOPICS = "topics.py"  # the file whose documents are help topics, not code
+GAP = 4  # snippets left out between two parts of one file
+LARGEST = 1 / 3  # share of a module's text; a larger file always trains, because little would be left otherwise
 
 Snippets = dict[str, list[tuple[str, str]]]  # part -> snippets, each with its document
 
@@ -20,7 +20,8 @@ Snippets = dict[str, list[tuple[str, str]]]  # part -> snippets, each with its d
 def module_snippets(count: int, characters: int, shares: Mapping[str, float], rest: str) -> dict[str, Snippets]:
     """Snippets of the `count` modules with the most text, by module and part.
 
-    `shares` says how much of a module's text goes to each part; the part `rest` takes what is left.
+    `shares` are the parts' shares of a module's text; the part `rest` takes the remainder. Raises ValueError for a
+    `count` below 2 or above the number of modules.
     """
     root, modules = Path(sysconfig.get_path("stdlib")), dict[str, list[str]]()
     for path, content in Stdlib().contents():
@@ -57,23 +58,23 @@ def _blocks(snippets: list[tuple[str, str]], shares: Mapping[str, float], rest: 
 
 
 def _snippets(document: str, characters: int) -> list[tuple[str, str]]:
-    """Whole lines that together have at least so many characters, none twice; a shorter end is left out."""
-    found, held, name = [], "", _digest(document)[:12]
+    """Snippets of whole lines with at least `characters` characters, without overlap; a shorter end is left out."""
+    snippets, held, name = [], "", _digest(document)[:12]
     for line in document.splitlines(keepends=True):
         held += line
         if len(held) >= characters:
-            found.append((held.strip("\n"), name))
+            snippets.append((held.strip("\n"), name))
             held = ""
-    return found
+    return snippets
 
 
 def functions() -> Iterator[tuple[str, str, str]]:
-    """Every function with a docstring: its file's text, its source without the docstring, the first paragraph."""
+    """Functions with a docstring: their file's text, their source without the docstring, its first paragraph."""
     for path, content in Stdlib().contents():
         if path.name == TOPICS:
             continue
         text = content.decode(errors="replace")
-        with warnings.catch_warnings(action="ignore"):  # of escapes in old files
+        with warnings.catch_warnings(action="ignore"):  # old files have invalid escapes
             tree = ast.parse(text)
         lines = text.splitlines()
         for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Rows of a CSV, TSV or JSONL file, whose every mistake is named by its line."""
+"""Rows of a CSV, TSV or JSONL file; an error names the line of a mistake."""
 
 import csv
 import json
@@ -17,9 +17,10 @@ DIALECTS: dict[str, dict[str, Any]] = {
 
 
 def read_rows(path: Path, fields: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """The values of these columns, row by row; `fields` maps the setting that names a column to its name.
+    """Values of columns, row by row; `fields` maps a task's setting to the column's name.
 
-    A number names a column of a file without a header, counted from 0. ValueError, with the line, for what is missing.
+    A number names a column of a file without a header, counted from 0. Raises ValueError, with the line, for a missing
+    column or value.
     """
     (path,) = find_files([str(path)], list(DIALECTS))
     count = 0

@@ -1,7 +1,7 @@
-"""Tasks: texts with answers, and which of them train, choose the step and are scored. Settings: `conf/task/*.yaml`.
+"""Tasks: texts with answers, in parts that train, choose the step and are scored. Settings: `conf/task/*.yaml`.
 
-A document (a file, a row) has all its examples in one part, so that no two parts share text. The parts are: `train`;
-`stop`, whose loss chooses the step of a run that is kept; and `val`, which alone is scored.
+All examples of a document (a file, a row) are in one part, so that no two parts share text. The parts are `train`;
+`stop`, whose loss chooses the step whose weights a run keeps; and `val`, which alone is scored.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from scaling.finetune.stdlib_text import functions, module_snippets
 from scaling.finetune.tables import read_rows
 
 TRAIN, STOP, VAL = "train", "stop", "val"
-STOP_SHARE = 1 / 3  # of what is held out
+STOP_SHARE = 1 / 3  # share of the held-out documents
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text and what is to be said of it."""
+    """An example: a text and its answer."""
 
     text: str
     answer: str  # a class, or the text to write
-    group: str  # examples of one document share it: their scores are not independent draws
+    group: str  # shared by the examples of one document, whose scores are not independent draws
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Examples:
     """A task's examples by part."""
 
     parts: dict[str, tuple[Example, ...]]
-    classes: tuple[str, ...]  # of a classification, by name; empty where the answer is text
+    classes: tuple[str, ...]  # names of a classification's classes; empty where the answer is text
 
     def chosen(self, train: int, stop: int, val: int, seed: int) -> "Examples":
-        """So many of each part, drawn by hash: of `train` nested subsets that the seed decides, the others fixed."""
+        """Examples drawn from each part by hash: nested `train` sets that the seed decides, the other parts fixed."""
         drawn = {
             TRAIN: by_hash(self.parts[TRAIN], str(seed))[:train],
             STOP: by_hash(self.parts[STOP], "")[:stop],
@@ -45,28 +45,28 @@ class Examples:
 
     @property
     def sha256(self) -> str:
-        """Of every example of every part and the classes, in order."""
+        """The digest of all examples of all parts and of the classes, in order."""
         content = [[astuple(example) for example in self.parts[part]] for part in (TRAIN, STOP, VAL)]
         return hashlib.sha256(json.dumps([content, self.classes]).encode()).hexdigest()
 
 
 @dataclass
 class Task:
-    """What all tasks are asked for."""
+    """Settings of every task."""
 
     kind: str  # a key of TASKS
     examples: list[int]  # sizes of the fine-tuning set, each a run
-    scratch_examples: list[int]  # further sizes for the control alone: its curve is what transfer is read from
-    stop_examples: int  # at most, which choose the step
-    val_examples: int  # at most, which are scored
-    generated: int  # of them, at most so many are answered in full
+    scratch_examples: list[int]  # further sizes for the control alone, whose curve determines the transfer
+    stop_examples: int  # at most this many examples choose the step
+    val_examples: int  # at most this many examples are scored
+    generated: int  # at most this many scored examples are answered in full
     held_out: float  # share of the documents that does not train
-    source_tokens: int | None  # of a text, at most; null: what the model's context has room for
-    target_tokens: int | None  # of an answer in text, at most; null: half the model's context
+    source_tokens: int | None  # most tokens of a text; null: as many as the model's context has room for
+    target_tokens: int | None  # most tokens of a text answer; null: half the model's context
 
     classifies: ClassVar[bool]
     metric: ClassVar[str]  # the score that the figures show
-    on_stdlib: ClassVar[bool] = False  # whether its texts are the standard library's
+    on_stdlib: ClassVar[bool] = False  # whether the texts are the standard library's
 
     def __post_init__(self) -> None:
         for name in ("examples", "scratch_examples"):
@@ -85,26 +85,26 @@ class Task:
         raise NotImplementedError
 
     def read(self) -> Examples:
-        """The task's examples; ValueError where they cannot be fine-tuned on."""
-        found = apart(self.rows())
-        answers = {example.answer for examples in found.values() for example in examples}
+        """The task's examples; ValueError where a model cannot be fine-tuned on them."""
+        parts = apart(self.rows())
+        answers = {example.answer for examples in parts.values() for example in examples}
         if self.classifies and len(answers) < 2:
             raise ValueError(
                 f"task={self.kind}: every example is of the class {next(iter(answers), '')!r}; a classification needs "
                 f"two or more: add examples of another, or name the right column"
             )
-        for part, examples in found.items():
+        for part, examples in parts.items():
             if len(examples) < 2:
                 raise ValueError(
                     f"task={self.kind}: {len(examples)} examples for {part} at task.held_out={self.held_out}; give "
                     f"more examples, or hold out another share"
                 )
-        if (largest := max([*self.examples, *self.scratch_examples])) > len(found[TRAIN]):
+        if (largest := max([*self.examples, *self.scratch_examples])) > len(parts[TRAIN]):
             raise ValueError(
-                f"task={self.kind}: {largest:,} examples are asked for, but {len(found[TRAIN]):,} train; choose "
+                f"task={self.kind}: {largest:,} examples are asked for, but {len(parts[TRAIN]):,} train; choose "
                 f"task.examples and task.scratch_examples up to that, or lower task.held_out={self.held_out}"
             )
-        return Examples(found, tuple(sorted(answers)) if self.classifies else ())
+        return Examples(parts, tuple(sorted(answers)) if self.classifies else ())
 
     def part_of(self, document: str) -> str:
         """The part of a document, by the hash of its text."""
@@ -116,14 +116,15 @@ class Task:
 
 @dataclass
 class Modules(Task):
-    """Which of the standard library's largest modules a snippet is from; as many snippets of each in every part.
+    """The module of a snippet, among the standard library's largest; every part has as many snippets of each module.
 
-    Files of a package are split whole. A module that is one file is cut once into a beginning that trains, a middle
-    that stops and an end that is scored, with a gap between them; its parts share an author, and are easier for it.
+    A file of a package is in one part whole. A module of one file is cut into a beginning that trains, a middle that
+    chooses the step and an end that is scored, with gaps between them; the parts share an author, which makes the task
+    easier.
     """
 
     classes: int
-    characters: int  # of a snippet, at least; it ends with its line
+    characters: int  # least characters of a snippet, which ends with a line
     classifies = True
     metric = "accuracy"
     on_stdlib = True
@@ -131,11 +132,11 @@ class Modules(Task):
     def rows(self) -> Iterable[tuple[str, Example]]:
         shares = {VAL: self.held_out * (1 - STOP_SHARE), STOP: self.held_out * STOP_SHARE}
         modules = {
-            name: apart((part, Example(text, name, group)) for part, found in parts.items() for text, group in found)
+            name: apart((part, Example(text, name, group)) for part, texts in parts.items() for text, group in texts)
             for name, parts in module_snippets(self.classes, self.characters, shares, TRAIN).items()
         }
         for part in (TRAIN, STOP, VAL):
-            drawn = {name: by_hash(found[part], "") for name, found in modules.items()}
+            drawn = {name: by_hash(parts[part], "") for name, parts in modules.items()}
             fewest = min(len(examples) for examples in drawn.values())
             for examples in drawn.values():
                 yield from ((part, example) for example in examples[:fewest])
@@ -143,7 +144,7 @@ class Modules(Task):
 
 @dataclass
 class Labelled(Task):
-    """A column of labels for a column of texts, of a CSV, TSV or JSONL file."""
+    """Labels of texts, from two columns of a CSV, TSV or JSONL file."""
 
     path: str
     text_field: str
@@ -158,7 +159,7 @@ class Labelled(Task):
 
 @dataclass
 class Docstrings(Task):
-    """The first paragraph of a function's docstring from the function without it; functions of a file stay together."""
+    """The first paragraph of a docstring, from its function's other code; a file's functions are in one part."""
 
     classifies = False
     metric = "rouge_l"
@@ -194,21 +195,21 @@ TASKS: dict[str, type[Task]] = {
 
 
 def apart(rows: Iterable[tuple[str, Example]]) -> dict[str, tuple[Example, ...]]:
-    """Examples by part, each text once: one that trains is in no other part, whatever document repeats it."""
+    """Examples by part, each text once: a text that trains is in no other part, even where a document repeats it."""
     by_part: dict[str, list[Example]] = {TRAIN: [], STOP: [], VAL: []}
     for part, example in rows:
         by_part[part].append(example)
     seen: set[str] = set()
-    found = {}
+    distinct = {}
     for part, examples in by_part.items():
         first = {example.text: example for example in reversed(examples) if example.text not in seen}
         seen |= first.keys()
-        found[part] = tuple(first.values())
-    return found
+        distinct[part] = tuple(first.values())
+    return distinct
 
 
 def by_hash(examples: Sequence[Example], salt: str) -> tuple[Example, ...]:
-    """The examples in an order that only their own text and the salt decide."""
+    """Examples in an order that only their own content and the salt decide."""
 
     def place(example: Example) -> bytes:
         return hashlib.sha256(f"{salt}\0{example.text}\0{example.answer}".encode()).digest()

@@ -10,5 +10,5 @@ def transformers_library() -> Any:
     except ImportError as error:
         raise ValueError("this needs the extra hf: pip install 'scaling[hf]'") from error
     transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()  # what matters of its loading is said here
+    transformers.utils.logging.set_verbosity_error()  # reading.py reports every problem of loading itself
     return transformers

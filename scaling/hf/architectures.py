@@ -1,44 +1,51 @@
-"""Which of our settings and weights are which of Hugging Face's, one table per architecture.
+"""Hugging Face architectures: one table each of the equivalents of our settings and weights.
 
-Names of weights: {i} is a layer. Where a value is a tuple, our matrix is theirs laid one after another along its
-outputs. Each stands for all of a module's tensors (weight, bias).
+A name of weights stands for all tensors of a module (weight, bias), with {i} for the layer. A tuple of names means that
+our matrix concatenates their matrices along its outputs.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from scaling.shapes.families import SHAPES
+from scaling.shapes.shape import before
+
 Names = Mapping[str, str | tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One Hugging Face class and what it is here."""
+    """A Hugging Face class and its equivalent here; a comment's "our" names are ours, "their" names Hugging Face's."""
 
     model_class: str
     auto_class: str
-    preset: str  # of conf/model, which brings a fitting objective
+    preset: str  # name of our preset in conf/model, which also sets a fitting objective
     kind: str
-    weights: Names  # ours -> theirs
-    fields: Mapping[str, tuple[str, ...]]  # ours -> theirs, all of which hold our value
-    fixed: Mapping[str, Any]  # ours, the only value that the class has
-    theirs_fixed: Mapping[str, Any]  # theirs, the only value that we have
+    weights: Names  # our module -> their modules
+    fields: Mapping[str, tuple[str, ...]]  # our setting -> their settings, all of which hold our value
+    fixed: Mapping[str, Any]  # our setting -> the only value that their class supports; see `only`
+    theirs_fixed: Mapping[str, Any]  # their setting -> the only value that we support
     norm: str
-    norm_eps: str | None  # theirs; None where it is torch's default
-    activation: str | None  # theirs; None where ours is fixed
+    norm_eps: str | None  # their setting; None where eps is torch's default
+    activation: str | None  # their setting; None where `fixed` holds ours
     positions: str
-    head_width: str | None = None  # theirs; None where it follows from the others
-    always_biased: bool = True  # theirs; a model without is exported with zeros
-    rotary_pct: str | None = None  # in theirs' settings of rotary positions; None where every channel is rotated
-    qkv_by_head: bool = False  # one matrix holds query, key and value of each head in turn; ours those of all heads
-    transposed: frozenset[str] = frozenset()  # our modules whose matrix is stored (inputs, outputs) there
-    aliases: Mapping[str, str] = field(default_factory=dict)  # theirs, tied -> under which name it is in `weights`
-    sines_first: bool = False  # position codes hold all sines, then all cosines; ours alternate
-    on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of theirs
+    head_width: str | None = None  # their setting; None where it follows from other settings
+    always_biased: bool = True  # their class always has biases; a model without biases is exported with zeros
+    rotary_pct: str | None = None  # key in their rotary settings; None where every channel is rotated
+    qkv_by_head: bool = False  # their matrix holds query, key and value head by head; ours all queries, keys, values
+    transposed: frozenset[str] = frozenset()  # our modules whose matrix they store as (inputs, outputs)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # their tied weight -> its name in `weights`
+    sines_first: bool = False  # their sinusoids are all sines, then all cosines; ours alternate
+    on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of an exported model
+
+    def only(self) -> dict[str, Any]:
+        """Settings with one value in the class: `fixed`, and the options that it lacks at their values from before."""
+        has = {*self.fields, *(("rotary_pct",) if self.rotary_pct else ())}
+        lacks = {name: value for name, value in before(SHAPES[self.kind]).items() if name not in has}
+        return {**self.fixed, **lacks}
 
 
-# Every class but those that say otherwise: attention and MLP one after the other, every channel rotated, or none.
-PLAIN = {"parallel_residual": False, "rotary_pct": 1.0}
 END = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
 
 
@@ -86,7 +93,7 @@ GPT2 = Architecture(
         "tied_embeddings": ("tie_word_embeddings",),
         "dropout": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     },
-    fixed={"norm_place": "pre", **PLAIN},
+    fixed={"norm_place": "pre"},
     theirs_fixed={"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False},
     norm="layernorm",
     norm_eps="layer_norm_epsilon",
@@ -131,7 +138,7 @@ LLAMA = Architecture(
         "tied_embeddings": ("tie_word_embeddings",),
         "dropout": ("attention_dropout",),
     },
-    fixed={"norm_place": "pre", "activation": "swiglu", **PLAIN},
+    fixed={"norm_place": "pre", "activation": "swiglu"},
     theirs_fixed={"hidden_act": "silu"},
     norm="rmsnorm",
     norm_eps="rms_norm_eps",
@@ -232,7 +239,6 @@ BERT = Architecture(
         "embedding_norm": True,
         "segments": True,
         "next_sentence": False,
-        **PLAIN,
     },
     theirs_fixed={"hidden_act": "gelu", "type_vocab_size": 2, "is_decoder": False, "add_cross_attention": False},
     norm="layernorm",
@@ -291,7 +297,6 @@ T5 = Architecture(
         "tied_embeddings": True,
         "attention_scale": False,
         "head_bias": False,
-        **PLAIN,
     },
     theirs_fixed={
         "relative_attention_num_buckets": 32,
@@ -351,7 +356,7 @@ MARIAN = Architecture(
         "context": ("max_position_embeddings",),
         "dropout": ("dropout", "attention_dropout"),
     },
-    fixed={"norm_place": "post", "tied_embeddings": True, "attention_scale": True, "logit_scale": False, **PLAIN},
+    fixed={"norm_place": "post", "tied_embeddings": True, "attention_scale": True, "logit_scale": False},
     theirs_fixed={"scale_embedding": True, "share_encoder_decoder_embeddings": True, "tie_word_embeddings": True},
     norm="layernorm",
     norm_eps=None,

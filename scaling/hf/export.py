@@ -1,4 +1,4 @@
-"""A finished run as a folder that Hugging Face's AutoModel and AutoTokenizer load."""
+"""Export of a finished run to a folder that Hugging Face's AutoModel and AutoTokenizer load."""
 
 import os
 import shutil
@@ -25,10 +25,10 @@ from scaling.train.checkpoint import final_weights
 
 
 def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
-    """Write the run's final weights, and its tokenizer where there is one, to `out`, whole or not at all.
+    """Write the run's final weights, and its tokenizer where it has one, to `out`, whole or not at all.
 
-    Returns what was written, in words. ValueError for a run that is not done, keeps no weights, or has a setting that
-    no class of Hugging Face's has.
+    Returns a description of the folder. Raises ValueError for an existing `out`, and for a run that is not done, keeps
+    no weights, or has a setting that no Hugging Face class supports.
     """
     transformers_library()
     record = read_record(run_dir)
@@ -40,7 +40,7 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
     spec = from_dict(record.spec)
     weights = fold(final_weights(run_dir), spec.model, spec.recipe.multipliers)
     model = as_theirs(spec.model, weights)
-    if spec.model.kind != "encoder":  # which writes nothing that could end
+    if spec.model.kind != "encoder":  # an encoder generates no text that could end
         end = target_end(spec) if spec.model.kind == "encoder_decoder" else spec.data.end_id or END_ID
         model.config.eos_token_id = model.generation_config.eos_token_id = end
     try:
@@ -64,12 +64,12 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
 
 
 def as_theirs(shape: TransformerShape, weights: Tensors) -> Any:
-    """A Hugging Face model of this shape and these weights."""
+    """The Hugging Face model of a shape, with these weights."""
     transformers = transformers_library()
     kind, architecture = architecture_of(shape)
     settings = to_theirs(shape, architecture)
     config = transformers.AutoConfig.for_model(kind, **settings)
-    for name, value in settings.items():  # T5 derives some from others unless told afterwards
+    for name, value in settings.items():  # T5 derives some settings from others unless they are set afterwards
         setattr(config, name, value)
     model: nn.Module = getattr(transformers, architecture.model_class)(config)
     model.load_state_dict(weights_to_theirs(weights, architecture, model.state_dict(), shape))
@@ -77,22 +77,22 @@ def as_theirs(shape: TransformerShape, weights: Tensors) -> Any:
 
 
 def tokenizer_of(spec: RunSpec, cache_dir: Path) -> Any:
-    """The tokenizer of a run's data as transformers' own; ValueError, with the reason, where there is none."""
+    """The tokenizer of a run's data as a transformers tokenizer; ValueError, with the reason, where there is none."""
     if spec.data.tokenizer == NO_TOKENIZER:
         raise ValueError("the run's data came as tokens")
-    found = manifest(spec.data, cache_dir)
-    if found is None:
+    prepared = manifest(spec.data, cache_dir)
+    if prepared is None:
         raise ValueError(f"the run's data is not in {cache_dir}; name the folder with --cache")
-    ours = load_tokenizer(found, cache_dir / digest(spec.data))
+    ours = load_tokenizer(prepared, cache_dir / digest(spec.data))
     added: Mapping[str, int] = added_ids(spec)
-    made = translate(ours, added)
-    special = {"mask_token": made.id_to_token(added["<mask>"])} if "<mask>" in added else {}
-    special |= dict.fromkeys(("bos_token", "eos_token", "pad_token"), made.id_to_token(ours.end_id))
+    translated = translate(ours, added)
+    special = {"mask_token": translated.id_to_token(added["<mask>"])} if "<mask>" in added else {}
+    special |= dict.fromkeys(("bos_token", "eos_token", "pad_token"), translated.id_to_token(ours.end_id))
     return transformers_library().PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=translated,
         model_max_length=spec.model.context,
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
-        split_special_tokens=not added,  # the end marker's letters within a text are only letters
+        split_special_tokens=not added,  # the letters of an end marker within a text are ordinary text
         **special,
     )

@@ -1,4 +1,4 @@
-"""A parametrization's multipliers folded into the weights, for classes that multiply by nothing."""
+"""Folding of a parametrization's multipliers into the weights, for classes without multipliers."""
 
 from torch import Tensor
 
@@ -6,17 +6,17 @@ from scaling.hf.weights import Tensors
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import STANDARD, Multipliers
 
-WRITERS = (".attention.out.", ".cross_attention.out.", ".mlp.down.")  # to the residual stream
+WRITERS = (".attention.out.", ".cross_attention.out.", ".mlp.down.")  # modules that write to the residual stream
 
 
 def fold(weights: Tensors, shape: TransformerShape, multipliers: Multipliers) -> dict[str, Tensor]:
-    """Weights of a standard model that computes what these compute with the multipliers.
+    """Weights of a standard model that has the outputs of these weights with `multipliers`.
 
-    ValueError where the head's multiplier has no weights of its own to go into.
+    Raises ValueError for a multiplier of the logits where no weights serve the head alone.
     """
     if multipliers == STANDARD:
         return dict(weights)
-    before_head = _what_only_the_head_reads(weights, shape)
+    before_head = _weights_of_the_head_alone(weights, shape)
     if before_head is None and multipliers.logits != 1:
         raise ValueError(
             f"recipe.parametrization multiplies the logits by {multipliers.logits:g}: with model.norm_place=post and "
@@ -37,8 +37,8 @@ def fold(weights: Tensors, shape: TransformerShape, multipliers: Multipliers) ->
     return folded
 
 
-def _what_only_the_head_reads(weights: Tensors, shape: TransformerShape) -> str | None:
-    """The head's own matrix, or the last norm where that is the embedding; None where others read that norm."""
+def _weights_of_the_head_alone(weights: Tensors, shape: TransformerShape) -> str | None:
+    """The name of the head's own matrix, or of the last norm under tied embeddings unless others read that norm."""
     if not shape.tied_embeddings:
         return "head.weight"
     if "head_norm.weight" in weights:

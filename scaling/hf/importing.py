@@ -1,4 +1,4 @@
-"""A published checkpoint becomes a finished run of a study, its weights evaluated on the user's data."""
+"""Import of a published checkpoint as a finished run of a study, evaluated on the user's data."""
 
 import math
 from collections.abc import Sequence
@@ -32,22 +32,22 @@ from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
 from scaling.train.validation import Validation, bits_per_byte, evaluate, validation_batches
 
-COMPARED_TOKENS = 4096  # of the validation split, encoded by both tokenizers
+COMPARED_TOKENS = 4096  # validation tokens whose text both tokenizers encode
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What the user says of the training elsewhere."""
+    """The checkpoint's training elsewhere, as stated by the user."""
 
     train_tokens: int
     unique_tokens: int
 
 
 def import_checkpoint(source: str, settings: Sequence[str]) -> str:
-    """Make the checkpoint a finished run of its study, unless it is there; returns what was done, in words.
+    """Make a checkpoint a finished run of its study, unless the run exists; return the outcome in words.
 
-    `settings` are train_tokens=, unique_tokens= and Hydra overrides. ValueError, with nothing written to the study, for
-    a checkpoint that cannot be read or has no equivalent here, and for data that does not fit it.
+    `settings` are train_tokens=, unique_tokens= and Hydra overrides. Raises ValueError, with nothing written to the
+    study, for a checkpoint that cannot be read or has no equivalent here, and for data that do not fit the checkpoint.
     """
     stated, overrides = _stated(settings)
     published = read_published(source)
@@ -83,7 +83,7 @@ def import_checkpoint(source: str, settings: Sequence[str]) -> str:
 
 
 def _origin(published: Published, compared: bool) -> dict[str, Any]:
-    """What a record states of where the weights came from."""
+    """The record's entry about the origin of the weights."""
     return {
         "origin": published.origin,
         "class": published.architecture.model_class,
@@ -112,10 +112,10 @@ def _stated(settings: Sequence[str]) -> tuple[Stated, list[str]]:
 
 
 def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
-    """The run as configured, its model as the checkpoint decides."""
+    """The configured run, with the model that the checkpoint decides."""
     architecture = published.architecture
     decided = to_ours(published.config, architecture)
-    decided.pop("next_sentence", None)  # the objective says
+    decided.pop("next_sentence", None)  # the objective decides it
     if "head_bias" in architecture.weights and "head_bias" not in decided and architecture.kind == "encoder_decoder":
         decided["head_bias"] = bool(published.weights[str(architecture.weights["head_bias"])].any())
     spelled = [
@@ -129,30 +129,30 @@ def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
     shape = run.spec.model
     assert isinstance(shape, SHAPES[architecture.kind])
     for name, value in decided.items():
-        asked = getattr(shape, name)
-        shorter = name == "context" and architecture.positions != "learned" and asked <= value
-        if asked != value and not shorter and name != "dropout":
-            raise ValueError(f"{setting_name(name)}={asked}: the checkpoint has {value}; leave the setting out")
+        configured = getattr(shape, name)
+        shorter = name == "context" and architecture.positions != "learned" and configured <= value
+        if configured != value and not shorter and name != "dropout":
+            raise ValueError(f"{setting_name(name)}={configured}: the checkpoint has {value}; leave the setting out")
     return run
 
 
 def _own_tokenizer(folder: Path) -> Tokenizer | None:
-    """The checkpoint's own tokenizer, where it comes with one."""
+    """The checkpoint's own tokenizer, or None."""
     path = folder / "tokenizer.json"
     return Tokenizer.from_file(str(path)) if path.is_file() else None
 
 
 def _check_tokenizer(folder: Path, spec: ImportedSpec, tokens: TokenData) -> bool:
-    """Whether the checkpoint's tokenizer could be compared with the data's; ValueError where they differ."""
+    """Compare the checkpoint's tokenizer with the data's; False where impossible, ValueError where they differ."""
     theirs = _own_tokenizer(folder)
     if theirs is None:
         return False
     for name, expected in added_ids(spec).items():
         for known in names_of(name):
-            if (found := theirs.token_to_id(known)) not in (None, expected):
+            if (own_id := theirs.token_to_id(known)) not in (None, expected):
                 raise ValueError(
                     f"objective={spec.objective.kind} uses id {expected} as {name}, but the checkpoint knows {known} "
-                    f"as id {found}: its loss would be of a token it never saw; evaluate a model of another objective"
+                    f"as id {own_id}: its loss would be of a token it never saw; evaluate a model of another objective"
                 )
     if spec.data.tokenizer == NO_TOKENIZER:
         return False

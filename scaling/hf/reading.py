@@ -1,4 +1,4 @@
-"""A published checkpoint read from its folder or the hub: safetensors only, every weight accounted for."""
+"""Reading of a published checkpoint, from a folder or the hub: safetensors only, every weight accounted for."""
 
 import json
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint as Hugging Face holds it."""
+    """A published checkpoint with Hugging Face's configuration and weights."""
 
     origin: str
     folder: Path
     architecture: Architecture
     config: Any
     weights: dict[str, Tensor]
-    file_sha256: dict[str, str]  # of each safetensors file
+    file_sha256: dict[str, str]  # digest of each safetensors file, by name
     unused: tuple[str, ...]  # weights in the files that the class does not have
 
 
 def read_published(source: str) -> Published:
-    """Read a checkpoint; ValueError, in a line, for what is missing, mismatched, pickled or of another class."""
+    """Read a checkpoint; one-line ValueError for missing, mismatched or pickled weights and for unknown classes."""
     transformers = transformers_library()
     folder, origin = (Path(source), str(Path(source).resolve())) if Path(source).is_dir() else _fetch(source)
     try:
@@ -58,7 +58,7 @@ def read_published(source: str) -> Published:
             use_safetensors=True,
             dtype="float32",
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below, all of them
+            ignore_mismatched_sizes=True,  # the error below names all mismatched weights
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{source} cannot be read as a {architecture.model_class}: {_one_line(error)}") from error
@@ -75,12 +75,12 @@ def read_published(source: str) -> Published:
 
 
 def _fetch(name: str) -> tuple[Path, str]:
-    """The folder of a model on the hub, fetched without its pickled files, and its name with its commit."""
+    """Fetch a model of the hub without pickled files; return its folder, and its name with its commit."""
     from huggingface_hub import snapshot_download
 
     try:
         folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # of the network, the hub or the name, in many classes
+    except Exception as error:  # network, hub and name raise errors of many classes
         raise ValueError(f"{name} is no folder here, and the hub gave no such model: {_one_line(error)}") from error
     return folder, f"{name}@{folder.name}"
 

@@ -1,4 +1,4 @@
-"""Our settings as Hugging Face's, and theirs as ours; what has no equivalent is refused by name."""
+"""Settings of a shape to Hugging Face's and back; a setting without equivalent is refused by name."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -12,7 +12,7 @@ OTHER_ACTIVATION_NAMES = {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 
 
 def architecture_of(shape: TransformerShape) -> tuple[str, Architecture]:
-    """The Hugging Face model type of a shape; ValueError where there is none."""
+    """The Hugging Face model type and architecture of a shape; ValueError where there is none."""
     alike = {
         name: architecture
         for name, architecture in ARCHITECTURES.items()
@@ -30,7 +30,7 @@ def architecture_of(shape: TransformerShape) -> tuple[str, Architecture]:
 
 
 def setting_name(field: str) -> str:
-    """How the command line calls a field of a shape."""
+    """The command line's name of a shape's field."""
     if field == "next_sentence":
         return f"objective.{field}"
     common = {known.name for known in fields(TransformerShape)}
@@ -38,10 +38,10 @@ def setting_name(field: str) -> str:
 
 
 def to_theirs(shape: TransformerShape, architecture: Architecture) -> dict[str, Any]:
-    """Hugging Face's settings of a shape; ValueError names every one of ours that the class does not have."""
+    """Hugging Face's settings of a shape; ValueError names every setting of ours that the class does not support."""
     faults = [
         f"{setting_name(name)}={str(getattr(shape, name)).lower()} where it has only {str(value).lower()}"
-        for name, value in architecture.fixed.items()
+        for name, value in architecture.only().items()
         if getattr(shape, name) != value
     ]
     norm, eps = kind_and_number(shape.norm)
@@ -76,9 +76,9 @@ def to_theirs(shape: TransformerShape, architecture: Architecture) -> dict[str, 
 
 
 def to_ours(config: Any, architecture: Architecture) -> dict[str, Any]:
-    """Our settings of a Hugging Face configuration; ValueError names every one of theirs that we do not have.
+    """Our settings of a Hugging Face configuration; ValueError names every setting of theirs that we do not support.
 
-    Dropout plays no part in what the weights compute: where theirs has several rates, ours is the first.
+    Dropout does not change the outputs of the weights: of several rates of theirs, ours is the first.
     """
     faults = [
         f"{name}={getattr(config, name)!r} where only {value!r} is"
@@ -91,20 +91,20 @@ def to_ours(config: Any, architecture: Architecture) -> dict[str, Any]:
         ours[name] = values[theirs[0]]
         if name != "dropout" and len(set(values.values())) > 1:
             faults.append(f"{' and '.join(f'{k}={v}' for k, v in values.items())}, which are one setting here")
-    if ours["d_ff"] is None:  # GPT-2's way to say four times the width
+    if ours["d_ff"] is None:  # GPT-2's null stands for four times the width
         ours["d_ff"] = 4 * ours["d_model"]
     ours.setdefault("n_kv_heads", ours["n_heads"])
     ours.setdefault("bias", architecture.always_biased)
-    ours |= dict(architecture.fixed)
+    ours |= architecture.only()
     ours["norm"] = architecture.norm
     if architecture.norm_eps:
         ours["norm"] = _with_number(architecture.norm, getattr(config, architecture.norm_eps))
     if architecture.activation:
-        asked = getattr(config, architecture.activation)
+        activation = getattr(config, architecture.activation)
         known = {theirs: name for name, theirs in ACTIVATION_NAMES.items()} | OTHER_ACTIVATION_NAMES
-        if asked not in known:
-            faults.append(f"{architecture.activation}={asked!r} where only {', '.join(known)} are")
-        ours["activation"] = known.get(asked)
+        if activation not in known:
+            faults.append(f"{architecture.activation}={activation!r} where only {', '.join(known)} are")
+        ours["activation"] = known.get(activation)
     if architecture.head_width:
         width = getattr(config, architecture.head_width)
         if width * ours["n_heads"] != ours["d_model"]:

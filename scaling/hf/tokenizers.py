@@ -1,4 +1,4 @@
-"""A run's tokenizer as one of the tokenizers library, id for id."""
+"""Translation of a run's tokenizer to the tokenizers library, id for id."""
 
 import json
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from scaling.data.tokenizers import END_ID, END_TOKEN, UNKNOWN_ID, Bpe, Bytes, C
 from scaling.data.tokenizers import Tokenizer as Ours
 from scaling.spec.objective import names_of
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # what an unknown character decodes to
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # decoded text of an unknown character
 
 
 def translate(tokenizer: Ours, added: Mapping[str, int]) -> Tokenizer:
-    """The same tokenizer with the objective's added tokens; ValueError where the library cannot express it."""
+    """The library's tokenizer with the objective's added tokens; ValueError where the library cannot express it."""
     if isinstance(tokenizer, PretrainedTokenizer):
         return _extended(tokenizer, added)
     builders: dict[type, Any] = {Bytes: _bytes, Chars: _chars, Bpe: _bpe}
     if type(tokenizer) not in builders:
         raise ValueError(f"a tokenizer of the kind {type(tokenizer).__name__} is not translated")
     values = json.loads(builders[type(tokenizer)](tokenizer).to_str())
-    values["model"]["vocab"] |= added  # in place, since the library would number them on from the last
+    values["model"]["vocab"] |= added  # put in directly, because the library would number them after its last id
     made = Tokenizer.from_str(json.dumps(values))
     made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (END_TOKEN, *added)])
     assert all(made.token_to_id(name) == i for name, i in {END_TOKEN: END_ID, **added}.items())
@@ -30,7 +30,7 @@ def translate(tokenizer: Ours, added: Mapping[str, int]) -> Tokenizer:
 
 
 def _extended(tokenizer: PretrainedTokenizer, added: Mapping[str, int]) -> Tokenizer:
-    """A pretrained tokenizer as it is, with those of the added tokens that it does not have, which follow its own."""
+    """A pretrained tokenizer with the added tokens that it lacks, which follow its own; ValueError without room."""
     made = Tokenizer.from_buffer(tokenizer.content)
     known = {name: next((k for k in names_of(name) if made.token_to_id(k) is not None), name) for name in added}
     lacking = [name for name in added if made.token_to_id(known[name]) is None]
@@ -53,7 +53,7 @@ def _bytes(tokenizer: Bytes) -> Tokenizer:
 
 
 def _byte_letters() -> dict[int, str]:
-    """The letter that stands for each byte in byte-level vocabularies (Radford et al. 2019)."""
+    """Letters of the bytes in byte-level vocabularies (Radford et al. 2019)."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [i for i in range(256) if i not in plain]
     return {i: chr(i) for i in plain} | {i: chr(256 + n) for n, i in enumerate(others)}

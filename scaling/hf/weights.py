@@ -1,4 +1,4 @@
-"""Weights from one naming and layout to the other, bit for bit: renamed, joined, cut, transposed, reordered."""
+"""Conversion of weights between our layout and Hugging Face's, bit for bit: new names, joins, cuts, orders."""
 
 import re
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from scaling.hf.architectures import Architecture
 from scaling.shapes.shape import TransformerShape
 
 Tensors = Mapping[str, Tensor]
-# Along which axis of a module's weight, and of its bias, the channels of the residual stream lie.
+# The axis of the residual stream's channels in a module's weight, and in its bias.
 READS, WRITES = (1, None), (0, 0)
 RESIDUAL_AXES = {"embedding": READS, "qkv": READS, "q": READS, "kv": READS, "up": READS, "out": WRITES, "down": WRITES}
-COMPUTED = "embed_positions.weight"  # Marian's codes, which are no parameters here
+COMPUTED = "embed_positions.weight"  # Marian's sinusoids, which are no parameters here
 
 
 def to_ours(theirs: Tensors, architecture: Architecture, ours: Tensors, shape: TransformerShape) -> dict[str, Tensor]:
-    """Hugging Face's weights as ours; `ours` gives names and shapes. ValueError names what does not fit."""
+    """Hugging Face's weights as ours; `ours` gives names and shapes. ValueError names weights that do not fit."""
     made = {}
     for name, like in ours.items():
         tensor = torch.cat([_turned(theirs[part], name, architecture) for part in _names(name, architecture)])
@@ -32,7 +32,7 @@ def to_ours(theirs: Tensors, architecture: Architecture, ours: Tensors, shape: T
 
 
 def to_theirs(ours: Tensors, architecture: Architecture, theirs: Tensors, shape: TransformerShape) -> dict[str, Tensor]:
-    """Our weights as Hugging Face's; `theirs` gives names and shapes. A bias that ours lacks is zero there."""
+    """Our weights as Hugging Face's; `theirs` gives names and shapes. A bias that ours lack is zero."""
     made: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         names = _names(name, architecture)
@@ -54,7 +54,7 @@ def to_theirs(ours: Tensors, architecture: Architecture, theirs: Tensors, shape:
 
 
 def _names(ours: str, architecture: Architecture) -> tuple[str, ...]:
-    """Their names of one of our tensors."""
+    """Hugging Face's names of one of our tensors."""
     layer = re.search(r"\.blocks\.(\d+)\.", ours)
     general = re.sub(r"\.blocks\.\d+\.", ".blocks.{i}.", ours)
     module, _, leaf = general.rpartition(".")
@@ -72,14 +72,14 @@ def _turned(tensor: Tensor, ours: str, architecture: Architecture) -> Tensor:
 
 
 def _regrouped(tensor: Tensor, ours: str, architecture: Architecture, order: tuple[int, int]) -> Tensor:
-    """Outputs laid out as `order` (of heads, and of query, key and value) in the opposite order."""
+    """Swap the two levels of outputs laid out as `order`: heads, and query, key and value."""
     if not architecture.qkv_by_head or ".qkv." not in ours:
         return tensor
     return tensor.reshape(*order, -1, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape)
 
 
 def _reordered(tensor: Tensor, ours: str, architecture: Architecture, back: bool) -> Tensor:
-    """The channels of the residual stream in the order of our position codes, or back in theirs."""
+    """Reorder the residual stream's channels to the order of our sinusoids, or `back` to theirs."""
     module, _, leaf = ours.rpartition(".")
     module = module.rpartition(".")[2]
     axes = WRITES if module.endswith("norm") else RESIDUAL_AXES.get(module)

@@ -1,1 +1,1 @@
-"""Launching many runs: which devices there are, and a pool of processes over them."""
+"""Launching of many runs: sweeps, their jobs and stacks, and the launchers that run them."""

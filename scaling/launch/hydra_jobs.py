@@ -1,4 +1,4 @@
-"""Hydra's jobs, lists of overrides, run by our launchers; jobs of one shape are stacked where `stack` asks for it."""
+"""Hydra's jobs, which are lists of overrides, run by our launchers; `stack` makes stacks of jobs of one shape."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from scaling.launch.jobs import Channel, Job
-from scaling.launch.launchers import launcher, run_jobs
+from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
 from scaling.launch.stacking import label, stacks
 from scaling.machine.slots import gpu_ids
@@ -26,22 +26,22 @@ def launch(
     job_overrides: Sequence[Sequence[str]],
     initial_job_idx: int,
 ) -> list[JobReturn]:
-    """Run Hydra's jobs with the launcher of these settings; returns what became of each, in order."""
+    """Run Hydra's jobs with the launcher of these settings; return the outcome of each job, in order."""
     use_gpus = config.runtime.device != "cpu" and bool(gpu_ids())
     study_dir = Path(config.hydra.sweep.dir)
-    place = launcher(settings, use_gpus)
-    together = stacks(job_overrides, config.stack, study_dir, use_gpus)
+    launcher = make_launcher(settings, use_gpus)
+    job_stacks = stacks(job_overrides, config.stack, study_dir, use_gpus)
     jobs = [
         Job(
             label([job_overrides[index] for index in stack]),
             (context, task, config, [(list(job_overrides[index]), initial_job_idx + index) for index in stack]),
             runs=len(stack),
         )
-        for stack in together
+        for stack in job_stacks
     ]
-    run_jobs(place, jobs, _run_job, study_dir)
+    run_jobs(launcher, jobs, _run_job, study_dir)
     returns: dict[int, JobReturn] = {}
-    for job, stack in zip(jobs, together, strict=True):
+    for job, stack in zip(jobs, job_stacks, strict=True):
         for number, index in enumerate(stack):
             outcome = JobReturn(overrides=list(job_overrides[index]), working_dir=str(study_dir))
             outcome.status = JobStatus.COMPLETED if job.status == DONE else JobStatus.FAILED
@@ -53,19 +53,19 @@ def launch(
 
 
 def _run_job(payload: Any, channel: Channel) -> list[Any]:
-    """In the job's process: compose its configurations and run the task, as Hydra's own launchers do.
+    """Compose a job's configurations in its process and run the task, as Hydra's own launchers do.
 
-    The task of a stack only validates each configuration; its runs are trained when all are.
+    The task of a stack only validates each configuration; the stack's runs train once all are valid.
     """
-    from scaling.launch.task import asked_run, train_together
+    from scaling.launch.task import configured_run, train_in_lockstep
 
-    context, task, config, asked = payload
+    context, task, config, stack = payload
     setup_globals()
-    Plugins.instance()  # registers what reads a searchpath, the user's own ./conf; once, in the fork server
+    Plugins.instance()  # registers the reader of the search path, for the user's own ./conf; once, in the fork server
     version.setbase("1.3")
     returned = []
     with reporting_to(channel):
-        for overrides, index in asked:
+        for overrides, index in stack:
             cfg = context.config_loader.load_sweep_config(config, overrides)
             with open_dict(cfg):
                 cfg.hydra.job.id = f"{index}"
@@ -74,11 +74,11 @@ def _run_job(payload: Any, channel: Channel) -> list[Any]:
                 if cfg.runtime.threads is None:
                     cfg.runtime.threads = channel.threads
             outcome = run_job(
-                task_function=task if len(asked) == 1 else asked_run,
+                task_function=task if len(stack) == 1 else configured_run,
                 config=cfg,
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
                 hydra_context=context,
             )
             returned.append(outcome.return_value)  # raises the task's own exception
-        return returned if len(asked) == 1 else train_together(returned)
+        return returned if len(stack) == 1 else train_in_lockstep(returned)

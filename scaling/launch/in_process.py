@@ -10,7 +10,7 @@ from scaling.records.attempt import INTERRUPTED
 
 
 class InProcess:
-    """Runs jobs here, on the whole machine."""
+    """A launcher that runs jobs in this process, on the whole machine."""
 
     def __init__(self, *, use_gpus: bool) -> None:
         self.slots = slots(1, None, use_gpus)
@@ -25,7 +25,7 @@ class InProcess:
                 continue
             job.status, job.slot, job.started = "running", self.slots[0].name, time.monotonic()
             show()
-            job.hear(do(target, job.payload, Channel(job.hear, None, self.slots[0].threads)))
+            job.receive(do(target, job.payload, Channel(job.receive, None, self.slots[0].threads)))
             job.ended = time.monotonic()
             stopped = job.status == INTERRUPTED
             show()

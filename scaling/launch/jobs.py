@@ -1,4 +1,4 @@
-"""Jobs: units of work that a launcher runs, how each goes, and a job's line to its launcher."""
+"""Jobs: units of work that a launcher runs, their progress, and the channel from a job to its launcher."""
 
 import contextlib
 import os
@@ -11,27 +11,27 @@ from typing import Any
 from scaling.records.attempt import FAILED, INTERRUPTED
 from scaling.records.record import DONE
 
-Message = tuple[str, Any]  # ("news", what changed), or a status with (why, result)
+Message = tuple[str, Any]  # ("news", changed numbers), or a final status with (why, result)
 
 
 @dataclass
 class Job:
-    """One unit of work, and how it goes."""
+    """A job: one unit of work and its progress."""
 
     label: str
     payload: Any
-    runs: int = 1  # that it trains
+    runs: int = 1  # number of runs that the job trains
     status: str = "waiting"
     why: str = ""
     result: Any = None
     log: Path | None = None
     slot: str = ""
-    latest: dict[str, Any] = field(default_factory=dict)  # the numbers that it last reported
+    latest: dict[str, Any] = field(default_factory=dict)  # the job's last reported numbers
     started: float | None = None
     ended: float | None = None
 
-    def hear(self, message: Message) -> None:
-        """Take in a message from the job's channel."""
+    def receive(self, message: Message) -> None:
+        """Update the job by a message from its channel."""
         kind, value = message
         if kind == "news":
             self.log = value.pop("log", self.log)
@@ -42,30 +42,30 @@ class Job:
 
 
 class Channel:
-    """A job's line to its launcher, from within its process."""
+    """The channel from a job's process to its launcher."""
 
     def __init__(self, send: Callable[[Message], object], log: Path | None, threads: int) -> None:
-        """`log` is the file that the process prints into; None leaves its output where it is."""
+        """Open a channel; `log` is the file that the process prints into, None where its output is not redirected."""
         self._send = send
         self._moved = False
         self.log = log
         self.threads = threads
 
     def report(self, **news: Any) -> None:
-        """Report numbers of the job's progress; they appear in the table of jobs."""
+        """Report progress numbers of the job, which the table of jobs shows."""
         self.send(("news", news))
 
     def send(self, message: Message) -> None:
-        """Send to the launcher, or to nobody: a run whose launcher was killed still has its checkpoint to write."""
+        """Send a message; a dead launcher is no error, because the run still has its checkpoint to write."""
         with contextlib.suppress(ConnectionError):
             self._send(message)
 
     def move_log(self, path: Path) -> None:
-        """Move the log of this process to `path`; a second move only links it there, since a stack has one log."""
+        """Move this process's log to `path`; further moves only link it there, because a stack has one log."""
         if self.log is None:
             return
         if self._moved:
-            with contextlib.suppress(OSError):  # a file system without links: the first run's log is all there is
+            with contextlib.suppress(OSError):  # on a file system without links, only the first run has the log
                 os.link(self.log, path)
             return
         os.rename(self.log, path)
@@ -73,11 +73,11 @@ class Channel:
         self.report(log=path)
 
 
-Target = Callable[[Any, Channel], Any]  # does the work of a payload, and returns its result
+Target = Callable[[Any, Channel], Any]  # does a payload's work and returns its result
 
 
 def do(target: Target, payload: Any, channel: Channel) -> Message:
-    """Do a job's work; returns its last message. A traceback is printed here, where the job's log is."""
+    """Do a job's work and return its last message; a traceback is printed here, into the job's log."""
     try:
         return DONE, ("", target(payload, channel))
     except KeyboardInterrupt as error:

@@ -1,6 +1,6 @@
-"""The launchers, by name: whatever trains (train, tune, finetune, bench) hands its jobs to one of them.
+"""Launchers by name: every command that trains (train, tune, finetune, bench) hands its jobs to a launcher.
 
-Adding a launcher is one file with a class, one entry in LAUNCHERS, and one YAML in conf/hydra/launcher/.
+A new launcher is one file with a class, one entry in LAUNCHERS, and one YAML in conf/hydra/launcher/.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,29 +16,29 @@ from scaling.registry import choose
 
 
 class Launcher(Protocol):
-    """Runs jobs to their ends; a job that fails never stops or loses another."""
+    """A launcher runs jobs to their ends; a failing job never stops or loses another."""
 
     @property
     def slots(self) -> Sequence[Slot]:
-        """The places where jobs run at once."""
+        """Slots, each of which runs one job at a time."""
         ...
 
     def run(
         self, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str], show: Callable[[], None]
     ) -> None:
-        """Run all jobs, calling `show` a few times a second. Ctrl-C stops them cleanly and returns.
+        """Run all jobs, calling `show` a few times a second; Ctrl-C stops the jobs cleanly and returns.
 
-        Jobs that start processes let these import the modules of `preload` once, and log into `log_dir`.
+        A launcher with processes of its own imports the modules of `preload` there once, and logs into `log_dir`.
         """
         ...
 
 
-# Each is called with use_gpus= and the settings of its YAML.
+# A launcher is called with use_gpus= and the settings of its YAML.
 LAUNCHERS: dict[str, Callable[..., Launcher]] = {"local": Local, "in_process": InProcess}
 
 
-def launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:
-    """The launcher that a configuration's hydra.launcher names; ValueError lists the choices."""
+def make_launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:
+    """The launcher named by the settings in hydra.launcher; ValueError lists the choices."""
     own = {name: value for name, value in settings.items() if name != "_target_"}
     if "name" not in own:
         raise ValueError(
@@ -48,7 +48,9 @@ def launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:
     return choose("hydra/launcher", LAUNCHERS, own.pop("name"))(use_gpus=use_gpus, **own)
 
 
-def run_jobs(place: Launcher, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str] = ()) -> None:
-    """Run jobs with a launcher under a live table of them."""
-    with LiveTable(jobs, place.slots) as table:
-        place.run(jobs, target, log_dir, preload, table.refresh)
+def run_jobs(
+    launcher: Launcher, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str] = ()
+) -> None:
+    """Run jobs with a launcher, under a live table of the jobs."""
+    with LiveTable(jobs, launcher.slots) as table:
+        launcher.run(jobs, target, log_dir, preload, table.refresh)

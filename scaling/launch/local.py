@@ -1,4 +1,4 @@
-"""Launcher `local`: a fresh process for every job, one a slot of this machine."""
+"""Launcher `local`: a fresh process for every job, one process per slot of this machine."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from scaling.machine.slots import slots as slots_here
 
 
 class Local:
-    """Runs jobs over this machine's GPUs, shares of them, or CPU cores."""
+    """A launcher over this machine's GPUs, shares of GPUs, or CPU cores."""
 
     def __init__(self, *, use_gpus: bool, slots: int | None = None, threads_per_slot: int | None = None) -> None:
         self.slots = slots_here(slots, threads_per_slot, use_gpus)

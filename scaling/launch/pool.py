@@ -1,4 +1,4 @@
-"""A pool of fresh processes, one job a slot: a job that fails, is killed or hangs up never stops or loses another."""
+"""A pool of fresh processes, one job per slot: a job that fails, is killed or hangs up never stops or loses another."""
 
 import multiprocessing
 import os
@@ -21,8 +21,8 @@ from scaling.records.record import DONE
 POLL_S = 0.2
 STOP_WITHIN_S = 30.0  # time for a run to write its checkpoint
 
-# glibc gives freed memory back to the system at every step and takes it again at the next; a training loop wants it
-# kept, and in huge pages. Read once, when a process starts.
+# glibc returns freed memory to the system in every training step and takes it again in the next; these settings keep
+# the memory, in huge pages. A process reads them once, when it starts.
 ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "-1",
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -40,7 +40,7 @@ class _Running:
 
 
 class Pool:
-    """Runs jobs over slots, first come first served, each in a process forked from a server with `preload` imported."""
+    """A pool runs jobs over slots, in order, each in a process forked from a server with `preload` imported."""
 
     def __init__(self, slots: Sequence[Slot], target: Target, log_dir: Path, preload: Sequence[str]) -> None:
         self._free = list(slots)
@@ -53,7 +53,7 @@ class Pool:
         self._deadline = float("inf")
 
     def run(self, jobs: Sequence[Job], show: Callable[[], None] = lambda: None) -> None:
-        """Run all jobs to their end, calling `show` a few times a second; Ctrl-C stops them cleanly and returns."""
+        """Run all jobs to their ends, calling `show` a few times a second; Ctrl-C stops jobs cleanly and returns."""
         environment = {**ALLOCATOR, "OMP_NUM_THREADS": "1"}
         before = {name: os.environ.get(name) for name in environment}
         os.environ.update({name: value for name, value in environment.items() if before[name] is None})
@@ -92,19 +92,19 @@ class Pool:
         self._running.append(_Running(job, slot, process, ours))
 
     def _collect(self) -> None:
-        lines = [entry.connection for entry in self._running]
+        connections = [entry.connection for entry in self._running]
         sentinels = [entry.process.sentinel for entry in self._running]
-        wait([*lines, *sentinels], timeout=POLL_S)
+        wait([*connections, *sentinels], timeout=POLL_S)
         for entry in list(self._running):
             self._listen(entry)
             if not entry.process.is_alive():
-                self._listen(entry)  # what it said last
+                self._listen(entry)  # its last message may have come after the first look
                 self._finish(entry)
 
     def _listen(self, entry: _Running) -> None:
         try:
             while entry.connection.poll():
-                entry.job.hear(entry.connection.recv())
+                entry.job.receive(entry.connection.recv())
         except (EOFError, ConnectionError):
             pass
 
@@ -112,7 +112,7 @@ class Pool:
         job = entry.job
         entry.process.join()
         code = entry.process.exitcode
-        if job.status == "running":  # it left without a word
+        if job.status == "running":  # the process sent no final message
             job.status = KILLED
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             job.why = f"the process died ({name})" + ("; out of memory?" if name == "SIGKILL" else "")
@@ -124,7 +124,7 @@ class Pool:
         self._free.append(entry.slot)
 
     def _stop(self) -> None:
-        """Ask every process to stop between two steps; at the second call kill them."""
+        """Signal every process to stop between two steps; the second call kills the processes."""
         if self.stopping:
             for entry in self._running:
                 entry.process.kill()
@@ -136,8 +136,8 @@ class Pool:
 
 
 def _enter(target: Target, payload: Any, slot: Slot, connection: Connection, log: Path) -> None:
-    """The first code of a job's process."""
-    os.setsid()  # Ctrl-C reaches the pool alone, which passes it on once
+    """Run a job in its process: the process's first code."""
+    os.setsid()  # Ctrl-C reaches the pool alone, which signals its processes once
     os.environ.update(slot.environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -152,7 +152,7 @@ def _enter(target: Target, payload: Any, slot: Slot, connection: Connection, log
 
 
 def _stop_when_orphaned() -> None:
-    """Stop, as if asked to, when the pool's process dies: its successor will want to claim the run."""
+    """Stop this process, as by a signal, when the pool's process dies: a new pool may then claim the run."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -1,4 +1,4 @@
-"""What the fork server imports once, so that each run starts in milliseconds."""
+"""Imports of the fork server, made once so that each run starts in milliseconds."""
 
 import hydra.core.utils  # noqa: F401
 import torch
@@ -6,7 +6,7 @@ from hydra.core.plugins import Plugins
 
 import scaling.train.lockstep  # noqa: F401
 
-# Building the first optimizer imports torch._dynamo, a second by itself. Nothing is computed here: a thread pool that
-# has started before the fork would hang its children.
+# The first optimizer imports torch._dynamo, which takes a second. Nothing may be computed here: a thread pool that
+# started before the fork would hang the forked processes.
 torch.optim.AdamW([torch.nn.Parameter(torch.empty(1))], fused=True)
 Plugins.instance()

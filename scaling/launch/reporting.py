@@ -17,7 +17,7 @@ _channel: Channel | None = None
 
 @contextmanager
 def reporting_to(channel: Channel) -> Iterator[None]:
-    """Within, this process reports to the launcher at the other end of the channel."""
+    """A context in which this process reports to the launcher at the other end of `channel`."""
     global _channel
     before, _channel = _channel, channel
     try:
@@ -27,14 +27,14 @@ def reporting_to(channel: Channel) -> Iterator[None]:
 
 
 def reporter(progress: bool) -> Reporter:
-    """The reporter for this process."""
+    """The reporter of a run that trains alone in this process."""
     if _channel is not None:
         return ChannelReporter(_channel)
     return ProgressReporter() if progress else Reporter()
 
 
 def stacked_reporters(run_ids: Sequence[str]) -> list[Reporter]:
-    """The reporters of the runs of a stack, which are one job of the pool."""
+    """Reporters of a stack's runs, which are one job of the launcher."""
     if _channel is None:
         return [Reporter() for _ in run_ids]
     latest: dict[str, dict[str, Any]] = {run_id: {} for run_id in run_ids}
@@ -42,7 +42,7 @@ def stacked_reporters(run_ids: Sequence[str]) -> list[Reporter]:
 
 
 class ChannelReporter(Reporter):
-    """Reports to the launcher."""
+    """A reporter to the launcher."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -57,12 +57,12 @@ class ChannelReporter(Reporter):
 
 
 def in_words(row: dict[str, Any]) -> str:
-    """A metric row as a line of a log."""
+    """A metric row as one line of a log."""
     return "  ".join(f"{key} {value:.6g}" for key, value in row.items() if value is not None)
 
 
 class StackedReporter(ChannelReporter):
-    """Reports one run of a stack to the launcher, which sees the mean of all runs' latest rows."""
+    """A reporter of one run of a stack; the launcher receives the mean of all runs' latest rows."""
 
     def __init__(self, channel: Channel, run_id: str, latest: dict[str, dict[str, Any]]) -> None:
         super().__init__(channel)
@@ -70,13 +70,14 @@ class StackedReporter(ChannelReporter):
 
     def row(self, row: dict[str, Any]) -> None:
         self._latest[self._run_id].update(row)
-        told = {key: [said[key] for said in self._latest.values() if said.get(key) is not None] for key in row}
-        self._channel.report(**{key: sum(values) / len(values) for key, values in told.items() if values})
+        rows = self._latest.values()
+        reported = {key: [other[key] for other in rows if other.get(key) is not None] for key in row}
+        self._channel.report(**{key: sum(values) / len(values) for key, values in reported.items() if values})
         print(f"{self._run_id}  {in_words(row)}", flush=True)
 
 
 class ProgressReporter(Reporter):
-    """A progress line: steps, loss, tokens/s, FLOP/s, time left."""
+    """A reporter to a progress line: steps, loss, tokens/s, FLOP/s, time left."""
 
     def __init__(self) -> None:
         self._progress = Progress(

@@ -1,4 +1,4 @@
-"""One sweep, from its grid to its last line: plan, launch what is missing, say honestly what became of it."""
+"""A sweep from its grid to its last line: plan the runs, launch the missing ones, and print every outcome."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
@@ -23,10 +23,10 @@ from scaling.records.record import DIVERGED, DONE, read_record
 def expand(
     cfg: DictConfig, fixed: Sequence[str], axes: Mapping[str, Sequence[str]], load: Callable[[Any, Any], DictConfig]
 ) -> list[Run]:
-    """Every run of a configuration, as `split_axes` took its command line apart.
+    """Every run of a configuration, with the command line's `fixed` overrides and `axes` from `split_axes`.
 
-    What the command line fixes to one value is no axis of the sweep any more: `seed=0` of a sweep over seeds.
-    ValueError for what it sets and every cell would set again.
+    A setting that the command line fixes to one value is no longer an axis of the sweep, as `seed=0` in a sweep over
+    seeds. Raises ValueError for a setting that both the command line and every cell set.
     """
     grid, held = grid_of(cfg), {override.partition("=")[0].lstrip("+") for override in fixed}
     for name in sorted({*held, *axes}):
@@ -46,7 +46,7 @@ def sweep(
     load: Callable[[Any, Any], DictConfig],
     launch: Callable[..., Sequence[Any]],
 ) -> Sequence[Any]:
-    """Train what is missing; raises SystemExit(1) when something failed, after saying what and how to look."""
+    """Plan a sweep and train its missing runs; raise SystemExit(1) after a failure, with the failures printed."""
     console = Console(stderr=True)
     fixed, axes = split_axes(arguments)
     try:
@@ -55,7 +55,7 @@ def sweep(
         print_plan(plan, console, cfg.question)
         if plan.missing:
             prepare_data(runs)
-        return launch_plan(plan, fixed, launch, console)  # a launcher, too, may find its settings impossible
+        return launch_plan(plan, fixed, launch, console)  # a launcher, too, may raise ValueError for its settings
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
 
@@ -63,7 +63,7 @@ def sweep(
 def launch_plan(
     plan: Plan, fixed: Sequence[str], launch: Callable[..., Sequence[Any]], console: Console
 ) -> Sequence[Any]:
-    """Write the plan and train what it misses; raises SystemExit(1) unless every run of it then is finished."""
+    """Write the plan and train its missing runs; raise SystemExit(1) unless every planned run is finished then."""
     plan.write()
     returns: list[Any] = []
     launched: set[str] = set()
@@ -72,23 +72,23 @@ def launch_plan(
         returns += launch(jobs, initial_job_idx=len(launched))
         launched |= {run.run_id for run in wave}
         if any(run_state(plan.study_dir / run.run_id).status in (INTERRUPTED, PENDING) for run in wave):
-            break  # somebody asked for an end
+            break  # the user stopped the sweep
     if not conclude(plan, console):
         raise SystemExit(1)
     return returns
 
 
 def prepare_data(runs: Sequence[Run]) -> None:
-    """Prepare what these runs read: here, once, with progress; bad input ends a sweep before it starts."""
+    """Prepare the data of all runs once, with a progress bar; bad input ends a sweep before it starts."""
     for data, spec in {run.spec.data: (run.data, run.spec.data) for run in runs}.values():
         prepare(data, spec, runs[0].runtime.cache_dir, progress=True)
 
 
 def next_wave(plan: Plan, launched: Container[str]) -> list[PlannedRun]:
-    """What can start now of the runs that were not launched yet; empty at the end.
+    """Missing runs that can start now and were not launched yet; empty at the end.
 
-    Of each trunk the longest run goes first, and on its way begins the others, which follow when it has ended. They
-    wait for another command if it failed: alone each would cost all its steps, which nobody planned to pay.
+    The longest run of each trunk goes first and writes the checkpoints of its branches, which follow when it has ended.
+    If it failed, the branches wait for another command: alone, each would pay for all its steps, which was not planned.
     """
 
     def begun(run: PlannedRun) -> bool:
@@ -101,10 +101,10 @@ def next_wave(plan: Plan, launched: Container[str]) -> list[PlannedRun]:
 
 
 def conclude(plan: Plan, console: Console) -> bool:
-    """Say what became of every run of the plan; True when all are finished, diverged ones included."""
+    """Print the outcome of every planned run; True when all are finished, diverged runs included."""
     states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in plan.runs}
-    said = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
-    console.print(said, highlight=False, soft_wrap=True)
+    summary = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
+    console.print(summary, highlight=False, soft_wrap=True)
     branches = {run.run_id for run in plan.runs if run.trunk is not None}
     for run_id, state in states.items():
         if state.status != DONE:
@@ -117,6 +117,6 @@ def conclude(plan: Plan, console: Console) -> bool:
 
 
 def explain(study_dir: Path, run_id: str, state: RunState, waits: str = "never started") -> str:
-    """One line on a run that is not done: what happened and where to look."""
+    """One line about a run that is not done: its state, the reason, and its log."""
     look = f"; look at {state.log}" if state.log and state.log.exists() else ""
     return f"  {run_id} {state.status} at step {state.step}: {state.why or waits}{look}"

@@ -1,4 +1,4 @@
-"""One live table of all runs of a sweep; on a terminal it moves, in a log it is one line a finished run."""
+"""A live table of a launcher's jobs: redrawn on a terminal, one line per ended job in a log."""
 
 import time
 from collections.abc import Sequence
@@ -14,24 +14,24 @@ from scaling.quantities import short
 from scaling.records.record import DONE
 
 REFRESH_S = 0.5
-ROWS = 40  # at most so many jobs are shown; the running ones first
+ROWS = 40  # jobs shown at most, running jobs first
 
 
 class LiveTable:
-    """Shows the jobs of a pool."""
+    """A live table of jobs on their slots."""
 
     def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot]) -> None:
         self._jobs = jobs
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        self._told: set[int] = set()
+        self._printed: set[int] = set()
         self._next = 0.0
         self._start = time.monotonic()
-        places = f"{len(slots)} slots" if len(slots) > 1 else "1 slot"
-        number = "1 stack" if len(jobs) == 1 else f"{len(jobs)} stacks"
-        stacks = f", in {number}," if len(jobs) < _runs(jobs) else ""
+        slot_count = f"{len(slots)} slots" if len(slots) > 1 else "1 slot"
+        stack_count = "1 stack" if len(jobs) == 1 else f"{len(jobs)} stacks"
+        stacks = f", in {stack_count}," if len(jobs) < _runs(jobs) else ""
         names = ", ".join(slot.name for slot in slots)
-        self._console.print(f"{_runs(jobs)} runs{stacks} over {places} ({names})")
+        self._console.print(f"{_runs(jobs)} runs{stacks} over {slot_count} ({names})")
 
     def __enter__(self) -> "LiveTable":
         if self._live:
@@ -45,7 +45,7 @@ class LiveTable:
             self._live.stop()
 
     def refresh(self) -> None:
-        """Draw again, when it is time to."""
+        """Draw the table again where REFRESH_S have passed; in a log, print the jobs that ended since."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + REFRESH_S
@@ -53,11 +53,11 @@ class LiveTable:
             self._live.update(self._table(), refresh=True)
             return
         for index, job in enumerate(self._jobs):
-            if job.ended is not None and index not in self._told:
-                self._told.add(index)
-                told = _runs([self._jobs[k] for k in self._told])
+            if job.ended is not None and index not in self._printed:
+                self._printed.add(index)
+                printed = _runs([self._jobs[k] for k in self._printed])
                 self._console.print(
-                    f"[{told}/{_runs(self._jobs)}] {_name(job)} {job.status} {_loss(job)} "
+                    f"[{printed}/{_runs(self._jobs)}] {_name(job)} {job.status} {_loss(job)} "
                     f"in {_elapsed(job)} {job.why}".rstrip(),
                     soft_wrap=True,
                     highlight=False,
@@ -76,15 +76,15 @@ class LiveTable:
             table.add_column(column, justify="left" if column in ("run", "slot", "status") else "right")
         order = sorted(self._jobs, key=lambda job: (job.status != "running", job.ended is None))
         for job in order[:ROWS]:
-            said = job.latest
+            latest = job.latest
             table.add_row(
                 _name(job),
                 job.slot,
                 job.status,
-                f"{said.get('step', 0):,}/{said['steps']:,}" if "steps" in said else "",
+                f"{latest.get('step', 0):,}/{latest['steps']:,}" if "steps" in latest else "",
                 _loss(job),
-                short(said["tokens_per_s"]) if "tokens_per_s" in said and job.ended is None else "",
-                short(said["flops_per_s"]) if "flops_per_s" in said and job.ended is None else "",
+                short(latest["tokens_per_s"]) if "tokens_per_s" in latest and job.ended is None else "",
+                short(latest["flops_per_s"]) if "flops_per_s" in latest and job.ended is None else "",
                 _elapsed(job),
             )
         return table
@@ -95,7 +95,7 @@ def _runs(jobs: Sequence[Job]) -> int:
 
 
 def _name(job: Job) -> str:
-    """The cell's own settings: what the sweep holds fixed says nothing here."""
+    """The last four overrides that are a cell's own settings; overrides common to the sweep are left out."""
     own = [part for part in job.label.split(" ") if "=" in part and not part.startswith(("+", "hydra", "planned"))]
     return " ".join(part.removeprefix("model.").removeprefix("budget.") for part in own[-4:])
 

@@ -1,4 +1,4 @@
-"""One configuration trained to its record: the task function that every Hydra launcher calls."""
+"""The task function of every Hydra launcher: one configuration trained to its record."""
 
 import sys
 import traceback
@@ -20,8 +20,8 @@ from scaling.plan.run import Run
 from scaling.records.record import RunRecord
 
 
-def asked_run(cfg: DictConfig) -> Run:
-    """The configured run, which is the one that was planned, or an error before anything has started."""
+def configured_run(cfg: DictConfig) -> Run:
+    """The configured run; CompactHydraException where the configuration is invalid or is no longer the planned run."""
     try:
         run = to_run(cfg)
     except ValueError as error:
@@ -35,23 +35,23 @@ def asked_run(cfg: DictConfig) -> Run:
 
 
 def train_task(cfg: DictConfig) -> str:
-    """Train the configured run unless it is finished; returns its run id."""
-    run = asked_run(cfg)
+    """Train the configured run unless it is finished; return its run id."""
+    run = configured_run(cfg)
     from scaling.train.run import train_run  # imports torch
 
-    to = reporter(run.runtime.progress)
+    run_reporter = reporter(run.runtime.progress)
     try:
-        record = train_run(run, to)
+        record = train_run(run, run_reporter)
     finally:
-        to.close()
+        run_reporter.close()
     _print(run, record)
     return record.run_id
 
 
-def train_together(runs: Sequence[Run]) -> list[str]:
-    """Train the runs of a stack that are not finished, their steps as one; returns the ids of all.
+def train_in_lockstep(runs: Sequence[Run]) -> list[str]:
+    """Train a stack's unfinished runs in lockstep; return the ids of all its runs.
 
-    An exception that ends one leaves the others alone, and is raised when these have ended.
+    An exception that ends one run does not affect the others, and is raised when they have ended.
     """
     from scaling.train.lockstep import train_stack
 
@@ -77,9 +77,9 @@ def _print(run: Run, record: RunRecord) -> None:
 
 
 def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
-    """The configured Hydra launcher, outside a Hydra app; `cfg` is as `compose` gave it.
+    """The launch function of the configured Hydra launcher, outside a Hydra app; `cfg` comes from `compose`.
 
-    Call it with lists of overrides, as launch(job_overrides, initial_job_idx=0).
+    Its arguments are lists of overrides: launch(job_overrides, initial_job_idx=0).
     """
     with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
@@ -88,12 +88,12 @@ def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
 
 
 def run_app(arguments: Sequence[str]) -> int:
-    """Run the Hydra application on these command-line arguments."""
+    """Run the Hydra application on command-line arguments; return its exit code."""
     app = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_task)
     before = sys.argv
-    # In one stretch, as Hydra's parser takes them: not some before its flags and some after.
-    overrides = [one for one in arguments if one.startswith("~") or ("=" in one and not one.startswith("-"))]
-    flags = [one for one in arguments if one not in overrides]
+    # Hydra's parser accepts overrides only in one stretch, not some before its flags and some after.
+    overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    flags = [word for word in arguments if word not in overrides]
     sys.argv = ["scaling train", *overrides, *user_search_path(), *flags]
     try:
         app()

@@ -1,1 +1,1 @@
-"""What the machine here can do: its slots, devices and speed."""
+"""The machine here: its slots, devices and speed."""

@@ -1,4 +1,4 @@
-"""The device a run trains on, what it is called, and how fast it could be."""
+"""Devices that runs train on: their names, memory and peak speed."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ import torch
 import scaling
 from scaling.machine.slots import GPU_SHARE, cpu_cores
 
-# Dense bf16 tensor-core peaks from the vendors' data sheets, FLOP/s.
+# Peaks of dense bf16 tensor cores from the vendors' data sheets, FLOP/s.
 BF16_PEAK_FLOPS = {
     "H200": 989e12,
     "H100": 989e12,
@@ -28,7 +28,7 @@ BF16_PEAK_FLOPS = {
 
 
 def pick_device(wanted: str, precision: str) -> torch.device:
-    """The device for "auto", "cpu" or "cuda"; ValueError when it is not there or cannot do the precision."""
+    """The device for "auto", "cpu" or "cuda"; ValueError where it is absent or lacks the precision."""
     if wanted not in ("auto", "cpu", "cuda"):
         raise ValueError(f"runtime.device={wanted!r}: choose from auto, cpu, cuda")
     has_gpu = torch.cuda.is_available()
@@ -55,7 +55,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that a run may take here: what its share of the GPU has free, or a CPU slot's of what the machine has."""
+    """Memory that a run may take here, bytes: the free part of its share of a GPU, or a CPU slot's share of memory."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return min(float(free), float(os.environ.get(GPU_SHARE, "1")) * total)
@@ -64,7 +64,7 @@ def free_bytes(device: torch.device) -> float:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of the software that a run's numbers depend on."""
     found = {"scaling": scaling.__version__, "python": platform.python_version(), "torch": torch.__version__}
     if torch.version.cuda is not None:
         found["cuda"] = torch.version.cuda
@@ -73,7 +73,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str | None:
-    """The commit this code was checked out at, "+" appended when files differ from it; None outside a checkout."""
+    """The commit of this checkout, with "+" where files differ from it; None outside a checkout."""
     root = Path(scaling.__file__).parents[1]
     if not (root / ".git").exists():
         return None
@@ -86,7 +86,7 @@ def git_commit() -> str | None:
 
 @cache
 def peak_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s this device could reach: the data sheet's bf16 peak of a known GPU, else a large matmul timed here."""
+    """FLOP/s that a device could reach: the data sheet's bf16 peak of a known GPU, else a large matmul timed here."""
     if device.type == "cuda" and precision == "bf16":
         name = torch.cuda.get_device_name(device)
         for known, peak in BF16_PEAK_FLOPS.items():
@@ -111,7 +111,7 @@ def matmul_flops(device: torch.device, precision: str) -> float:
 
 
 def _available_bytes() -> float:
-    """What the system could give without swapping; all that it has, where it does not say."""
+    """Bytes that the system could give without swapping; all its memory where it does not report them."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
@@ -120,7 +120,7 @@ def _available_bytes() -> float:
 
 
 def _allowed_bytes() -> float:
-    """What the container allows; infinite without a limit."""
+    """Bytes that the container allows; infinite without a limit."""
     try:
         return float(Path("/sys/fs/cgroup/memory.max").read_text())
     except (OSError, ValueError):  # absent, or "max"
@@ -128,7 +128,7 @@ def _allowed_bytes() -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked to."""
+    """Wait until the device has finished all operations launched on it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -1,4 +1,4 @@
-"""The places where runs can go: one slot a GPU, or several on each, or the CPU's cores shared out."""
+"""Slots, the places for one run each: one or several on each GPU, or shares of the CPU's cores."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 
-GPU_SHARE = "SCALING_GPU_SHARE"  # in a slot's environment: of its GPU's memory, where several slots share one
+GPU_SHARE = "SCALING_GPU_SHARE"  # environment variable with a slot's share of its GPU's memory
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Slot:
 
 @cache
 def gpu_ids() -> tuple[str, ...]:
-    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES would name them; asks the driver, not torch."""
+    """The GPUs that this process may use, in the names of CUDA_VISIBLE_DEVICES, from the driver and not from torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
@@ -36,19 +36,19 @@ def gpu_ids() -> tuple[str, ...]:
 
 
 def cpu_cores() -> int:
-    """Cores this process may run on, which a container or a batch system may have made fewer than the machine's."""
+    """Cores that this process may run on; a container or a batch system may allow fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def slots(wanted: int | None, threads_per_slot: int | None, use_gpus: bool) -> list[Slot]:
-    """One slot a GPU, or `wanted` slots (of CPU one a core unless said otherwise), the cores divided between them.
+    """Slots as `wanted`, with the cores divided between them; by default one a GPU, or one a core on the CPU.
 
-    More slots than GPUs share these in turn: a small model leaves most of a GPU idle between its kernels.
+    More slots than GPUs share the GPUs in turn: a small model leaves most of a GPU idle between its kernels.
 
-    On the CPU one thread a run is the default: two small runs side by side on two cores finish sooner than one after
-    the other on both.
+    One thread a run is the CPU's default: two small runs side by side on two cores finish sooner than one after the
+    other on both.
     """
     cores = cpu_cores()
     for name, value in (("slots", wanted), ("threads_per_slot", threads_per_slot)):
@@ -65,6 +65,6 @@ def slots(wanted: int | None, threads_per_slot: int | None, use_gpus: bool) -> l
 
 
 def _gpu_slot(gpu: str, place: int, places: int, threads: int) -> Slot:
-    """Slot number `place` of those on a GPU."""
+    """The slot with number `place` of the `places` on a GPU."""
     name = f"gpu {gpu}" if places == 1 else f"gpu {gpu}.{place}"
     return Slot(name, threads, {"CUDA_VISIBLE_DEVICES": gpu, GPU_SHARE: f"{1 / places:g}"})

@@ -1,4 +1,4 @@
-"""How long a training step takes: assumed, or as `scaling bench` measured it on this machine."""
+"""Speed of training steps: assumed, or measured on this machine by `scaling bench`."""
 
 import socket
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ from scaling.spec.run_spec import RunSpec
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds a step costs before its arithmetic, what each layer adds to that, and the speed of the arithmetic."""
+    """Seconds of a step before its arithmetic, seconds that each layer adds, and the speed of the arithmetic."""
 
     step_s: float
     layer_s: float
     flops_per_s: float
 
     def step(self, layers: int, step_flops: float) -> float:
-        """Seconds of one training step of one run on one slot, its neighbours busy too."""
+        """Seconds of one training step of one run on one slot, while the other slots are busy too."""
         return self.step_s + layers * self.layer_s + step_flops / self.flops_per_s
 
     def run(self, spec: RunSpec, train_flops: float) -> float:
@@ -28,23 +28,23 @@ class Speed:
         return steps * self.step(layers(spec), train_flops / steps)
 
 
-# Assumed where nothing was measured: a core of a 2020s server CPU in float32, 40% of an H100's dense bf16 peak.
+# Speeds assumed where none was measured: a core of a 2020s server CPU in float32, 40% of an H100's dense bf16 peak.
 ASSUMED = {"cpu": Speed(0.3e-3, 0.4e-3, 40e9), "cuda": Speed(2e-3, 0.5e-3, 400e12)}
 
 
 def layers(spec: RunSpec) -> int:
-    """Layers of all towers."""
+    """Layers of all towers together."""
     return spec.model.n_layers * len(spec.model.towers())
 
 
 def speed(cache_dir: Path, device: str, precision: str) -> tuple[Speed, bool]:
-    """The speed to reckon with on "cpu" or "cuda", and whether it was measured here."""
+    """The speed that plans use for "cpu" or "cuda", and whether it was measured here."""
     measured = _read(_path(cache_dir)).get(_key(device, precision))
     return (ASSUMED[device], False) if measured is None else (Speed(**measured), True)
 
 
 def remember(cache_dir: Path, device: str, precision: str, found: Speed) -> Path:
-    """Let every plan that uses this cache reckon with the speed found on this machine."""
+    """Store the speed of this machine, which every plan with this cache then uses."""
     path = _path(cache_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**_read(path), _key(device, precision): asdict(found)})
@@ -53,9 +53,9 @@ def remember(cache_dir: Path, device: str, precision: str, found: Speed) -> Path
 
 
 def fit_speed(samples: Sequence[tuple[int, float, float]]) -> Speed:
-    """The speed behind measured steps (layers, FLOPs of a step, seconds), least squares of relative errors.
+    """The speed fitted to measured steps (layers, FLOPs of a step, seconds), by least squares of relative errors.
 
-    Raises ValueError for fewer than three samples, which do not tell the three costs apart.
+    ValueError for fewer than three samples, which do not determine three costs.
     """
     import numpy as np
     from scipy.optimize import nnls

@@ -1,4 +1,4 @@
-"""Transformers built from shapes: FAMILIES maps a shape's kind to its module."""
+"""Transformer modules built from shapes: FAMILIES maps a shape's kind to its module."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import STANDARD, Multipliers
 
 FAMILIES: dict[str, type[Any]] = {"decoder": Decoder, "encoder": Encoder, "encoder_decoder": EncoderDecoder}
-# The group that a parameter is counted in, by a part of its name.
+# The group that counts a parameter, by a part of the parameter's name.
 GROUPS = {
     "embedding": "embedding",
     "positions": "embedding",
@@ -27,18 +27,18 @@ GROUPS = {
 
 
 def build(shape: TransformerShape, seed: int, multipliers: Multipliers = STANDARD) -> nn.Module:
-    """The model of this shape on the CPU in float32, its weights a function of (shape, seed, multipliers) alone."""
+    """The model of a shape, on the CPU in float32; its weights depend on (shape, seed, multipliers) alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = choose("model kind", FAMILIES, shape.kind)(shape, multipliers)
     return model
 
 
-WITHIN = "model."  # before the names of a model's parameters where a classifier wraps it
+WITHIN = "model."  # prefix of a model's parameter names inside a classifier
 
 
 def group_of(parameter_name: str) -> str:
-    """The group that a parameter is counted in, by its name."""
+    """The group that counts a parameter, by its name."""
     parts = parameter_name.removeprefix(WITHIN).split(".")
     if any(part.endswith("norm") for part in parts):
         return "norm"
@@ -48,14 +48,14 @@ def group_of(parameter_name: str) -> str:
 
 
 def is_hidden(parameter_name: str, parameter: Tensor) -> bool:
-    """Whether both sides of this matrix grow with the model's width (Yang et al. 2022): neither input nor output."""
+    """Whether a parameter is a hidden matrix: both its sides grow with the model's width (Yang et al. 2022)."""
     part = parameter_name.removeprefix(WITHIN).partition(".")[0]
     inside = group_of(parameter_name) in ("attention", "cross_attention", "mlp")
     return parameter.ndim == 2 and (inside or part in ("head_transform", "head_pooler"))
 
 
 def parameters_by_group(model: nn.Module) -> dict[str, int]:
-    """The built module's parameters by group, counted from its tensors."""
+    """Parameter counts of the built module by group, from its tensors."""
     counts = dict.fromkeys(("embedding", "attention", "mlp", "norm", "head"), 0)
     for name, parameter in model.named_parameters():
         group = group_of(name)

@@ -5,7 +5,7 @@ B batch, T tokens, D model width, V vocabulary
 
 from torch import Tensor, nn
 
-from scaling.model.layers import Past
+from scaling.model.layers import KeyValueCache
 from scaling.model.tower import LazyLogits, TowerModule, lazy_logits, token_embedding, token_head
 from scaling.shapes.families import DecoderShape
 from scaling.spec.run_spec import Multipliers
@@ -22,15 +22,19 @@ class Decoder(nn.Module):
         self.head = token_head(shape, multipliers)
         self.head_scale = multipliers.logits
 
-    def forward(self, tokens_BT: Tensor, seen_B: Tensor | None = None, past: list[Past] | None = None) -> Tensor:
+    def forward(
+        self, tokens_BT: Tensor, seen_B: Tensor | None = None, caches: list[KeyValueCache] | None = None
+    ) -> Tensor:
         """Logits (B, T, V) of the token after each position.
 
-        Position t sees tokens up to t only; with `seen_B`, the first so many tokens of a sequence see each other. With
-        a `past`, one for each layer, the tokens follow those in it.
+        Position t sees tokens up to t only; the first `seen_B` tokens of a sequence see each other as well. With
+        `caches`, one for each layer, the tokens follow the cached tokens.
         """
-        return self.read(tokens_BT, seen_B, past).logits()
+        return self.read(tokens_BT, seen_B, caches).logits()
 
-    def read(self, tokens_BT: Tensor, seen_B: Tensor | None = None, past: list[Past] | None = None) -> LazyLogits:
-        """The same up to the head."""
-        x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B, past=past)
+    def read(
+        self, tokens_BT: Tensor, seen_B: Tensor | None = None, caches: list[KeyValueCache] | None = None
+    ) -> LazyLogits:
+        """The same logits before the head computes them."""
+        x_BTD = self.target(self.embedding(tokens_BT), seen_B=seen_B, caches=caches)
         return lazy_logits(x_BTD, self.head_scale, self.embedding, self.head)

@@ -1,4 +1,4 @@
-"""The bidirectional encoder: token ids in, logits of the tokens at chosen places out.
+"""The bidirectional encoder: token ids in, logits of the tokens at given places out.
 
 B batch, T tokens, P places to predict, D model width, V vocabulary
 """
@@ -41,10 +41,10 @@ class Encoder(nn.Module):
     def forward(
         self, tokens_BT: Tensor, places_BP: Tensor, segments_BT: Tensor | None = None
     ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        """Logits (B, P, V) of the tokens at these places, from all tokens of the sequence.
+        """Logits (B, P, V) of the tokens at `places_BP`, from all tokens of the sequence.
 
-        A model with a second head adds the logits of auxiliary losses by their names: "next", (B, 2), whether the
-        second segment follows the first.
+        A model with a second head adds the logits of its auxiliary losses by name: "next", (B, 2), whether the second
+        segment follows the first.
         """
         read = self.read(tokens_BT, places_BP, segments_BT)
         return read.logits() if isinstance(read, LazyLogits) else (read[0].logits(), read[1])
@@ -52,7 +52,7 @@ class Encoder(nn.Module):
     def read(
         self, tokens_BT: Tensor, places_BP: Tensor, segments_BT: Tensor | None = None
     ) -> LazyLogits | tuple[LazyLogits, dict[str, Tensor]]:
-        """The same up to the head of the vocabulary."""
+        """The same logits before the vocabulary's head computes them."""
         x_BTD = self.embedding(tokens_BT)
         if self.segments is not None:
             x_BTD = x_BTD + (self.segments.weight[0] if segments_BT is None else self.segments(segments_BT))

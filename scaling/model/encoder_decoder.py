@@ -1,6 +1,6 @@
 """The encoder-decoder: source and target ids in, logits of the target's next tokens out.
 
-B batch, S tokens of the source, T of the target, V vocabulary
+B batch, S source tokens, T target tokens, V vocabulary
 """
 
 import math
@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from scaling.model.layers import Past
+from scaling.model.layers import KeyValueCache
 from scaling.model.tower import LazyLogits, TowerModule, lazy_logits, token_embedding, token_head
 from scaling.shapes.families import EncoderDecoderShape
 from scaling.spec.run_spec import Multipliers
@@ -28,17 +28,17 @@ class EncoderDecoder(nn.Module):
         self.head_scale = multipliers.logits / math.sqrt(shape.d_model) if shape.logit_scale else multipliers.logits
 
     def forward(self, source_BS: Tensor, target_BT: Tensor) -> Tensor:
-        """Logits (B, T, V) of the token after each of the target's, which sees the whole source and none later."""
+        """Logits (B, T, V) of the next target token; position t sees the whole source and targets up to t."""
         return self.read(source_BS, target_BT).logits()
 
     def read(self, source_BS: Tensor, target_BT: Tensor) -> LazyLogits:
-        """The same up to the head."""
+        """The same logits before the head computes them."""
         return self._decode(self.source(self.embedding(source_BS)), target_BT)
 
-    def decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> Tensor:
-        """Logits from a source that was read before; with a `past`, the target's tokens follow those in it."""
-        return self._decode(source_BSD, target_BT, past).logits()
+    def decode(self, source_BSD: Tensor, target_BT: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
+        """Logits (B, T, V) from an encoded source; with `caches`, the target's tokens follow the cached tokens."""
+        return self._decode(source_BSD, target_BT, caches).logits()
 
-    def _decode(self, source_BSD: Tensor, target_BT: Tensor, past: list[Past] | None = None) -> LazyLogits:
-        x_BTD = self.target(self.embedding(target_BT), source_BSD, past=past)
+    def _decode(self, source_BSD: Tensor, target_BT: Tensor, caches: list[KeyValueCache] | None = None) -> LazyLogits:
+        x_BTD = self.target(self.embedding(target_BT), source_BSD, caches=caches)
         return lazy_logits(x_BTD, self.head_scale, self.embedding, self.head, self.head_bias)

@@ -1,6 +1,6 @@
-"""The parts every transformer family is made of: norms, positions, attention, MLP, residual block.
+"""Layers shared by all transformer families: norms, positions, attention, MLP, residual block.
 
-B batch, T tokens, S tokens of the source, H query heads, G key-value heads, K head width, R of it rotated,
+B batch, T tokens, S source tokens, H query heads, G key-value heads, K head width, R rotated channels of a head,
 D = H*K model width, F hidden MLP width
 """
 
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from scaling.shapes.shape import RELATIVE_BUCKETS, Tower, TransformerShape, kind_and_number
 from scaling.spec.run_spec import Multipliers
 
-# GPT-2's 0.02 belongs to its fan-in of 768 (Radford et al. 2019); other widths keep the same output scale.
+# GPT-2's 0.02 belongs to its fan-in of 768 (Radford et al. 2019); scaling by fan-in keeps the output scale elsewhere.
 INIT_STD, INIT_FAN_IN = 0.02, 768
-FARTHEST = 128  # of relative positions: every distance beyond shares a bucket (Raffel et al. 2020)
+FARTHEST = 128  # relative distance beyond which all distances share a bucket (Raffel et al. 2020)
 
 
 def relu2(x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def relu2(x: Tensor) -> Tensor:
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # as GPT-2 computed it
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),  # GPT-2's own approximation
     "silu": F.silu,
     "swiglu": F.silu,
     "relu2": relu2,
@@ -66,7 +66,7 @@ def sinusoids(context: int, d_model: int) -> Tensor:
 
 
 class Positions(nn.Embedding):
-    """Adds a learned vector to the embedding of each position (Radford et al. 2018)."""
+    """Learned positions: a vector is added to the embedding at each position (Radford et al. 2018)."""
 
     def __init__(self, context: int, d_model: int) -> None:
         super().__init__(context, d_model)
@@ -77,9 +77,9 @@ class Positions(nn.Embedding):
 
 
 class Rotary(nn.Module):
-    """Rotates channel k of a head with channel k + R/2 by an angle that grows with position (Su et al. 2021).
+    """Rotary positions: channels k and k + R/2 of a head turn by an angle that grows with position (Su et al. 2021).
 
-    R is how many of a head's channels are rotated, the first ones; the rest pass (Black et al. 2022, section 2.1.1).
+    The first R channels of a head are rotated, the others pass unchanged (Black et al. 2022, section 2.1.1).
     """
 
     cos_TR: Tensor
@@ -102,7 +102,7 @@ class Rotary(nn.Module):
         rotated_BHTR = (x_BHTR * self.cos_TR[here] + turned_BHTR * self.sin_TR[here]).type_as(x_BHTK)
         if self.width == x_BHTK.shape[-1]:
             return rotated_BHTR
-        # Joined with the tokens outside, as they lie in memory: otherwise attention's result is copied to be read.
+        # The parts are joined with tokens before heads, the order in memory: otherwise attention's result is copied.
         parts_BTHK = [part.transpose(1, 2) for part in (rotated_BHTR, x_BHTK[..., self.width :])]
         return torch.cat(parts_BTHK, dim=-1).transpose(1, 2)
 
@@ -122,13 +122,13 @@ class RelativeBias(nn.Module):
         self.register_buffer("bucket_TT", relative_buckets(tokens, causal), persistent=False)
 
     def forward(self, tokens: int, start: int = 0) -> Tensor:
-        """What to add to the scores of a query (row, from `start` on) with a key (column), (1, H, T - start, T)."""
+        """The bias of the scores of each query (row, from `start` on) and key (column), (1, H, T - start, T)."""
         bias_TTH: Tensor = self.per_bucket(self.bucket_TT[start:tokens, :tokens])
         return bias_TTH.permute(2, 0, 1).unsqueeze(0)
 
 
 def relative_buckets(tokens: int, causal: bool) -> Tensor:
-    """The bucket of each query's (row's) distance to each key (column), shape (T, T)."""
+    """Buckets of the distances from each query (row) to each key (column), shape (T, T)."""
     position_T = torch.arange(tokens)
     ahead_TT = position_T.unsqueeze(0) - position_T.unsqueeze(1)
     if causal:
@@ -142,25 +142,25 @@ def relative_buckets(tokens: int, causal: bool) -> Tensor:
     return first_TT + torch.where(distance_TT < single, distance_TT, shared_TT)
 
 
-class Past:
-    """The keys and values of one layer's earlier tokens, so that a later one reads them instead of making them again.
+class KeyValueCache:
+    """The key-value cache of one layer: a new token reads the earlier keys and values instead of computing them again.
 
-    Memory for `capacity` tokens is taken at the first; the source's are made once.
+    The first token takes the memory of `capacity` tokens. Keys and values of the source are computed once.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self.tokens = capacity, 0
-        self._held: tuple[Tensor, Tensor] | None = None
-        self.source: tuple[Tensor, Tensor] | None = None  # k_BGSK and v_BGSK of what the layer attends to besides
+        self._own: tuple[Tensor, Tensor] | None = None
+        self.source: tuple[Tensor, Tensor] | None = None  # k_BGSK and v_BGSK of the source
 
     def extend(self, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the next tokens' and return those of all tokens so far."""
-        if self._held is None:
+        """Append the next tokens' keys and values; return the keys and values of all tokens so far."""
+        if self._own is None:
             batch, heads, _, width = k_BGTK.shape
             shape = (batch, heads, self.capacity, width)
-            self._held = (k_BGTK.new_empty(shape), v_BGTK.new_empty(shape))
+            self._own = (k_BGTK.new_empty(shape), v_BGTK.new_empty(shape))
         start, self.tokens = self.tokens, self.tokens + k_BGTK.shape[2]
-        keys, values = self._held
+        keys, values = self._own
         keys[:, :, start : self.tokens], values[:, :, start : self.tokens] = k_BGTK, v_BGTK
         return keys[:, :, : self.tokens], values[:, :, : self.tokens]
 
@@ -178,19 +178,19 @@ class Attention(nn.Module):
         self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower, multipliers))
 
     def forward(
-        self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None, past: Past | None = None
+        self, x_BTD: Tensor, rotary: Rotary | None, mask_BHTT: Tensor | None, cache: KeyValueCache | None = None
     ) -> Tensor:
-        """`mask_BHTT` (False or -inf where a key is hidden) stands in for the causal mask.
+        """Attention's output (B, T, D); `mask_BHTT` (False or -inf hides a key) replaces the causal mask.
 
-        With a `past`, the tokens follow those in it: all at once at the beginning, then one at a time.
+        With a `cache`, the tokens follow the cached tokens: many at once into an empty cache, then one at a time.
         """
-        start = past.tokens if past else 0
+        start = cache.tokens if cache else 0
         qkv_BHTK = split_heads(self.qkv(x_BTD), self.head_width)
         q_BHTK, k_BGTK, v_BGTK = torch.split(qkv_BHTK, [self.heads, self.kv_heads, self.kv_heads], dim=1)
         if rotary is not None:
             q_BHTK, k_BGTK = rotary(q_BHTK, start), rotary(k_BGTK, start)
-        if past is not None:
-            k_BGTK, v_BGTK = past.extend(k_BGTK, v_BGTK)
+        if cache is not None:
+            k_BGTK, v_BGTK = cache.extend(k_BGTK, v_BGTK)
         if mask_BHTT is not None and mask_BHTT.is_floating_point():
             mask_BHTT = mask_BHTT.type_as(q_BHTK)
         out_BHTK = F.scaled_dot_product_attention(
@@ -208,9 +208,9 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of a target with the whole source (Vaswani et al. 2017, section 3.2.3).
+    """Attention of a target to the whole source (Vaswani et al. 2017, section 3.2.3).
 
-    Without rotary or relative positions: places in two different sequences have no distance.
+    Rotary and relative positions are left out, because positions of two different sequences have no distance.
     """
 
     def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
@@ -223,14 +223,14 @@ class CrossAttention(nn.Module):
         self.kv = linear(shape.d_model, 2 * shape.kv_width, shape.bias)
         self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower, multipliers))
 
-    def forward(self, x_BTD: Tensor, source_BSD: Tensor, past: Past | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, source_BSD: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         q_BHTK = split_heads(self.q(x_BTD), self.head_width)
-        if past is not None and past.source is not None:
-            k_BGSK, v_BGSK = past.source
+        if cache is not None and cache.source is not None:
+            k_BGSK, v_BGSK = cache.source
         else:
             k_BGSK, v_BGSK = split_heads(self.kv(source_BSD), self.head_width).chunk(2, dim=1)
-        if past is not None:
-            past.source = k_BGSK, v_BGSK
+        if cache is not None:
+            cache.source = k_BGSK, v_BGSK
         dropout = self.dropout if self.training else 0.0
         out_BHTK = F.scaled_dot_product_attention(
             q_BHTK, k_BGSK, v_BGSK, dropout_p=dropout, enable_gqa=self.grouped, scale=self.scale
@@ -240,27 +240,27 @@ class CrossAttention(nn.Module):
 
 
 def score_scale(shape: TransformerShape, multipliers: Multipliers) -> float | None:
-    """What attention multiplies its scores by; None is the usual 1/sqrt(K)."""
+    """The factor of attention's scores; None is the usual 1/sqrt(K)."""
     if not shape.scales_scores():
         return multipliers.scores
     return None if multipliers.scores == 1 else multipliers.scores / math.sqrt(shape.head_width)
 
 
 def shrink_queries(layer: nn.Linear, shape: TransformerShape) -> None:
-    """Where scores are not scaled, initial queries (the first rows) are, so that scores start out alike."""
+    """Scale the initial query rows (the first) by 1/sqrt(K) where scores are unscaled, so that scores start alike."""
     if not shape.scales_scores():
         with torch.no_grad():
             layer.weight[: shape.d_model] /= math.sqrt(shape.head_width)
 
 
 def split_heads(x_BTD: Tensor, head_width: int) -> Tensor:
-    """Channels cut into heads, (B, T, H*K) to (B, H, T, K)."""
+    """Split channels into heads, (B, T, H*K) to (B, H, T, K)."""
     batch, tokens, width = x_BTD.shape
     return x_BTD.view(batch, tokens, width // head_width, head_width).transpose(1, 2)
 
 
 class MLP(nn.Module):
-    """Two layers with an activation between; SwiGLU gates the hidden units (Shazeer 2020)."""
+    """Two linear layers with an activation between; SwiGLU gates the hidden units (Shazeer 2020)."""
 
     def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
         super().__init__()
@@ -281,15 +281,16 @@ class MLP(nn.Module):
 
 
 def residual_gain(shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> float:
-    """Shrinks the layers that write to the residual stream, so that it does not grow with depth (GPT-2)."""
+    """The initial gain of layers that write to the residual stream, which then does not grow with depth (GPT-2)."""
     return multipliers.residual_init / math.sqrt(tower.sublayers * shape.n_layers)
 
 
 class Block(nn.Module):
-    """Attention, cross-attention where the tower has a source, and MLP.
+    """A residual block: attention, cross-attention where the tower has a source, and MLP.
 
-    Each is added to the residual stream, normed before (pre) or after the addition (post). In parallel, attention and
-    MLP read the same stream, each through its own norm, and are added to it at once (Black et al. 2022, section 2.1.2).
+    Each sublayer is added to the residual stream, with a norm before the sublayer (pre) or after the addition (post).
+    In a parallel block, attention and MLP read the same stream, each through its own norm (Black et al. 2022, section
+    2.1.2).
     """
 
     def __init__(self, shape: TransformerShape, tower: Tower, multipliers: Multipliers) -> None:
@@ -308,18 +309,18 @@ class Block(nn.Module):
         rotary: Rotary | None,
         mask_BHTT: Tensor | None,
         source_BSD: Tensor | None,
-        past: Past | None = None,
+        cache: KeyValueCache | None = None,
     ) -> Tensor:
         read_BTD = x_BTD
-        x_BTD = self._add(x_BTD, x_BTD, self.attention_norm, lambda x: self.attention(x, rotary, mask_BHTT, past))
+        x_BTD = self._add(x_BTD, x_BTD, self.attention_norm, lambda x: self.attention(x, rotary, mask_BHTT, cache))
         if source_BSD is not None:
             x_BTD = self._add(
-                x_BTD, x_BTD, self.cross_attention_norm, lambda x: self.cross_attention(x, source_BSD, past)
+                x_BTD, x_BTD, self.cross_attention_norm, lambda x: self.cross_attention(x, source_BSD, cache)
             )
         return self._add(x_BTD, read_BTD if self.parallel else x_BTD, self.mlp_norm, self.mlp)
 
     def _add(self, x_BTD: Tensor, read_BTD: Tensor, norm: nn.Module, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """The stream with what the sublayer makes of `read_BTD`, which is the stream itself unless in parallel."""
+        """Add the sublayer's output on `read_BTD` to the stream; `read_BTD` is the stream itself unless in parallel."""
         if self.norm_first:
             out: Tensor = torch.add(x_BTD, self.dropout(sublayer(norm(read_BTD))), alpha=self.residual)
         else:

@@ -1,9 +1,9 @@
-"""Several models of one shape computed as one: the batches lie one after another, and every layer has all weights.
+"""A stacked model: several models of one shape computed as one, with joined batches and all weights in every layer.
 
-A small model's operations are over before the next is asked for, so that asking for those of several at once costs
-hardly more than for one. Attention, activations and residuals have no weights and see only a larger batch.
+A small model's operation ends before the next one is launched, so that one launch for several models costs hardly
+more than for one model. Attention, activations and residuals have no weights and see only a larger batch.
 
-R models, B sequences of each, N rows that a layer reads of each, I inputs, O outputs, D model width, V vocabulary
+R models, B sequences of a model, N rows that a layer reads of a model, I inputs, O outputs, D model width, V vocabulary
 """
 
 import copy
@@ -18,22 +18,22 @@ from scaling.model.layers import Positions
 
 
 class _Layer(nn.Module):
-    """A layer with weights (R, ...) in the place of one with weights (...)."""
+    """A layer with weights (R, ...) that replaces a layer with weights (...)."""
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, one: Any, models: int) -> None:
+    def __init__(self, layer: Any, models: int) -> None:
         super().__init__()
         self.models = models
-        for name, parameter in one.named_parameters():
+        for name, parameter in layer.named_parameters():
             self.register_parameter(name, parameter)
         if not hasattr(self, "bias"):
             self.bias = None
 
 
 class StackedLinear(_Layer):
-    """nn.Linear, (R*B, ..., I) to (R*B, ..., O)."""
+    """Stacked nn.Linear, (R*B, ..., I) to (R*B, ..., O)."""
 
     def forward(self, x: Tensor) -> Tensor:
         x_RNI, weight_RIO = x.reshape(self.models, -1, x.shape[-1]), self.weight.transpose(1, 2)
@@ -45,12 +45,12 @@ class StackedLinear(_Layer):
 
 
 class StackedNorm(_Layer):
-    """nn.LayerNorm or nn.RMSNorm."""
+    """Stacked nn.LayerNorm or nn.RMSNorm."""
 
-    def __init__(self, one: nn.LayerNorm | nn.RMSNorm, models: int) -> None:
-        super().__init__(one, models)
-        self.normed: Callable[..., Tensor] = F.layer_norm if isinstance(one, nn.LayerNorm) else F.rms_norm
-        self.width, self.eps = tuple(one.normalized_shape), one.eps
+    def __init__(self, layer: nn.LayerNorm | nn.RMSNorm, models: int) -> None:
+        super().__init__(layer, models)
+        self.normed: Callable[..., Tensor] = F.layer_norm if isinstance(layer, nn.LayerNorm) else F.rms_norm
+        self.width, self.eps = tuple(layer.normalized_shape), layer.eps
 
     def forward(self, x: Tensor) -> Tensor:
         normed_RND = self.normed(x, self.width, eps=self.eps).view(self.models, -1, x.shape[-1])
@@ -61,13 +61,13 @@ class StackedNorm(_Layer):
 
 
 class StackedEmbedding(_Layer):
-    """nn.Embedding, (R*B, T) to (R*B, T, D)."""
+    """Stacked nn.Embedding, (R*B, T) to (R*B, T, D)."""
 
     first_R1: Tensor
 
-    def __init__(self, one: nn.Embedding, models: int) -> None:
-        super().__init__(one, models)
-        first_R1 = torch.arange(models, device=one.weight.device).unsqueeze(1) * one.num_embeddings
+    def __init__(self, layer: nn.Embedding, models: int) -> None:
+        super().__init__(layer, models)
+        first_R1 = torch.arange(models, device=layer.weight.device).unsqueeze(1) * layer.num_embeddings
         self.register_buffer("first_R1", first_R1, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class StackedEmbedding(_Layer):
 
 
 class StackedPositions(_Layer):
-    """Positions."""
+    """Stacked Positions."""
 
     def forward(self, x_BTD: Tensor, start: int = 0) -> Tensor:
         here = slice(start, start + x_BTD.shape[1])
@@ -94,9 +94,9 @@ STACKED: dict[type[nn.Module], type[Any]] = {
 
 
 def stack(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> Any:
-    """The model with parameters (R, ...) in the place of its own, by name, and with layers that read them so.
+    """A copy of the model with stacked layers, whose parameters (R, ...) replace the model's own by name.
 
-    Its inputs are the R models' inputs, joined along the batch.
+    Its inputs are the inputs of the R models, joined along the batch.
     """
     stacked = copy.deepcopy(model)
     models = len(next(iter(parameters.values())))

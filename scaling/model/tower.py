@@ -1,6 +1,6 @@
-"""A tower: positions and a stack of blocks over one stream of embedded tokens; and what lies before and after it.
+"""A tower: positions and blocks over one stream of embedded tokens; with the embedding before and the head after it.
 
-B batch, T tokens, S tokens of the source, P predictions, D model width, V vocabulary
+B batch, T tokens, S source tokens, P predictions, D model width, V vocabulary
 """
 
 import math
@@ -11,13 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scaling.model.layers import INIT_STD, Block, Past, Positions, RelativeBias, Rotary, linear, norm, sinusoids
+from scaling.model.layers import (
+    INIT_STD,
+    Block,
+    KeyValueCache,
+    Positions,
+    RelativeBias,
+    Rotary,
+    linear,
+    norm,
+    sinusoids,
+)
 from scaling.shapes.shape import Tower, TransformerShape, kind_and_number
 from scaling.spec.run_spec import Multipliers
 
 
 class TowerModule(nn.Module):
-    """The layers of a Tower of any shape."""
+    """The module of a shape's Tower."""
 
     code_TD: Tensor
 
@@ -52,25 +62,25 @@ class TowerModule(nn.Module):
         x_BTD: Tensor,
         source_BSD: Tensor | None = None,
         seen_B: Tensor | None = None,
-        past: list[Past] | None = None,
+        caches: list[KeyValueCache] | None = None,
     ) -> Tensor:
-        """Embedded tokens to (B, T, D); the first `seen_B` tokens of a causal tower see each other both ways.
+        """Output (B, T, D) of embedded tokens; the first `seen_B` tokens of a causal tower see each other both ways.
 
-        With a `past`, one for each layer, the tokens follow those in it.
+        With `caches`, one for each layer, the tokens follow the cached tokens.
         """
-        start = past[0].tokens if past else 0
+        start = caches[0].tokens if caches else 0
         x_BTD = self.dropout(self.embedding_norm(self.place(x_BTD, start)))
         mask_BHTT = self.mask(x_BTD.shape[1], seen_B, start)
         for i, block in enumerate(self.blocks):
             if self.recompute and self.training:
                 x_BTD = checkpoint(block, x_BTD, self.rotary, mask_BHTT, source_BSD, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD, past[i] if past else None)
+                x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD, caches[i] if caches else None)
         out: Tensor = self.final_norm(x_BTD)
         return out
 
     def place(self, x_BTD: Tensor, start: int = 0) -> Tensor:
-        """The embeddings with what their positions add to them."""
+        """The embeddings with their positions added."""
         if self.positions is not None:
             placed: Tensor = self.positions(x_BTD, start)
             return placed
@@ -79,9 +89,9 @@ class TowerModule(nn.Module):
         return x_BTD
 
     def mask(self, tokens: int, seen_B: Tensor | None, start: int = 0) -> Tensor | None:
-        """What the scores need beyond a plain causal mask, or None: a bias, or which keys are visible."""
+        """The score bias or the visible keys; None where a plain causal mask, or none, is enough."""
         if start:
-            assert tokens == 1, "after its past, a token comes alone and sees all of it"
+            assert tokens == 1, "after the cached tokens, a token comes alone and sees all of them"
             return None if self.relative is None else self.relative(start + 1, start)
         if self.relative is None and seen_B is None:
             return None
@@ -94,42 +104,42 @@ class TowerModule(nn.Module):
         return bias_1HTT.masked_fill(~self.visible(tokens, seen_B, bias_1HTT.device), -math.inf)
 
     def visible(self, tokens: int, seen_B: Tensor | None, device: torch.device) -> Tensor:
-        """Which keys (columns) a query (row) of a causal tower sees, (1 or B, 1, T, T)."""
+        """Visible keys (columns) of each query (row) of a causal tower, (1 or B, 1, T, T)."""
         position_T = torch.arange(tokens, device=device)
         earlier_11TT = (position_T.unsqueeze(0) <= position_T.unsqueeze(1))[None, None]
         return earlier_11TT if seen_B is None else earlier_11TT | (position_T < seen_B[:, None, None, None])
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """From now on, keep of each block only what it was given (Chen et al. 2016); the gradients stay the same."""
+    """Keep only each block's inputs from now on (activation checkpointing, Chen et al. 2016), at equal gradients."""
     for module in model.modules():
         if isinstance(module, TowerModule):
             module.recompute = True
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Compile every block by itself: blocks are alike, so that a model of any depth is compiled once a tower."""
+    """Compile every block by itself: a tower's blocks are alike, so that one compilation serves any depth."""
     for module in model.modules():
         if isinstance(module, Block):
             module.compile()
 
 
 def embedding_scale(shape: TransformerShape) -> float:
-    """Vaswani et al. 2017, section 3.4: embeddings of std 1/sqrt(D) are scaled up to meet codes of order one."""
+    """The factor of the embeddings: std 1/sqrt(D) is scaled up to sinusoids of order one (Vaswani et al. 2017, 3.4)."""
     return math.sqrt(shape.d_model) if shape.positions == "sinusoidal" else 1.0
 
 
 def token_embedding(shape: TransformerShape) -> nn.Embedding:
-    """The embedding of the vocabulary, at the scale that the positions ask for."""
+    """The vocabulary's embedding, with the initial scale that the positions require."""
     embedding = nn.Embedding(shape.vocab_size, shape.d_model)
     scale = embedding_scale(shape)
-    std = 1.0 if shape.scales_logits() else INIT_STD  # T5's, whose logits are scaled down by what this scales up
+    std = 1.0 if shape.scales_logits() else INIT_STD  # T5's logits are scaled down by as much as std 1 scales them up
     nn.init.normal_(embedding.weight, std=std if scale == 1 else 1 / scale)
     return embedding
 
 
 def token_head(shape: TransformerShape, multipliers: Multipliers) -> nn.Linear | None:
-    """The output head, or None where the embedding serves as one."""
+    """The output head, or None where the embedding is the head."""
     if shape.tied_embeddings:
         return None
     return linear(shape.d_model, shape.vocab_size, bias=False, gain=multipliers.head_init)
@@ -137,9 +147,9 @@ def token_head(shape: TransformerShape, multipliers: Multipliers) -> nn.Linear |
 
 @dataclass(frozen=True)
 class LazyLogits:
-    """What a head is about to read, and the matrix that it reads with: the logits before they are made.
+    """Logits before they are computed: the head's input, matrix and bias.
 
-    Of R models computed as one, matrix and bias are (R, V, D) and (R, V).
+    Matrix and bias of R models computed as one are (R, V, D) and (R, V).
     """
 
     x_BPD: Tensor
@@ -147,17 +157,17 @@ class LazyLogits:
     bias_V: Tensor | None
 
     def logits(self) -> Tensor:
-        """(B, P, V)."""
+        """The logits, (B, P, V)."""
         return F.linear(self.x_BPD, self.weight_VD, self.bias_V)
 
 
 def lazy_logits(
     x_BPD: Tensor, scale: float, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None
 ) -> LazyLogits:
-    """What the head reads, times `scale`, and its matrix: the embedding's where the two are tied."""
+    """The head's input, times `scale`, and its matrix: the embedding's where the two are tied."""
     if scale != 1:
         x_BPD = x_BPD * scale
     device = x_BPD.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):  # as the matmul would
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):  # a matmul would cast too
         x_BPD = x_BPD.to(torch.get_autocast_dtype(device))
     return LazyLogits(x_BPD, embedding.weight if head is None else head.weight, bias_V)

@@ -1,1 +1,1 @@
-"""What a model is trained to predict: examples made from tokens, and the losses on them."""
+"""Training objectives: batches of inputs and targets made from tokens, and the losses on them."""

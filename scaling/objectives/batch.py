@@ -1,4 +1,4 @@
-"""A batch: the tokens that a model reads, and the targets that it must predict."""
+"""A batch: the tokens that a model reads, and the targets that the model must predict."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ Chunk = NDArray[np.int64]
 class Batch:
     """Inputs and targets of B sequences, P predictions each."""
 
-    inputs: tuple[Tensor, ...]  # of the model's forward, each with the batch first
+    inputs: tuple[Tensor, ...]  # arguments of the model's forward, each with the batch first
     targets_BP: Tensor
     weights_BP: Tensor | None  # 0 for targets that only keep the batch rectangular; None: every target counts
-    predicted: int  # targets that count
+    predicted: int  # number of targets that count
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)  # targets of auxiliary losses by name, batch first
 
     def split(self, sequences: int) -> Iterator["Batch"]:
-        """The batch in parts of at most so many sequences."""
+        """Micro-batches of at most `sequences` sequences each."""
         if sequences >= len(self.targets_BP):
-            yield self  # untouched: counting the targets of a part would wait for the device
+            yield self  # untouched, because counting a micro-batch's targets would wait for the device
             return
         for first in range(0, len(self.targets_BP), sequences):
             part = self._map(itemgetter(slice(first, first + sequences)))
@@ -33,11 +33,11 @@ class Batch:
             yield part.counting(part.targets_BP.numel() if weights is None else int(weights.sum()))
 
     def counting(self, predicted: int) -> "Batch":
-        """The same tensors, of whose targets so many count."""
+        """The same tensors, with `predicted` as the number of targets that count."""
         return Batch(self.inputs, self.targets_BP, self.weights_BP, predicted, self.auxiliary)
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on this device."""
+        """The batch on `device`."""
 
         def move(tensor: Tensor) -> Tensor:
             if tensor.device.type == device.type:
@@ -47,29 +47,29 @@ class Batch:
         return self._map(move)
 
     def clone(self) -> "Batch":
-        """A copy in memory of its own."""
+        """A copy of the batch in memory of its own."""
         return self._map(torch.clone)
 
     def is_like(self, other: "Batch") -> bool:
-        """Whether the other batch has tensors of the same shapes under the same names."""
+        """Whether both batches have tensors of the same names and shapes."""
         mine, theirs = self._tensors(), other._tensors()
         return mine.keys() == theirs.keys() and all(mine[name].shape == theirs[name].shape for name in mine)
 
     def copy_(self, other: "Batch") -> None:
-        """Copy another batch of the same shapes into this one's memory."""
+        """Copy another batch of the same shapes into this batch's memory."""
         theirs = other.to(self.targets_BP.device)._tensors()
         for name, mine in self._tensors().items():
             mine.copy_(theirs[name])
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Every tensor by a name; two batches of one kind have the same names."""
+        """Tensors by name; two batches of one kind have the same names."""
         named = {f"input {i}": tensor for i, tensor in enumerate(self.inputs)} | {"targets": self.targets_BP}
         if self.weights_BP is not None:
             named["weights"] = self.weights_BP
         return named | {f"auxiliary {name}": tensor for name, tensor in self.auxiliary.items()}
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The batch with every tensor changed."""
+        """The batch with `change` applied to every tensor."""
         return Batch(
             tuple(change(tensor) for tensor in self.inputs),
             change(self.targets_BP),
@@ -80,7 +80,7 @@ class Batch:
 
 
 def join(batches: Sequence[Batch]) -> Batch:
-    """One batch of all sequences, in order, of batches of the same shapes."""
+    """One batch of all sequences, in order, from batches of the same shapes."""
     columns = zip(*(batch._tensors().values() for batch in batches), strict=True)
     joined = batches[0]._map(lambda tensor: torch.cat(next(columns)))
     return joined.counting(sum(batch.predicted for batch in batches))

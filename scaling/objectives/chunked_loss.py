@@ -1,6 +1,6 @@
-"""Cross-entropy of a large vocabulary, whose logits are made a few rows at a time and never exist whole.
+"""Cross-entropy of a large vocabulary, computed from a few rows of logits at a time, which never exist whole.
 
-R models that are computed as one, N predictions of each, n of them at once, D model width, V vocabulary
+R models computed as one, N predictions of a model, n predictions of a chunk, D model width, V vocabulary
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from scaling.spec.memory import chunk_rows
 def chunked_cross_entropy(
     x_RND: Tensor, weight_RVD: Tensor, bias_RV: Tensor | None, targets_RN: Tensor, counts_RN: Tensor | None
 ) -> Tensor:
-    """Of each model the sum of the cross-entropies of x @ weight.T + bias, each `counts` times (None: once), (R).
+    """The summed cross-entropy of each model's logits x @ weight.T + bias, (R), in nats and float32.
 
-    In nats and float32. A chunk's gradients are made with its logits, as in Liger's kernel (Hsu et al. 2024, arXiv
-    2410.10989): the matmuls are those of the loss computed at once, none is repeated. The gradient of the weight adds
-    up in float32.
+    Every prediction counts `counts` times (None: once). A chunk's gradients are computed with its logits, as in Liger's
+    kernel (Hsu et al. 2024, arXiv 2410.10989): no matmul of the unchunked loss is repeated. The weight's gradient adds
+    up in the weight's own precision, float32.
     """
     loss_R: Tensor = _Chunked.apply(x_RND, weight_RVD, bias_RV, targets_RN, counts_RN)  # type: ignore[no-untyped-call]
     return loss_R
@@ -50,7 +50,7 @@ class _Chunked(torch.autograd.Function):
             log_RnV = logits_RnV.float().log_softmax(dim=2)
             chosen_Rn1 = log_RnV.gather(2, target_Rn1)
             loss_R = _more(loss_R, (chosen_Rn1 if count_Rn1 is None else chosen_Rn1 * count_Rn1).sum(dim=(1, 2)))
-            # The gradient of the logits: softmax less the target's one, in the place of its logarithm.
+            # The logits' gradient, softmax minus one at the target, takes the memory of the log-softmax.
             to_logits_RnV = log_RnV.exp_().scatter_add_(2, target_Rn1, log_RnV.new_full(target_Rn1.shape, -1.0))
             if count_Rn1 is not None:
                 to_logits_RnV.mul_(count_Rn1)
@@ -69,7 +69,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *to_loss_R: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients times that of the loss, in their own memory: no graph is passed through twice."""
+        """Scale the saved gradients by the loss's gradient in place: no graph is passed through twice."""
         of_R = to_loss_R[0]
         gradients = [
             None if made is None else made.mul_(of_R.view(-1, *[1] * (made.ndim - 1))) for made in ctx.saved_tensors
@@ -78,5 +78,5 @@ class _Chunked(torch.autograd.Function):
 
 
 def _more(total: Tensor | None, part: Tensor) -> Tensor:
-    """The sum, which a first part is by itself: in small models the steps of making a zero and adding to it count."""
+    """The sum so far; the first part starts the sum, because zeroing and adding cost time in small models."""
     return part if total is None else total.add_(part)

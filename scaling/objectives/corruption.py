@@ -1,6 +1,6 @@
-"""Which tokens an objective hides: pure functions of the text and of draws that depend on their key alone.
+"""Corruption of text by an objective: pure functions of the text and of draws that depend on their key alone.
 
-B sequences, T tokens of text, S of the source, P of the target, V vocabulary
+B sequences, T text tokens, S source tokens, P target tokens, V vocabulary
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ Floats = NDArray[np.float64]
 
 
 class Draws:
-    """Uniform numbers, a function of the key alone.
+    """Uniform random numbers that depend on the key alone.
 
-    Made of raw words of the bit generator, whose stream NumPy keeps across versions (NEP 19), unlike its distributions.
+    Raw words of the bit generator decide them, because NumPy keeps their stream across versions (NEP 19), unlike its
+    distributions.
     """
 
     def __init__(self, *key: int) -> None:
@@ -32,7 +33,7 @@ class Draws:
         return (words * np.float64(2.0**-53)).reshape(shape)
 
     def below(self, limit: int, *shape: int) -> Ints:
-        """Whole numbers from 0 up to and without `limit`."""
+        """Whole numbers from 0 to `limit` - 1."""
         return (self.uniform(*shape) * limit).astype(np.int64)
 
 
@@ -46,7 +47,7 @@ class Pair:
 
 
 def choose_tokens(allowed_BT: Flags, count: int, draws: Draws) -> Flags:
-    """Exactly `count` of the allowed tokens of each sequence."""
+    """Choose `count` of the allowed tokens of each sequence; all of them where fewer are allowed."""
     order_BT = np.argsort(draws.uniform(*allowed_BT.shape) + ~allowed_BT, axis=1, kind="stable")
     chosen_BT = np.zeros_like(allowed_BT)
     np.put_along_axis(chosen_BT, order_BT[:, :count], True, axis=1)
@@ -54,7 +55,7 @@ def choose_tokens(allowed_BT: Flags, count: int, draws: Draws) -> Flags:
 
 
 def choose_words(starts_BT: Flags, allowed_BT: Flags, count: int, draws: Draws) -> Flags:
-    """Whole words of each sequence in random order, as long as they fit into `count` tokens."""
+    """Choose whole words of each sequence in random order, skipping words that no longer fit into `count` tokens."""
     order_BT = np.argsort(draws.uniform(*starts_BT.shape), axis=1, kind="stable")
     chosen_BT = np.zeros_like(starts_BT)
     for starts_T, allowed_T, order_T, chosen_T in zip(starts_BT, allowed_BT, order_BT, chosen_BT, strict=True):
@@ -73,16 +74,16 @@ def choose_words(starts_BT: Flags, allowed_BT: Flags, count: int, draws: Draws) 
 def replace(
     tokens_BT: Ints, chosen_BT: Flags, masked: float, replaced: float, mask_id: int, ids: int, draws: Draws
 ) -> Ints:
-    """The tokens with shares of the chosen ones masked, and replaced by random ids below `ids`."""
+    """Mask a share `masked` of the chosen tokens, and replace a share `replaced` by random ids below `ids`."""
     share_BT, random_BT = draws.uniform(*tokens_BT.shape), draws.below(ids, *tokens_BT.shape)
     out_BT = np.where(chosen_BT & (share_BT < masked), mask_id, tokens_BT)
     return np.where(chosen_BT & (share_BT >= masked) & (share_BT < masked + replaced), random_BT, out_BT)
 
 
 def pair_up(text_BT: Ints, cls_id: int, sep_id: int, draws: Draws) -> tuple[Ints, Ints, Ints]:
-    """`<cls> first half <sep> second half <sep>`, its segments, and whether the second half is the sequence's own.
+    """Pairs `<cls> first half <sep> second half <sep>`, their segments, and whether the second half follows the first.
 
-    Half of the sequences get the second half of the batch's next one instead (Devlin et al. 2019, section 3.1).
+    Half of the sequences get the second half of the batch's next sequence instead (Devlin et al. 2019, section 3.1).
     """
     sequences, tokens = text_BT.shape
     row_B = np.arange(sequences)
@@ -95,9 +96,9 @@ def pair_up(text_BT: Ints, cls_id: int, sep_id: int, draws: Draws) -> tuple[Ints
 
 
 def cut_spans(text_BT: Ints, tokens: int, spans: int, sentinels: Sequence[int], end: int, draws: Draws) -> Pair:
-    """`tokens` of each text cut out in `spans` spans, kept and cut stretches taking turns (Raffel et al. 2020).
+    """Cut `tokens` tokens out of each text in `spans` spans; kept and cut stretches alternate (Raffel et al. 2020).
 
-    A sentinel stands for each span in the source and before it in the target, which ends with the id `end`.
+    A sentinel replaces each span in the source and precedes the span in the target, which ends with the id `end`.
     """
     sequences, length = text_BT.shape
     stretch_B2S = np.stack(
@@ -117,7 +118,7 @@ def cut_spans(text_BT: Ints, tokens: int, spans: int, sentinels: Sequence[int], 
 
 
 def _compositions(total: int, parts: int, sequences: int, draws: Draws) -> Ints:
-    """`total` as a sum of `parts` positive numbers, uniformly among all such sums, shape (sequences, parts)."""
+    """Draw `parts` positive numbers that add up to `total`, uniformly among all sums, shape (sequences, parts)."""
     places = np.argsort(draws.uniform(sequences, total - 1), axis=1, kind="stable")[:, : parts - 1] + 1
     borders = np.pad(np.sort(places, axis=1), ((0, 0), (1, 1)), constant_values=((0, 0), (0, total)))
     return np.diff(borders, axis=1)
@@ -126,7 +127,7 @@ def _compositions(total: int, parts: int, sequences: int, draws: Draws) -> Ints:
 def cut_sentences(
     text_BT: Ints, context: int, tokens: int, sentinels: Sequence[int], end: int, text: TokenText, draws: Draws
 ) -> Pair:
-    """Whole sentences of the text's first `context` tokens, in random order as long as `tokens` suffice.
+    """Cut whole sentences out of the text's first `context` tokens, in random order, up to `tokens` tokens in all.
 
     The rest of the text fills the source up to `context`; the target ends with the id `end` and is padded with it.
     """

@@ -1,4 +1,4 @@
-"""Losses of a model's output on a batch, in nats: of its tokens, and of what else it predicts.
+"""Losses of a model's output on a batch, in nats: the loss of the tokens, and auxiliary losses.
 
 B batch, P predictions, V vocabulary, R models computed as one
 """
@@ -14,25 +14,25 @@ from scaling.objectives.batch import Batch
 from scaling.objectives.chunked_loss import chunked_cross_entropy
 from scaling.registry import choose
 
-Logits = Tensor | LazyLogits  # (B, P, V), or what the head makes them of
-Output = Logits | tuple[Logits, dict[str, Tensor]]  # with the logits of auxiliary losses by their names
+Logits = Tensor | LazyLogits  # (B, P, V), computed or not yet
+Output = Logits | tuple[Logits, dict[str, Tensor]]  # logits of the tokens, and of auxiliary losses by name
 
 
 def logits_of(output: Output) -> Any:
-    """The logits of the predicted tokens in a model's output, as they come."""
+    """The logits of the predicted tokens in a model's output, computed or not yet."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def token_losses(logits_BPV: Tensor, targets_BP: Tensor) -> Tensor:
-    """Cross-entropy of every target, nats, shape (B, P), in float32."""
+    """Cross-entropy of every target in nats, shape (B, P), float32."""
     losses = F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_BP.flatten(), reduction="none")
     return losses.view_as(targets_BP)
 
 
 def mean_loss(logits_BPV: Logits, targets_BP: Tensor, weights_BP: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy per predicted token, nats, in float32; 0 where nothing is predicted.
+    """Mean cross-entropy in nats per predicted token, float32; 0 where nothing is predicted.
 
-    Logits that the head has not made yet are made a few rows at a time, and never exist whole.
+    Lazy logits are computed a few rows at a time, and never exist whole.
     """
     if isinstance(logits_BPV, LazyLogits):
         return mean_losses(logits_BPV, targets_BP, weights_BP, 1).squeeze(0)
@@ -42,34 +42,34 @@ def mean_loss(logits_BPV: Logits, targets_BP: Tensor, weights_BP: Tensor | None 
 
 
 def mean_losses(read: LazyLogits, targets_BP: Tensor, weights_BP: Tensor | None, models: int) -> Tensor:
-    """The mean loss of each of several models computed as one, whose batches lie one after another, (R)."""
+    """Mean losses of R models computed as one, whose batches are joined, in nats per predicted token, (R)."""
 
-    def each(tensor: Tensor | None, *shape: int) -> Any:
+    def per_model(tensor: Tensor | None, *shape: int) -> Any:
         return None if tensor is None else tensor.reshape(models, -1, *shape)
 
     width, vocabulary = read.x_BPD.shape[-1], read.weight_VD.shape[-2]
-    weights_RN = each(weights_BP)
+    weights_RN = per_model(weights_BP)
     loss_R = chunked_cross_entropy(
-        each(read.x_BPD, width),
+        per_model(read.x_BPD, width),
         read.weight_VD.view(models, vocabulary, width),
-        each(read.bias_V),
-        each(targets_BP),
+        per_model(read.bias_V),
+        per_model(targets_BP),
         weights_RN,
     )
     return loss_R / (targets_BP.numel() // models if weights_RN is None else weights_RN.sum(dim=1).clamp(min=1))
 
 
 def next_sentence_loss(logits_B2: Tensor, follows_B: Tensor) -> Tensor:
-    """Mean cross-entropy of whether the second segment follows the first, nats a sequence (Devlin et al. 2019)."""
+    """Mean cross-entropy of next-sentence prediction, in nats per sequence (Devlin et al. 2019)."""
     return F.cross_entropy(logits_B2.float(), follows_B)
 
 
-# The losses that a model may have beside its tokens': each a mean over sequences, from its own logits and targets.
+# Auxiliary losses by name: each is a mean over sequences, from logits and targets of its own.
 AUXILIARY_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"next": next_sentence_loss}
 
 
 def auxiliary_losses(output: Output, batch: Batch) -> dict[str, Tensor]:
-    """The mean auxiliary losses that a batch has targets of, by name, nats a sequence."""
+    """Mean auxiliary losses by name, in nats per sequence, for every auxiliary target of the batch."""
     if not batch.auxiliary:
         return {}
     assert isinstance(output, tuple)

@@ -1,8 +1,8 @@
-"""One trunk, many points: runs that differ in nothing but where they end share their steps up to the cooldown.
+"""Branches: runs that differ in their length alone share a trunk, which is their steps up to the cooldown.
 
-With a warm-up and a constant rate, a cooldown can leave at any step, so one long run gives a finished run at each of
-several lengths for the price of their cooldowns (Hägele et al. 2024, arXiv 2405.18392). A branch is an ordinary run:
-its identity says nothing of who took its first steps, and it equals the run that was trained alone.
+A cooldown can leave a warm-up and a constant rate at any step, so one long run gives a finished run at each of several
+lengths for the price of their cooldowns (Hägele et al. 2024, arXiv 2405.18392). A branch is an ordinary run: its
+identity does not name the run that took its first steps, and it equals the run that was trained alone.
 """
 
 import math
@@ -19,7 +19,7 @@ SHARED_BY = "wsd"  # the schedule whose steps up to the cooldown do not depend o
 
 
 def trunk_of(spec: RunSpec) -> RunSpec | None:
-    """The run without its end, the same for all that can share a trunk; None where every rate follows the length."""
+    """The trunk of a run, as a spec that all runs of the trunk have in common; None where every rate follows length."""
     if spec.recipe.schedule.kind != SHARED_BY:
         return None
     endless = replace(spec.recipe.schedule, cooldown_steps=0, cooldown_shape="none", final_fraction=1.0)
@@ -27,13 +27,13 @@ def trunk_of(spec: RunSpec) -> RunSpec | None:
 
 
 def trunk_id(spec: RunSpec) -> str | None:
-    """Twelve hex digits over whatever decides the run's steps up to its cooldown."""
+    """Twelve hex digits over all that decides the run's steps up to its cooldown; None for a run without a trunk."""
     trunk = trunk_of(spec)
     return None if trunk is None else trunk.run_id
 
 
 def trunk_steps(spec: RunSpec) -> int:
-    """The steps before the cooldown: where this run leaves its trunk."""
+    """Steps before the cooldown, after which this run leaves its trunk."""
     return spec.recipe.steps - spec.recipe.schedule.cooldown_steps
 
 
@@ -44,21 +44,21 @@ def furthest_step(run_dir: Path) -> int:
 
 
 def is_begun(run_dir: Path, steps: int) -> bool:
-    """Whether a run that leaves its trunk after so many steps has a checkpoint from there on, or is finished."""
+    """Whether a run that leaves its trunk after `steps` steps has a checkpoint from there on, or is finished."""
     return furthest_step(run_dir) >= steps or read_record(run_dir) is not None
 
 
 def paid_flops(specs: Sequence[RunSpec], study_dir: Path) -> dict[str, int]:
-    """What each of these runs of one trunk costs in the study, by run id; a finished one what its record says.
+    """FLOPs that each of these runs of one trunk costs in the study, by run id; finished runs have their record's.
 
-    Of the others those that have their trunk's checkpoint, or will be left one, cost their cooldown; the longest of
-    those that nobody has begun takes the trunk.
+    Of the runs to do, the longest that is not begun also pays the trunk. The others cost their cooldown: they have the
+    trunk's checkpoint, or the longest run will leave them one.
     """
     records = {spec.run_id: read_record(study_dir / spec.run_id) for spec in specs}
     to_do = sorted((spec for spec in specs if records[spec.run_id] is None), key=trunk_steps)
     takers = [spec for spec in to_do if not is_begun(study_dir / spec.run_id, trunk_steps(spec))]
     if not any(record is not None and record.paid_flops == record.train_flops for record in records.values()):
-        takers = takers or to_do  # the trunk is behind it, its own end still ahead
+        takers = takers or to_do  # the run that took the trunk has begun and not ended
     paid = {}
     for spec in specs:
         record = records[spec.run_id]
@@ -69,13 +69,13 @@ def paid_flops(specs: Sequence[RunSpec], study_dir: Path) -> dict[str, int]:
 
 
 def reference_flops(budgets: Iterable[float]) -> float:
-    """Where a family's recipe is evaluated: the geometric mean of its budgets, from which the ends are equally far."""
+    """FLOPs at which a family's recipe is evaluated: the geometric mean of its budgets, equally far from both ends."""
     logs = [math.log(budget) for budget in budgets]
     return math.exp(sum(logs) / len(logs))
 
 
 def check_family(specs: Sequence[RunSpec]) -> None:
-    """ValueError unless these runs, meant to be branches of one trunk, have one trunk in common; it says why not."""
+    """ValueError, which states the reason, unless these runs have one trunk in common, as branches must."""
     asked = "hydra.sweeper.branches=true"
     if kinds := {spec.recipe.schedule.kind for spec in specs} - {SHARED_BY}:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The plan: every run of a sweep priced before anything starts, in the order in which it will be handed out."""
+"""The plan: every run of a sweep priced before any starts, in the order in which runs are handed out."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of t
 
 
 class OverBudgetError(ValueError):
-    """The plan costs more than it may."""
+    """A plan costs more than its cap."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,22 @@ class PlannedRun:
     n_heads: int
     n_params: dict[str, int]
     train_tokens: int
-    tokens_per_param: float  # non-embedding
+    tokens_per_param: float  # training tokens over non-embedding parameters
     steps: int
     batch_tokens: int
     learning_rate: float
-    trunk: str | None  # the id of the steps that it shares with other runs of the plan; None for a run by itself
-    trunk_steps: int  # how many these are
-    stack: str | None  # the id of what it has in common with the runs that it can be stacked with; None: with none
-    law_learning_rate: float  # what the recipe gives at the run's own length; a branch has its family's
-    law_batch_tokens: int
+    trunk: str | None  # id of the steps that the run shares with others of the plan; None for a run by itself
+    trunk_steps: int  # steps that the run shares
+    stack: str | None  # id that runs have in common which can be stacked; None for a run that cannot be
+    law_learning_rate: float  # the recipe's rate at the run's own length; a branch is trained at its family's
+    law_batch_tokens: int  # the recipe's batch at the run's own length
     parametrization: ParametrizationSpec | None  # None: standard
-    unique_tokens: int  # in the training split; estimated until the data is prepared
+    unique_tokens: int  # tokens of the training split; estimated until the data are prepared
     unique_tokens_known: bool
     epochs: float
     requested_flops: float
-    train_flops: int  # of the run trained alone
-    paid_flops: int  # what it costs here: a branch only from its trunk on
+    train_flops: int  # FLOPs of the run trained alone
+    paid_flops: int  # FLOPs that the run costs here: a branch from the end of its trunk on
     memory_bytes: int
     estimated_s: float
     warnings: tuple[PlanWarning, ...]
@@ -71,25 +71,25 @@ class Plan:
     study_dir: Path
     runs: tuple[PlannedRun, ...]
     merged: tuple[str, ...]  # cells that turned out to be the same run as another
-    timed_here: bool  # whether this machine's speed was measured; assumed otherwise
+    timed_here: bool  # whether this machine's speed was measured or is assumed
 
     @property
     def total_flops(self) -> int:
-        """What all runs cost here, shared steps once."""
+        """FLOPs that all runs cost here, shared steps once."""
         return sum(run.paid_flops for run in self.runs)
 
     @property
     def alone_flops(self) -> int:
-        """What all runs would cost, each trained alone."""
+        """FLOPs that all runs would cost, each trained alone."""
         return sum(run.train_flops for run in self.runs)
 
     @property
     def missing(self) -> tuple[PlannedRun, ...]:
-        """What is still to be trained; a run that somebody is training right now is theirs to finish."""
+        """Runs that are not finished, those that another process is training included."""
         return tuple(run for run in self.runs if run.status not in (DONE, DIVERGED))
 
     def worst_warnings(self) -> list[tuple[str, PlanWarning, int]]:
-        """For each kind of warning the run that it hits hardest, and how many runs it hits."""
+        """The run that each kind of warning hits hardest, the warning, and the number of runs it hits."""
         hits: dict[str, list[tuple[str, PlanWarning]]] = {}
         for run in self.runs:
             for warning in run.warnings:
@@ -106,7 +106,7 @@ class Plan:
 
 
 def read_plan(study_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a study's plan, or an empty list when it has none."""
+    """The lines of a study's plan; none without a plan."""
     try:
         lines = (study_dir / "plan.jsonl").read_text().splitlines()
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def read_plan(study_dir: Path) -> list[dict[str, Any]]:
 
 
 def spending(study_dir: Path) -> str:
-    """What a study's plan would spend and its runs' records say was spent, in a sentence; empty without a plan."""
+    """FLOPs that a study planned and that its records state as spent, in a sentence; empty without a plan."""
     lines = read_plan(study_dir)
     if not lines:
         return ""
@@ -133,7 +133,7 @@ def spending(study_dir: Path) -> str:
 
 
 def untuned(study_dir: Path) -> list[str]:
-    """How far a study's plan leaves what its recipe was tuned on, in a sentence; empty where it does not."""
+    """Runs of a study's plan outside the range that their recipe was tuned on, in a sentence; none where all are in."""
     lines = read_plan(study_dir)
     hits = [one for line in lines for one in line["warnings"] if one["kind"] == "untuned"]
     if not hits:
@@ -147,7 +147,7 @@ def untuned(study_dir: Path) -> list[str]:
 
 
 def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
-    """Price the runs; OverBudgetError, with the arithmetic, when together they cost more than `total_flops`."""
+    """The plan of these runs; OverBudgetError, with the arithmetic, where they cost more than `total_flops`."""
     if not runs:
         raise ValueError("the grid has no cells; give hydra.sweeper.budgets and .shapes, or sweep over something")
     first: dict[str, Run] = {}
@@ -172,10 +172,10 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
 
 
 def shared(priced: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
-    """The same runs, longest first, with what they share: the steps of a trunk are paid once."""
+    """The same runs, longest first, with shared trunks: the steps of a trunk are paid once."""
     families: dict[tuple[str, ...], list[RunSpec]] = {}
     for run in runs.values():
-        if run.by_law is not None:  # its recipe is a family's
+        if run.by_law is not None:  # the run has the recipe of its family
             own = tuple(part for part in run.overrides if not part.startswith("budget.flops="))
             families.setdefault(own, []).append(run.spec)
     trunks: dict[str | None, list[RunSpec]] = {}
@@ -208,12 +208,12 @@ def arithmetic(plan: Plan) -> str:
 
 
 def wants_gpu(run: Run) -> bool:
-    """Whether the run will find itself on a GPU here."""
+    """Whether the run would train on a GPU here."""
     return run.runtime.device == "cuda" or (run.runtime.device == "auto" and bool(gpu_ids()))
 
 
 def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
-    """What one run costs, and what is worth a warning."""
+    """One run with its price and its warnings."""
     spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
     expected, _ = speed(run.runtime.cache_dir, "cuda" if gpu else "cpu", spec.recipe.precision)
     n_params = parameter_counts(spec.model)
@@ -256,7 +256,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
 
 @cache
 def estimated_tokens(data: DataConfig) -> int:
-    """Training tokens of data that is not prepared yet, from its size in bytes."""
+    """Training tokens of data that are not prepared yet, estimated from their size."""
     if isinstance(data.source, TextSource):
         bytes_per_token = BPE_BYTES_PER_TOKEN if data.tokenizer in ("bpe", "hf") else 1.0
         return max(1, round(data.source.content_bytes() * (1 - data.val_fraction) / bytes_per_token))

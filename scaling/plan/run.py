@@ -1,4 +1,4 @@
-"""A run as asked for: resolved, not yet priced."""
+"""Runs as configured: resolved, not yet priced."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +12,18 @@ from scaling.spec.runtime import Runtime
 
 @dataclass(frozen=True)
 class Run:
-    """A run as asked for: what it is, what it may cost, and where and how it executes."""
+    """A configured run: its spec, its budget, and the runtime that it executes in."""
 
     spec: RunSpec
     allocation: Allocation
     data: DataConfig
     runtime: Runtime
-    budget_flops: float | None  # as asked for; None when tokens were
-    tuned: Tuned | None  # where its recipe's laws were measured
-    by_law: RecipeSpec | None  # of a run whose recipe is taken at a reference: what its own scale would give
+    budget_flops: float | None  # requested FLOPs; None where the budget is in tokens
+    tuned: Tuned | None  # ranges in which the recipe's laws were measured
+    by_law: RecipeSpec | None  # recipe at the run's own scale, where its own is taken at a reference; None otherwise
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def directory(self) -> Path:
+        """The folder of the run."""
         return self.runtime.run_dir(self.spec.run_id)

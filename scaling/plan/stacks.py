@@ -1,7 +1,7 @@
-"""Runs that can take their steps as one: models of one shape on batches of one size, such as seeds or learning rates.
+"""Stacks: runs that can take their steps as one, of one shape and batch size, such as seeds or learning rates.
 
-A small model's step takes as long as asking for its operations; asked for once for several models, they cost little
-more than for one. Each run stays a run of its own, the same up to rounding.
+The step of a small model takes as long as launching its operations. Operations launched once for several models cost
+little more than for one. Each run stays a run of its own, the same up to rounding.
 """
 
 from dataclasses import replace
@@ -9,14 +9,15 @@ from dataclasses import replace
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.run_spec import RunSpec, ScheduleSpec
 
-# Of a batch on the CPU: beyond that the arithmetic takes the time, which stacking does not save.
+# Tokens of a batch on the CPU: larger batches spend their time on arithmetic, which stacking does not save.
 CPU_BATCH_TOKENS = 512
 
 
 def stack_id(spec: RunSpec) -> str | None:
-    """Twelve hex digits over what runs must have in common to be stacked; None for a model that cannot be.
+    """Twelve hex digits over the settings that stacked runs have in common; None for a model that cannot be stacked.
 
-    They may differ in the seed and in the optimizer's numbers, but for where it clips: not in shape, data or length.
+    Stacked runs may differ in seed, schedule and the optimizer's numbers except `clip_norm`; not in shape, data, batch
+    or length.
     """
     if why_not_stacked(spec.model):
         return None
@@ -31,7 +32,7 @@ def stack_id(spec: RunSpec) -> str | None:
 
 
 def why_not_stacked(shape: TransformerShape) -> str:
-    """Why models of this shape cannot be stacked; empty if they can."""
+    """The reason why models of this shape cannot be stacked; empty if they can."""
     if shape.dropout:
         return "dropout is drawn for each by itself"
     if shape.positions_kind == "relative":

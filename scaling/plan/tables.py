@@ -1,4 +1,4 @@
-"""Plans and studies as tables on a terminal."""
+"""Tables of plans and studies on a terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from scaling.plan.plan import Plan, PlannedRun, arithmetic
 from scaling.quantities import duration, short
 from scaling.records.attempt import RunState
 
-WIDE = 160  # a log file has no width; tables then take what they need
-# Overrides that begin so have their effect in a column of the plan's table.
+WIDE = 160  # columns of a table in a log file, which has no width of its own
+# Prefixes of overrides whose effect a column of the plan's table shows.
 SHOWN = (
     "budget.",
     "objective",
@@ -26,13 +26,13 @@ SHOWN = (
 
 
 def print_plan(plan: Plan, console: Console, question: str | None) -> None:
-    """The priced grid, its totals, and whatever is worth a warning."""
+    """Print the priced grid, its totals and its warnings."""
     if question:
         console.print(f"[bold]{question.strip()}[/bold]")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     branched = any(run.trunk is not None for run in plan.runs)
     mixed = len({(run.family, run.objective) for run in plan.runs}) > 1
-    axes = {key: name for key, name in _axes(plan).items() if not (mixed and key == "model")}  # "asked" tells it
+    axes = {key: name for key, name in _axes(plan).items() if not (mixed and key == "model")}  # "asked" shows the model
     for name in ("run", "status", *(("asked",) if mixed else ()), *axes.values()):
         table.add_column(name, no_wrap=True)
     for name in (
@@ -95,19 +95,19 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
 
 
 def _axes(plan: Plan) -> dict[str, str]:
-    """The settings in which the plan's cells differ and that no column shows otherwise, each with its column's name."""
+    """Settings in which the plan's cells differ and that no other column shows, each with the name of its column."""
     keys = dict.fromkeys(part.partition("=")[0] for run in plan.runs for part in run.overrides)
     apart = [key for key in keys if not key.startswith(SHOWN) and len({_override(run, key) for run in plan.runs}) > 1]
     return {key: key.removeprefix("recipe.").removeprefix("model.") for key in apart}
 
 
 def _override(run: PlannedRun, key: str) -> str:
-    """The value that a cell gives a setting; empty where it gives none."""
+    """The value that a cell gives to a setting; empty where the cell gives none."""
     return next((value for name, _, value in (part.partition("=") for part in run.overrides) if name == key), "")
 
 
 def sharing(plan: Plan) -> str:
-    """What branches save, in a sentence, and at which recipe they are trained."""
+    """The FLOPs that branches save, and the recipe that they are trained at, in two sentences."""
     branches = [run for run in plan.runs if run.trunk is not None]
     trunks = len({run.trunk for run in branches})
     return (
@@ -119,7 +119,7 @@ def sharing(plan: Plan) -> str:
 
 
 def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]], console: Console) -> None:
-    """Every run of a study: status, progress, loss, speed."""
+    """Print every run of a study: status, progress, loss, speed."""
     table = Table(title=str(study_dir), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("run", "status", "step", "loss", "tokens/s", "attempts", "why"):
         table.add_column(name, justify="right" if name in ("step", "loss", "tokens/s", "attempts") else "left")
@@ -137,7 +137,7 @@ def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]]
 
 
 def print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
-    """A table of words, its first row the heads."""
+    """Print a table of words, whose first row holds the heads."""
     table = Table(*rows[0], box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows[1:]:
         table.add_row(*row)
@@ -145,7 +145,7 @@ def print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
 
 
 def wide(console: Console) -> Console:
-    """The console, or one of a sensible width where a log file stands in for a terminal."""
+    """The console, or one of WIDE columns where a log file stands in for a terminal."""
     if console.is_terminal or console.record:
         return console
     return Console(file=console.file, width=WIDE)

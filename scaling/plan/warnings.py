@@ -1,4 +1,4 @@
-"""What the buyer of a planned run should know before it starts, and what its loss would tell of beside its size."""
+"""Warnings of a planned run: doubts about its price, and causes beside its size that would move its loss."""
 
 from dataclasses import dataclass
 
@@ -9,26 +9,26 @@ from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.budget import TOLERANCE
 from scaling.spec.run_spec import RecipeSpec, RunSpec
 
-# Beyond these a run's loss is confounded with something else than its size (Porian et al. 2024 on warm-up).
+# Limits beyond which a run's loss is confounded with another cause than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
-# The batch that so many tokens ask for, and the tokens that the rule was measured at (Li et al. 2025, "Step Law").
+# Batch rule, value * D**exponent, and the tokens that it was measured at (Li et al. 2025, "Step Law").
 BATCH_RULE, BATCH_RULE_HOLDS = (0.58, 0.571), (2e9, 1e11)
-FAR_FROM_BATCH_RULE = 4.0  # assumed: the loss is flat about the best batch
-# A branch whose learning rate or batch is further than this from what its own length would get says so; assumed.
+FAR_FROM_BATCH_RULE = 4.0  # assumed: the loss is flat around the best batch
+# Factor beyond which a branch is warned of whose learning rate or batch differs from its own length's; assumed.
 FAR_FROM_LAW = 2.0
 
 
 @dataclass(frozen=True)
 class PlanWarning:
-    """Something about a planned run that its buyer should know."""
+    """A warning of a planned run, for the reader who decides whether to train it."""
 
     kind: str  # "off budget", "repeats data", "few steps", "long warm-up", "few tokens", "busy", "untuned", …
-    severity: float  # comparable within a kind
+    severity: float  # larger is worse, among warnings of one kind
     text: str
 
 
 def warnings_of(run: Run, state: RunState, unique_tokens: int, known: bool) -> tuple[PlanWarning, ...]:
-    """All that is worth a warning of a run; `known` says that its unique tokens were counted, not estimated."""
+    """All warnings of a run; `known` is whether its unique tokens were counted or are estimated."""
     spec, allocation = run.spec, run.allocation
     epochs = spec.text_tokens / unique_tokens
     warnings = []
@@ -52,7 +52,7 @@ def warnings_of(run: Run, state: RunState, unique_tokens: int, known: bool) -> t
 
 
 def far_from_law(used: RecipeSpec, by_law: RecipeSpec) -> list[PlanWarning]:
-    """What a branch has from its family's recipe though its own length would ask for something else."""
+    """Warnings of a branch whose family's recipe is far from the recipe at its own length."""
     found = []
     for what, mine, lawful in (
         ("a learning rate", used.optimizer.learning_rate, by_law.optimizer.learning_rate),
@@ -66,7 +66,7 @@ def far_from_law(used: RecipeSpec, by_law: RecipeSpec) -> list[PlanWarning]:
 
 
 def confounders(spec: RunSpec) -> list[PlanWarning]:
-    """What would show up in the loss of this run beside its size and its data."""
+    """Warnings of causes, beside its size and its data, that would move the loss of a run."""
     found = []
     steps, warmup = spec.recipe.steps, spec.recipe.schedule.warmup_steps
     if steps < FEW_STEPS:

@@ -1,1 +1,1 @@
-"""What a finished run's model costs to serve: its latency, throughput, memory and stored bytes, measured here."""
+"""The cost of serving a finished run's model: latency, throughput, memory and stored bytes, measured here."""

@@ -1,6 +1,6 @@
-"""Times whole training steps on this machine: one run on all cores, runs side by side as a sweep has them, and stacks.
+"""The benchmark of this machine's training steps: one run on all cores, a run on every slot of a sweep, and stacks.
 
-What is timed is `train` itself on random tokens, as its own metric rows report it; validation and start-up are apart.
+The training loop itself is timed, on random tokens and by its own metric rows, without validation and start-up.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from scaling.config.config import compose, to_run
 from scaling.launch.jobs import Channel, Job, Target
-from scaling.launch.launchers import Launcher, launcher
+from scaling.launch.launchers import Launcher, make_launcher
 from scaling.machine.slots import Slot, gpu_ids
 from scaling.machine.speed import Speed, layers
 from scaling.plan.run import Run
@@ -26,16 +26,16 @@ from scaling.quantities import short
 from scaling.records.record import DONE, read_metrics
 from scaling.shapes.flops import train_flops_per_sequence
 
-WARM_SHARE = 0.3  # of a run's metric rows: memory is taken and caches fill in the first of them
+WARM_SHARE = 0.3  # share of a run's metric rows left out: memory is taken and caches fill in the first rows
 ROWS = 10
 VOCABULARY = 64
-STACKS = (2, 4)  # runs a slot, of cases that may gain by it
-STACKED_WIDTH = 256  # on a GPU: at most so wide a model leaves most of it idle
+STACKS = (2, 4)  # runs of a stack, for cases that may gain from stacking
+STACKED_WIDTH = 256  # on a GPU, models up to this width leave most of it idle
 
 
 @dataclass(frozen=True)
 class Case:
-    """A GPT-2-shaped model and its batch."""
+    """A case of the benchmark: a GPT-2-shaped model and its batch."""
 
     n_layers: int
     d_model: int
@@ -74,75 +74,75 @@ CASES = {
 
 @dataclass(frozen=True)
 class Timing:
-    """How fast a case ran."""
+    """The measured speed of a case."""
 
     case: Case
-    runs: int  # at once
-    stacked: int  # of them a slot
-    threads: int  # of each
-    tokens_per_s: float  # of all runs together
-    flops_per_s: float  # exact training FLOPs, of all runs together
+    runs: int  # runs at once
+    stacked: int  # runs per slot
+    threads: int  # CPU threads of a slot
+    tokens_per_s: float  # all runs together
+    flops_per_s: float  # exact training FLOPs, all runs together
     layers: int
 
     @property
     def step_s(self) -> float:
-        """Seconds of a slot that a step of one of the runs takes."""
+        """Slot seconds for one step of one run."""
         return self.runs / self.stacked * self.case.batch_tokens / self.tokens_per_s
 
     @property
     def sample(self) -> tuple[int, float, float]:
-        """What `fit_speed` takes."""
+        """A sample for `fit_speed`: layers, exact FLOPs of a step, seconds of a step."""
         slots = self.runs / self.stacked
         return self.layers, self.flops_per_s * self.step_s / slots, self.step_s
 
 
-def time_case(case: Case, precision: str, place: Launcher, seconds: float, guess: Speed, stacked: int = 1) -> Timing:
-    """Train runs of the case on every slot at once, for about so many seconds; RuntimeError if one fails."""
+def time_case(case: Case, precision: str, launcher: Launcher, seconds: float, guess: Speed, stacked: int = 1) -> Timing:
+    """Train runs of the case on every slot at once, for about `seconds` seconds; RuntimeError where one fails."""
     with tempfile.TemporaryDirectory() as folder:
         stacks = [
             [
                 _run(case, precision, Path(folder), slot, number * stacked + seed, seconds / stacked, guess)
                 for seed in range(stacked)
             ]
-            for number, slot in enumerate(place.slots)
+            for number, slot in enumerate(launcher.slots)
         ]
-        _run_all(place, [Job(case.name, stack) for stack in stacks], _train, Path(folder))
-        # A run of a stack tells of its share of the slot's time.
+        _run_all(launcher, [Job(case.name, stack) for stack in stacks], _train, Path(folder))
+        # The rate of a stacked run counts only its share of the slot's time, so that the mean is the slot's rate.
         rates = [statistics.mean(map(_tokens_per_s, stack)) for stack in stacks]
     spec = stacks[0][0].spec
     flops_per_token = train_flops_per_sequence(spec.model) / spec.model.sequence_tokens
     return Timing(
         case=case,
-        runs=stacked * len(place.slots),
+        runs=stacked * len(launcher.slots),
         stacked=stacked,
-        threads=place.slots[0].threads,
+        threads=launcher.slots[0].threads,
         tokens_per_s=sum(rates),
         flops_per_s=sum(rates) * flops_per_token,
         layers=layers(spec),
     )
 
 
-def time_matmul(device: str, precision: str, place: Launcher) -> float:
-    """FLOP/s of a large matmul on one slot, all cores or one GPU: no training step exceeds it."""
-    job = Job("matmul", (device, precision, place.slots[0].threads))
+def time_matmul(device: str, precision: str, launcher: Launcher) -> float:
+    """FLOP/s of a large matmul on one slot, all cores or one GPU, which no training step exceeds."""
+    job = Job("matmul", (device, precision, launcher.slots[0].threads))
     with tempfile.TemporaryDirectory() as folder:
-        _run_all(place, [job], _matmul, Path(folder))
-    found: float = job.result
-    return found
+        _run_all(launcher, [job], _matmul, Path(folder))
+    flops_per_s: float = job.result
+    return flops_per_s
 
 
-def _run_all(place: Launcher, jobs: Sequence[Job], target: Target, folder: Path) -> None:
-    """Run jobs without a table; RuntimeError if one fails."""
-    place.run(jobs, target, folder, (), lambda: None)
+def _run_all(launcher: Launcher, jobs: Sequence[Job], target: Target, folder: Path) -> None:
+    """Run jobs without a table; RuntimeError where one fails."""
+    launcher.run(jobs, target, folder, (), lambda: None)
     for job in jobs:
         if job.status != DONE:
             raise RuntimeError(f"{job.label}: {job.status}, {job.why}")
 
 
-def places(settings: Mapping[str, Any], device: str) -> tuple[Launcher, Launcher]:
-    """The launcher of these settings with the whole machine for one run, and with the slots that a sweep has."""
-    one = {"slots": 1} if "slots" in settings else {}
-    return launcher({**settings, **one}, device == "cuda"), launcher(settings, device == "cuda")
+def bench_launchers(settings: Mapping[str, Any], device: str) -> tuple[Launcher, Launcher]:
+    """Launchers of these settings: with the whole machine for one run, and with the slots of a sweep."""
+    single = {"slots": 1} if "slots" in settings else {}
+    return make_launcher({**settings, **single}, device == "cuda"), make_launcher(settings, device == "cuda")
 
 
 def time_cases(
@@ -155,20 +155,20 @@ def time_cases(
     sweep: Launcher,
     show: Callable[[Timing], None],
 ) -> list[Timing]:
-    """Every case: one run on the whole machine, one on every slot that a sweep has, and stacks of small ones."""
+    """Time every case: one run on the whole machine, a run on every slot of a sweep, and stacks of small models."""
     timings = []
     for case in cases:
         small = case.d_model <= STACKED_WIDTH if device == "cuda" else case.batch_tokens <= CPU_BATCH_TOKENS
         ways = [(alone, 1), *([(sweep, 1)] if len(sweep.slots) > 1 else [])]
         ways += [(sweep, many) for many in STACKS if small]
-        for place, stacked in ways:
-            timings.append(time_case(case, precision, place, seconds, guess, stacked))
+        for launcher, stacked in ways:
+            timings.append(time_case(case, precision, launcher, seconds, guess, stacked))
             show(timings[-1])
     return timings
 
 
 def print_timings(timings: Sequence[Timing], ceiling_flops_per_s: float, precision: str, console: Console) -> None:
-    """How fast training steps ran, one line a measurement."""
+    """Print the speed of training steps, one line per timing."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layers x width / heads, batch")
     names = ("runs at once", "a slot", "threads", "tokens/s", "step", "FLOP/s", "of the ceiling", "against alone")
@@ -241,12 +241,12 @@ def _train(runs: Sequence[Run], channel: Channel) -> None:
             raise outcome
 
 
-def _matmul(asked: tuple[str, str, int], channel: Channel) -> float:
+def _matmul(payload: tuple[str, str, int], channel: Channel) -> float:
     import torch
 
     from scaling.machine.hardware import matmul_flops
 
-    device, precision, threads = asked
+    device, precision, threads = payload
     torch.set_num_threads(threads)
     return matmul_flops(torch.device(device), precision)
 
@@ -258,5 +258,5 @@ def _tokens_per_s(run: Run) -> float:
 
 
 def device_here() -> str:
-    """Where runs go by default: "cuda" with a GPU, "cpu" without."""
+    """The default device of runs: "cuda" with a GPU, "cpu" without."""
     return "cuda" if gpu_ids() else "cpu"

@@ -1,6 +1,6 @@
-"""Inference as it is timed: a prompt read at once, then tokens one by one with a key-value cache.
+"""Timed inference: a prompt read at once, then tokens one by one with a key-value cache.
 
-B batch, T tokens, S tokens of the source, P places to predict, D model width
+B batch, T tokens, S source tokens, P places to predict, D model width
 """
 
 from collections.abc import Callable, Iterator
@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scaling.model.layers import Past
+from scaling.model.layers import KeyValueCache
 from scaling.shapes.families import EncoderDecoderShape
 from scaling.shapes.shape import TransformerShape
 
-MOST_NEW_TOKENS = 32  # of one pass, so that a long context does not take minutes
+MOST_NEW_TOKENS = 32  # tokens generated in one pass, so that a long context does not take minutes
 PREFILL_WORDS = {
     "decoder": "one forward pass over a full context of {tokens} tokens, logits of every position",
     "encoder": "one forward pass over a full context of {tokens} tokens, logits of the usual hidden places",
@@ -27,7 +27,7 @@ NO_GENERATION = {"encoder": "an encoder predicts hidden tokens from both sides a
 
 
 def new_tokens(shape: TransformerShape) -> tuple[int, str]:
-    """How many tokens a timed pass generates, and, where that is 0, why."""
+    """The number of tokens that a timed pass generates, and the reason where it is 0."""
     if shape.kind in NO_GENERATION:
         return 0, NO_GENERATION[shape.kind]
     room = shape.towers()[-1].tokens
@@ -35,7 +35,7 @@ def new_tokens(shape: TransformerShape) -> tuple[int, str]:
 
 
 def prompt(shape: TransformerShape, batch: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Arbitrary inputs of a prefill: a full context, and what else the family's forward takes."""
+    """Arbitrary inputs of a prefill: a full context, and the other arguments of the family's forward."""
     generator = torch.Generator().manual_seed(0)
     tokens_BT = torch.randint(shape.vocab_size, (batch, shape.context), generator=generator)
     inputs = [tokens_BT]
@@ -47,29 +47,29 @@ def prompt(shape: TransformerShape, batch: int, device: torch.device) -> tuple[T
 
 
 def prefill(model: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
-    """The call that a prefill is."""
+    """A prefill, as a call without arguments."""
     return lambda: model(*inputs)
 
 
 def greedy(model: Any, shape: TransformerShape, inputs: tuple[Tensor, ...], new: int) -> Iterator[Tensor]:
-    """Generate greedily: the token after a prompt (B,), then `new` more, each from the one before and the cache.
+    """Generate greedily: the token after a prompt, (B,), then `new` more, each from the last token and the cache.
 
-    The prompt is as much of the inputs as leaves room for `new` tokens.
+    The prompt is the part of the inputs that leaves room for `new` tokens.
     """
     room = shape.towers()[-1].tokens
-    past = [Past(room) for _ in range(shape.n_layers)]
+    caches = [KeyValueCache(room) for _ in range(shape.n_layers)]
     tokens_BT = inputs[-1]
     if isinstance(shape, EncoderDecoderShape):
         source_BSD = model.source(model.embedding(inputs[0]))
         tokens_BT = inputs[1].expand(-1, room - new)
-        logits_BTV = model.decode(source_BSD, tokens_BT, past)
+        logits_BTV = model.decode(source_BSD, tokens_BT, caches)
     else:
         source_BSD = None
-        logits_BTV = model(tokens_BT[:, : room - new], past=past)
+        logits_BTV = model(tokens_BT[:, : room - new], caches=caches)
     next_B = logits_BTV[:, -1].argmax(dim=-1)
     yield next_B
     for _ in range(new):
         next_B1 = next_B[:, None]
-        logits_BTV = model(next_B1, past=past) if source_BSD is None else model.decode(source_BSD, next_B1, past)
+        logits_BTV = model(next_B1, caches=caches) if source_BSD is None else model.decode(source_BSD, next_B1, caches)
         next_B = logits_BTV[:, -1].argmax(dim=-1)
         yield next_B

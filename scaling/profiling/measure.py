@@ -1,19 +1,19 @@
-"""profile.json: what a finished run's model costs to serve, beside its record. Measuring again replaces it whole.
+"""profile.json: the cost of serving a finished run's model, next to its record; measuring again replaces it whole.
 
-The record is published once and never touched; what depends on today's machine stands in this file instead:
+The record is published once and never changed, so numbers that depend on today's machine stand in this file:
 
   schema, run_id, weights_sha256   the weights that were measured, as the record names them
   measured_at, hardware, versions, git_commit
-  precision       of the timed weights: the run's own
+  precision       precision of the timed weights: the run's own
   prefill         {"words", "tokens", "median_s", "quartiles_s": [low, high], "repeats"} of one sequence
-  generation      the same of one token of one sequence, with "kv_cache": true | null, and then
-  no_generation   why; else ""
+  generation      the same of one token of one sequence, with "kv_cache": true; null where the model generates none
+  no_generation   the reason where generation is null; else ""
   batches         [{"batch", "prefill_tokens_per_s", "generated_tokens_per_s": null without generation,
                     "peak_memory_bytes"}], ascending, 1 always among them
-  memory_words    what the peak counts
+  memory_words    contents of the peak
   storage         {"fp32" | "bf16" | "int8": {"bytes", "loss_nats", "loss_se_nats"}}: the loss of the weights read back
-                  from that format, computed in float32 on the run's validation set, null where
-  no_loss         says why; else ""
+                  from that format, computed in float32 on the run's validation set
+  no_loss         the reason where these losses are null; else ""
 """
 
 from collections.abc import Callable, Sequence
@@ -40,50 +40,50 @@ from scaling.train.validation import evaluate, validation_batches
 
 SCHEMA = 1
 Json = dict[str, Any]
-Say = Callable[[str], None]
+Show = Callable[[str], None]
 
 
-def profile_run(run_dir: Path, batches: Sequence[int], device: str, cache_dir: Path, say: Say) -> Json:
-    """Measure a finished run and publish its profile; `say` hears what is being measured.
+def profile_run(run_dir: Path, batches: Sequence[int], device: str, cache_dir: Path, show: Show) -> Json:
+    """Measure a finished run and publish its profile; `show` receives the current measurement, in words.
 
-    ValueError for a run that is not done, keeps no weights, or does not fit into memory at these batch sizes.
+    Raises ValueError for a run that is not done, keeps no weights, or does not fit into memory at these batch sizes.
     """
     record = read_record(run_dir)
     if record is None or record.status != DONE:
         state = "has no record yet" if record is None else record.status
         raise ValueError(f"{run_dir}: only a finished run can be profiled, and this one {state}; train it first")
     spec, weights = from_dict(record.spec), final_weights(run_dir)
-    on = hardware.pick_device(device, spec.recipe.precision)
+    chosen = hardware.pick_device(device, spec.recipe.precision)
     profile: Json = {
         "schema": SCHEMA,
         "run_id": record.run_id,
         "weights_sha256": record.weights_sha256,
         "measured_at": now(),
-        "hardware": hardware.describe(on),
+        "hardware": hardware.describe(chosen),
         "versions": hardware.versions(),
         "git_commit": hardware.git_commit(),
         "precision": spec.recipe.precision,
-        **_serve(spec, weights, sorted({1, *batches}), on, say),
-        **_store(spec, weights, cache_dir, on, say),
+        **_serve(spec, weights, sorted({1, *batches}), chosen, show),
+        **_store(spec, weights, cache_dir, chosen, show),
     }
     write_json(run_dir / PROFILE, profile)
     return profile
 
 
 @torch.no_grad()
-def _serve(spec: RunSpec, weights: dict[str, Tensor], batches: list[int], device: torch.device, say: Say) -> Json:
-    """Latency, throughput and memory."""
+def _serve(spec: RunSpec, weights: dict[str, Tensor], batches: list[int], device: torch.device, show: Show) -> Json:
+    """Latency, throughput and peak memory of serving."""
     shape, precision = spec.model, spec.recipe.precision
     model = _model(spec, weights, device).to(peak_memory.DTYPES[precision])
     new, no_generation = new_tokens(shape)
     read, written = [], []
     for batch in batches:
-        say(f"timing batch {batch}")
+        show(f"timing batch {batch}")
         inputs = prompt(shape, batch, device)
         read.append(time_call(prefill(model, inputs), device))
         if new:
             written.append(time_steps(lambda: greedy(model, shape, inputs, new), device, skip=1))  # noqa: B023
-    say("measuring memory")
+    show("measuring memory")
     peaks = peak_memory.peak_memory(spec, batches, precision, device, torch.get_num_threads())
     last = shape.towers()[-1]
     return {
@@ -116,8 +116,8 @@ def _serve(spec: RunSpec, weights: dict[str, Tensor], batches: list[int], device
     }
 
 
-def _store(spec: RunSpec, weights: dict[str, Tensor], cache_dir: Path, device: torch.device, say: Say) -> Json:
-    """Bytes in every format, and the loss that is left."""
+def _store(spec: RunSpec, weights: dict[str, Tensor], cache_dir: Path, device: torch.device, show: Show) -> Json:
+    """Bytes in every storage format, and the loss of the weights read back."""
     data = prepared(spec.data, cache_dir)
     storage: Json = {}
     for name in FORMATS:
@@ -125,11 +125,12 @@ def _store(spec: RunSpec, weights: dict[str, Tensor], cache_dir: Path, device: t
         storage[name] = {"bytes": size, "loss_nats": None, "loss_se_nats": None}
         if data is None:
             continue
-        say(f"validating in {name}")
+        show(f"validating in {name}")
         text = TokenText.of(data.tokenizer()) if spec.objective.needs_text() else None
         autocast = torch.autocast(device.type, enabled=False)
-        found = evaluate(_model(spec, restored, device), validation_batches(spec, data.val, text, device), autocast)
-        storage[name] |= {"loss_nats": found.loss_nats, "loss_se_nats": found.se_nats}
+        batches = validation_batches(spec, data.val, text, device)
+        validation = evaluate(_model(spec, restored, device), batches, autocast)
+        storage[name] |= {"loss_nats": validation.loss_nats, "loss_se_nats": validation.se_nats}
     lack = f"the run's data is not in {cache_dir}; name the folder with --cache"
     return {"storage": storage, "no_loss": lack if data is None else ""}
 

@@ -1,6 +1,6 @@
 """Peak memory of inference, measured in a process of its own (`python -m scaling.profiling.peak_memory`).
 
-Values do not matter to memory, so the process builds the model from its spec and reads no weights.
+Memory does not depend on the weights' values, so the process builds the model from its spec and reads no weights.
 """
 
 import json
@@ -32,8 +32,8 @@ WORDS = {
 def peak_memory(
     spec: RunSpec, batches: Sequence[int], precision: str, device: torch.device, threads: int
 ) -> dict[int, int]:
-    """Bytes at the peak of a prefill and a generation at each batch size; ValueError where the process fails."""
-    question = {
+    """Peak bytes of a prefill and a generation at each batch size; ValueError where the process fails."""
+    request = {
         "spec": to_dict(spec),
         "batches": sorted(batches),
         "precision": precision,
@@ -44,7 +44,7 @@ def peak_memory(
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "scaling.profiling.peak_memory"],
-        input=json.dumps(question),
+        input=json.dumps(request),
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
@@ -57,17 +57,17 @@ def peak_memory(
 
 
 @torch.no_grad()
-def measure(question: dict[str, Any]) -> list[int]:
-    """Bytes at the peak at each of the ascending batch sizes, in this process."""
-    torch.set_num_threads(question["threads"])
-    spec, device, dtype = from_dict(question["spec"]), torch.device(question["device"]), DTYPES[question["precision"]]
+def measure(request: dict[str, Any]) -> list[int]:
+    """Peak bytes of this process at each of the ascending batch sizes."""
+    torch.set_num_threads(request["threads"])
+    spec, device, dtype = from_dict(request["spec"]), torch.device(request["device"]), DTYPES[request["precision"]]
     _warm_up(device, dtype)
     before = _peak(device, reset=True)
-    torch.set_default_dtype(dtype)  # built as it is served: never in fp32 first
+    torch.set_default_dtype(dtype)  # the model is built in the precision that serves, never in fp32 first
     model = build(spec.model, 0, spec.recipe.multipliers).to(device, dtype).eval()
     new, _ = new_tokens(spec.model)
     peaks = []
-    for batch in question["batches"]:
+    for batch in request["batches"]:
         inputs = prompt(spec.model, batch, device)
         model(*inputs)
         if new:
@@ -77,18 +77,18 @@ def measure(question: dict[str, Any]) -> list[int]:
 
 
 def _warm_up(device: torch.device, dtype: torch.dtype) -> None:
-    """Have the libraries take what they take at the first use of their kernels."""
+    """Use the kernels once, because their first use takes memory of the libraries' own."""
     small = torch.ones(1, 1, 8, 8, device=device, dtype=dtype)
     F.layer_norm(F.gelu(F.linear(F.scaled_dot_product_attention(small, small, small), small[0, 0])), (8,)).argmax()
 
 
 def _peak(device: torch.device, reset: bool = False) -> int:
-    """Bytes at the peak so far; from now on with `reset`."""
+    """Peak bytes so far; `reset` starts a new peak."""
     if device.type == "cuda":
         if reset:
             torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.max_memory_allocated(device)
-    # Linux keeps ru_maxrss from before exec, which is the parent's; the status file's mark is this program's alone.
+    # On Linux ru_maxrss outlives exec and holds the parent's peak; VmHWM in the status file is this program's alone.
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5")

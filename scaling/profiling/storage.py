@@ -1,4 +1,4 @@
-"""Weights in the formats they are stored in: exact bytes, and what is left of them afterwards.
+"""Storage formats of weights: exact bytes, and the values as read back.
 
 R rows of a matrix, its output channels; C columns
 """
@@ -10,22 +10,22 @@ from torch import Tensor
 
 INT8_LEVELS = 127  # symmetric: -127 to 127, so that 0 is exact
 
-# A tensor's stored bytes and its values as they are read back, in float32.
+# A tensor's stored bytes, and its values as read back, in float32.
 Stored = tuple[int, Tensor]
 
 
 def fp32(weight: Tensor) -> Stored:
-    """As trained."""
+    """Float32, as trained."""
     return 4 * weight.numel(), weight.float()
 
 
 def bf16(weight: Tensor) -> Stored:
-    """Rounded to bfloat16."""
+    """Weights rounded to bfloat16."""
     return 2 * weight.numel(), weight.bfloat16().float()
 
 
 def int8(weight: Tensor) -> Stored:
-    """A matrix as integers with one fp32 scale a row, its largest absolute value / 127; any other tensor as bf16.
+    """A matrix as integers with one fp32 scale per row, its largest absolute value / 127; any other tensor as bf16.
 
     Symmetric and per output channel (Jacob et al. 2018, section 2.1; Krishnamoorthi 2018, section 2.4).
     """
@@ -42,6 +42,6 @@ FORMATS: dict[str, Callable[[Tensor], Stored]] = {"fp32": fp32, "bf16": bf16, "i
 
 
 def store(weights: Mapping[str, Tensor], name: str) -> tuple[int, dict[str, Tensor]]:
-    """All weights in a format of FORMATS: their bytes together, and each as it is read back."""
+    """Store all weights in a format of FORMATS: their bytes in all, and the weights as read back."""
     stored = {key: FORMATS[name](weight) for key, weight in weights.items()}
     return sum(size for size, _ in stored.values()), {key: weight for key, (_, weight) in stored.items()}

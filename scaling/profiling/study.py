@@ -1,4 +1,4 @@
-"""Profiles of a run or of every run of a study: which runs, in which order, and what is said of each."""
+"""Profiles of a run or of all runs of a study, and their table."""
 
 import sys
 from collections.abc import Sequence
@@ -20,22 +20,22 @@ WIDE = 160
 
 
 def parse_batches(text: str) -> list[int]:
-    """Batch sizes as written, 1,4,16; ValueError for what is no list of whole numbers from 1 on."""
+    """Batch sizes from a text such as 1,4,16; ValueError for anything but whole numbers from 1 on."""
     try:
-        found = [int(part) for part in text.split(",")]
+        batches = [int(part) for part in text.split(",")]
     except ValueError:
-        found = [0]
-    if min(found) < 1:
+        batches = [0]
+    if min(batches) < 1:
         raise ValueError(f"--batches {text!r}: give whole numbers from 1 on with commas between, such as 1,4,16")
-    return found
+    return batches
 
 
 def profile(
     path: Path, batches: Sequence[int], device: str, threads: int | None, cache_dir: Path | None, *, missing: bool
 ) -> list[str]:
-    """Profile a run, or every run of a study (with `missing`, those without a profile); returns the runs left out.
+    """Profile a run, or every run of a study (with `missing`, runs without a profile); return why runs were left out.
 
-    ValueError for what is neither, a single run that cannot be profiled, or a study of which none can.
+    Raises ValueError for a path that is neither, and where no run can be profiled.
     """
     if threads is not None:
         if threads < 1:
@@ -63,8 +63,8 @@ def profile(
         for run in runs:
             try:
                 cache = cache_dir or run.resolve().parents[1] / "cache"
-                say = partial(_say, meter, task, run.name)
-                profiles.append(profile_run(run, batches, device, cache, say))
+                show = partial(_show, meter, task, run.name)
+                profiles.append(profile_run(run, batches, device, cache, show))
                 meter.console.print(f"{run.name} profiled", highlight=False)
             except ValueError as error:
                 if single:
@@ -78,12 +78,12 @@ def profile(
     return refused
 
 
-def _say(meter: Progress, task: TaskID, run: str, words: str) -> None:
+def _show(meter: Progress, task: TaskID, run: str, words: str) -> None:
     meter.update(task, description=f"{run} {words}")
 
 
 def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], console: Console) -> None:
-    """A table of what was measured, and in words what it means."""
+    """Print a table of profiles, and the meaning of its columns in words."""
     losses = {record.run_id: record.val_loss_nats for record in records if record is not None}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     most = profiles[0]["batches"][-1]["batch"]
@@ -101,14 +101,14 @@ def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], c
         "int8 loss",
     ):
         table.add_column(name, justify="left" if name == "run" else "right", no_wrap=True)
-    for one in sorted(profiles, key=lambda one: losses[one["run_id"]]):
-        token, storage, rows = one["generation"], one["storage"], one["batches"]
+    for measured in sorted(profiles, key=lambda measured: losses[measured["run_id"]]):
+        token, storage, rows = measured["generation"], measured["storage"], measured["batches"]
         which = "generated_tokens_per_s" if token else "prefill_tokens_per_s"
         full, small = storage["fp32"]["loss_nats"], storage["int8"]["loss_nats"]
         table.add_row(
-            one["run_id"],
-            f"{losses[one['run_id']]:.4f}",
-            _seconds(one["prefill"]),
+            measured["run_id"],
+            f"{losses[measured['run_id']]:.4f}",
+            _seconds(measured["prefill"]),
             _seconds(token) if token else "-",
             short(rows[0][which]),
             short(rows[-1][which]),
@@ -131,6 +131,6 @@ def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], c
 
 
 def _seconds(timing: dict[str, Any]) -> str:
-    """The median and half the distance between the quartiles, in milliseconds."""
+    """The median ± half the distance between the quartiles, in milliseconds."""
     low, high = timing["quartiles_s"]
     return f"{1e3 * timing['median_s']:.3g} ± {1e3 * (high - low) / 2:.1g} ms"

@@ -1,4 +1,4 @@
-"""Seconds of a call: the median over repeats after a warm-up, and the quartiles that say how far it can be trusted."""
+"""Timing of a call in seconds: the median over repeats after a warm-up, and the quartiles as its uncertainty."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from scaling.machine.hardware import synchronize
 
 WARM_UP = 2  # the first calls choose kernels and fill caches
 LEAST_REPEATS, MOST_REPEATS = 5, 50
-ENOUGH_S = 0.5  # of repeats, once there are LEAST_REPEATS
+ENOUGH_S = 0.5  # seconds of repeats that suffice, once there are LEAST_REPEATS
 
 Timing = dict[str, Any]  # median_s, quartiles_s [low, high], repeats
 
@@ -27,7 +27,7 @@ def time_call(call: Callable[[], Any], device: torch.device) -> Timing:
 
 
 def time_steps(steps: Callable[[], Iterable[Any]], device: torch.device, skip: int) -> Timing:
-    """Time every step of an iteration but the first `skip`, over several iterations."""
+    """Time every step of an iteration except the first `skip`, over several iterations."""
     taken: list[float] = []
     spent, repeat = 0.0, -WARM_UP
     while repeat < LEAST_REPEATS or (spent < ENOUGH_S and repeat < MOST_REPEATS):

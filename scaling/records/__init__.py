@@ -1,1 +1,1 @@
-"""What runs leave on disk: attempts, states and records."""
+"""Files of runs on disk: attempts, their states, and records."""

@@ -1,8 +1,8 @@
-"""Attempts at a run: claiming it, telling that it lives, and what state it is in.
+"""Attempts at a run: the claim, the heartbeat, and the run's state.
 
-A claim is the renaming of a prepared directory to attempts/NNNN, which exactly one process can do; the number is the
-fencing token. Every file has one writer, so a process thought dead that comes back writes only into its own attempt. No
-locks and no database: this must hold on a network file system.
+A process claims a run by renaming a prepared directory to attempts/NNNN, which exactly one process can do; the number
+is the fencing token. Every file has one writer, so a process that was taken for dead and comes back writes only into
+its own attempt. There are no locks and no database, because claims must hold on a network file system.
 """
 
 import os
@@ -22,10 +22,10 @@ from scaling.records.files import read_json, write_json
 from scaling.records.record import read_record
 
 HEARTBEAT_EVERY_S = 2.0
-# A process on another host cannot be asked; it is given up when its heartbeat is this old.
+# A process on another host cannot be probed; it counts as dead once its heartbeat is this old.
 STALE_AFTER_S = 120.0
 
-# Beside DONE and DIVERGED, which a record says.
+# States of a run without a record; a record states DONE or DIVERGED.
 RUNNING, FAILED = "running", "failed"
 INTERRUPTED, KILLED, PENDING = "interrupted", "killed", "pending"
 
@@ -36,7 +36,7 @@ class RunIsLiveError(RuntimeError):
 
 @dataclass(frozen=True)
 class RunState:
-    """What is known of a run from its directory."""
+    """The state of a run, read from its directory."""
 
     status: str
     step: int
@@ -49,7 +49,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Attempt:
-    """This process's claim on a run."""
+    """An attempt at a run, claimed by this process."""
 
     run_dir: Path
     number: int
@@ -59,11 +59,11 @@ class Attempt:
         return self.run_dir / "attempts" / f"{self.number:04d}"
 
     def is_current(self) -> bool:
-        """Whether no later attempt has taken the run over."""
+        """Whether this attempt is the run's latest: no other has taken the run over."""
         return _latest(self.run_dir) == self.number
 
     def end(self, status: str, why: str, step: int) -> None:
-        """Leave word of how this attempt ended."""
+        """Write end.json: how this attempt ended, and after which step."""
         write_json(self.path / "end.json", {"status": status, "why": why, "step": step, "ended_at": now()})
 
 
@@ -73,7 +73,7 @@ def now() -> str:
 
 
 def claim(run_dir: Path, resumed_from_step: int, meta: dict[str, Any]) -> Attempt:
-    """Claim the run for this process; raises RunIsLiveError while another process holds it."""
+    """Claim the run for this process; raise RunIsLiveError while another process holds it."""
     attempts = run_dir / "attempts"
     attempts.mkdir(parents=True, exist_ok=True)
     latest = _latest(run_dir)
@@ -99,7 +99,7 @@ def claim(run_dir: Path, resumed_from_step: int, meta: dict[str, Any]) -> Attemp
     )
     (prepared / "metrics.jsonl").touch()
     try:
-        os.rename(prepared, attempt.path)  # fails when somebody's claim is there: it is not empty
+        os.rename(prepared, attempt.path)  # fails where another claim exists, whose directory is not empty
     except OSError:
         shutil.rmtree(prepared)
         raise RunIsLiveError(_holder(attempt.path)) from None
@@ -107,7 +107,7 @@ def claim(run_dir: Path, resumed_from_step: int, meta: dict[str, Any]) -> Attemp
 
 
 class Heartbeat:
-    """Writes heartbeat.json every HEARTBEAT_EVERY_S from a thread; `report` is what it says."""
+    """The heartbeat of an attempt: a thread writes `report` to heartbeat.json every HEARTBEAT_EVERY_S."""
 
     def __init__(self, attempt: Attempt) -> None:
         self.report: dict[str, Any] = {"step": 0}
@@ -135,7 +135,7 @@ class Heartbeat:
 
 
 def run_state(run_dir: Path) -> RunState:
-    """What the run's directory says: done, diverged, running, failed, interrupted, killed or pending."""
+    """The run's state by its directory: done, diverged, running, failed, interrupted, killed or pending."""
     latest = _latest(run_dir)
     path = run_dir / "attempts" / f"{latest:04d}"
     log = path / "log.txt" if latest else None
@@ -156,13 +156,13 @@ def run_state(run_dir: Path) -> RunState:
 
 
 def tally(states: Iterable[RunState]) -> str:
-    """How many runs are in which state, e.g. `14 done, 1 failed`; empty for no runs."""
+    """Numbers of runs by state, e.g. `14 done, 1 failed`; empty for no runs."""
     counts = Counter(state.status for state in states)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
 def _latest(run_dir: Path) -> int:
-    """The highest attempt number, 0 when there is none."""
+    """The highest attempt number, 0 without attempts."""
     return max((int(path.name) for path in (run_dir / "attempts").glob("[0-9]*")), default=0)
 
 
@@ -191,7 +191,7 @@ def _holder(attempt_dir: Path) -> str:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """When a local process started, so that a recycled pid is not taken for it; None when it is gone."""
+    """The start time of a local process in clock ticks, which exposes a recycled pid; None for a dead process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -208,4 +208,4 @@ def _alive_without_proc(pid: int) -> int | None:
         return None
     except PermissionError:
         pass
-    return 0  # macOS has no /proc: the pid alone must do
+    return 0  # macOS has no /proc, so the pid alone decides

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all, whatever dies while they are written."""
+"""Atomic files: a reader sees a file whole or not at all, even when its writer dies."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, whole, whatever dies in between."""
+    """Write JSON atomically: a reader sees the whole old file or the whole new one, even when the writer dies."""
     write_text(path, json.dumps(value, indent=1))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in the same way."""
+    """Write a text file atomically."""
     publish(path, text, os.replace)
 
 
@@ -32,7 +32,7 @@ def publish(path: Path, text: str, move: Callable[[str, Path], object]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, or None when it is absent or was cut short."""
+    """The JSON object in a file; None when the file is absent or cut short."""
     try:
         value = json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):

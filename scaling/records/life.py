@@ -1,6 +1,6 @@
-"""The life of a run: claimed by one process, watched while it lasts, ended with a reason, and published whole.
+"""The life of a run: one process claims it, reports its progress, and ends it with a record or a reason.
 
-Training, fine-tuning and importing all live so.
+Training, fine-tuning and importing share this life.
 """
 
 import json
@@ -21,22 +21,22 @@ from scaling.trackers import NoTracker, Tracker, start_tracker
 
 
 class Reporter:
-    """Hears how a run is doing, within its process; this one reports to nobody."""
+    """A reporter receives a run's progress within its process; this base class discards it."""
 
     def claimed(self, attempt_dir: Path, run_id: str, steps: int, start_step: int) -> None:
-        """The run was claimed, and goes on from `start_step` of `steps`."""
+        """Report a claimed run that starts from `start_step` of `steps`."""
 
     def row(self, row: dict[str, Any]) -> None:
-        """A metric row was written."""
+        """Report a new metric row."""
 
     def close(self) -> None:
-        """The run has ended."""
+        """Report the run's end."""
 
 
 def claim_run(spec: RunSpec, runtime: Runtime, resumed_from_step: int, meta: Mapping[str, Any]) -> Attempt | RunRecord:
-    """Claim the run for this process; returns its record instead where an earlier attempt has finished it.
+    """Claim the run for this process, or return its record where an earlier attempt finished it.
 
-    RunIsLiveError while another process has the run.
+    Raises RunIsLiveError while another process holds the run.
     """
     run_dir = runtime.run_dir(spec.run_id)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def claim_run(spec: RunSpec, runtime: Runtime, resumed_from_step: int, meta: Map
 
 @dataclass(frozen=True)
 class Life:
-    """One attempt at a run while it lasts, and everybody who hears of its metric rows."""
+    """A live attempt at a run, and the receivers of its metric rows."""
 
     attempt: Attempt
     heartbeat: Heartbeat
@@ -59,9 +59,9 @@ class Life:
     reporter: Reporter
 
     def log(self, row: Mapping[str, Any], steps: int, **mirrored: float) -> None:
-        """Write a metric row of a run of so many steps, and let heartbeat, tracker and reporter know.
+        """Write a metric row of a run of `steps` steps, and pass it to heartbeat, tracker and reporter.
 
-        Tracker and reporter also hear the `mirrored` numbers.
+        Tracker and reporter also receive the `mirrored` numbers.
         """
         self._write(row)
         self.heartbeat.report = {"step": row["step"], "steps": steps, "loss_nats": row["train_loss"]}
@@ -70,12 +70,12 @@ class Life:
         self.reporter.row({**row, **mirrored})
 
     def repeat(self, row: Mapping[str, Any]) -> None:
-        """Write a metric row of steps that another run took."""
+        """Write a metric row of trunk steps that another run took, and pass it to the tracker."""
         self._write(row)
         self.tracker.log(row)
 
     def publish(self, record: RunRecord) -> bool:
-        """Publish the record and end the attempt; False where a later attempt took the run over, whose word stands."""
+        """Publish the record and end the attempt; False where a later attempt took the run over: its record stands."""
         attempt = self.attempt
         current = attempt.is_current() and publish_record(attempt.run_dir, record)
         why = record.why if current else "overtaken by a later attempt; its record stands"
@@ -98,7 +98,7 @@ class Life:
 def live(
     attempt: Attempt, spec: RunSpec, runtime: Runtime, budget_flops: float | None, reporter: Reporter
 ) -> Iterator[Life]:
-    """Let an attempt live: its heart beats, its tracker runs, and whatever ends it early is written down and raised."""
+    """Run an attempt's heartbeat and tracker; an error that ends the attempt is written to end.json and raised."""
     tracker: Tracker = NoTracker()
     with Heartbeat(attempt) as heartbeat, (attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
         try:

@@ -1,4 +1,4 @@
-"""The families' shapes: each adds its towers and its head to what all share, and refuses what it cannot be."""
+"""Families of models: each shape adds its towers and its head to the shared dimensions, and checks its own."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from scaling.shapes.matmuls import Matmul
 from scaling.shapes.shape import Tower, TransformerShape
 
 HEAD_SEES = ("predicted", "all")
-SENTENCE_PAIR = 2  # segments of a pair of texts, and the answers to whether the second follows
+SENTENCE_PAIR = 2  # segments of a pair of texts, and classes of the next-sentence head
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class DecoderShape(TransformerShape):
 class EncoderShape(TransformerShape):
     """A bidirectional encoder with a head for masked tokens (Devlin et al. 2019)."""
 
-    predicted: int  # tokens of a sequence that are predicted, at most
-    head_sees: str  # "predicted": the head is applied to these alone; "all": to the whole source
+    predicted: int  # predicted tokens of a sequence, at most
+    head_sees: str  # tokens that the head is applied to: the "predicted" ones alone, or "all" of the source
     head_transform: bool  # a dense layer with GELU and norm before the head, and a bias on the logits, as in BERT
     embedding_norm: bool  # a norm on the embeddings, as in BERT
-    segments: bool  # embeddings of two segments, the first unless told, as in BERT
-    next_sentence: bool  # segments, and a second head that says whether the second text follows the first
+    segments: bool  # embeddings of two segments, the first unless the input states another, as in BERT
+    next_sentence: bool  # segments, and a second head that predicts whether the second text follows the first
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,6 +43,7 @@ class EncoderShape(TransformerShape):
 
     @property
     def has_segments(self) -> bool:
+        """Whether the tokens of a sequence have segment embeddings."""
         return self.segments or self.next_sentence
 
     def stream_tokens(self) -> dict[str, int]:
@@ -71,10 +72,10 @@ class EncoderShape(TransformerShape):
 class EncoderDecoderShape(TransformerShape):
     """An encoder and a decoder that attends to it, over one vocabulary (Vaswani et al. 2017; Raffel et al. 2020)."""
 
-    target_context: int  # tokens of the target in a sequence; `context` is the source's
-    attention_scale: bool  # divide the scores by sqrt(head width); T5 leaves that to its initial weights
-    logit_scale: bool  # divide what the head sees by sqrt(d_model), as T5 does with tied embeddings
-    head_bias: bool  # a bias on the logits, as Marian has
+    target_context: int  # target tokens of a sequence; `context` counts the source tokens
+    attention_scale: bool  # scores are divided by sqrt(head width); T5 has smaller initial queries instead
+    logit_scale: bool  # the head's input is divided by sqrt(d_model), as T5 does with tied embeddings
+    head_bias: bool  # a bias on the logits, as in Marian
 
     def towers(self) -> tuple[Tower, ...]:
         return (

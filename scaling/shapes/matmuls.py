@@ -1,4 +1,4 @@
-"""The matmuls of a shape, and the parameters that they hold under each convention.
+"""Matmuls of a shape, and N, the number of their parameters, under each convention.
 
 A shape lists its matmuls once. Parameters (here) and FLOPs (`flops.py`) are both sums over that list, so the two counts
 cannot drift apart.
@@ -13,7 +13,7 @@ class Matmul:
     """A weight matrix applied once to every token of its stream, in each of `layers` layers."""
 
     group: str  # "attention", "cross_attention", "mlp" or "head"
-    stream: str  # whose tokens it sees: "source", "target", "predicted", or "first" (one token a sequence)
+    stream: str  # tokens that the matrix is applied to: "source", "target", "predicted", "first" (one a sequence)
     fan_in: int
     fan_out: int
     bias: bool
@@ -22,24 +22,24 @@ class Matmul:
 
     @property
     def parameters(self) -> int:
-        """Weights and biases that this matmul adds to the model, over all its layers."""
+        """Weights and biases that this matmul adds to the model, all layers together."""
         weights = self.fan_in * self.fan_out if self.owns_weight else 0
         return self.layers * (weights + (self.fan_out if self.bias else 0))
 
 
 @dataclass(frozen=True)
 class AttentionScores:
-    """Query-key scores and their value-weighted sums: work without weights, quadratic in the context."""
+    """Query-key scores and value-weighted sums: matmuls without weights, quadratic in the context."""
 
-    stream: str  # of the queries
+    stream: str  # stream of the queries
     width: int  # n_heads * head width
-    keys: int  # how many keys a query meets, counted in full
+    keys: int  # keys of each query, those that a causal mask hides included
     layers: int
     causal: bool  # whether a mask hides the later keys
 
 
 class Shape(Protocol):
-    """What parameters and FLOPs are counted from: the dimensions and matmuls of a model family."""
+    """A shape as both counts read it: parameters and FLOPs follow from these members alone."""
 
     @property
     def kind(self) -> str: ...
@@ -60,10 +60,10 @@ class Shape(Protocol):
 
 
 def parameter_counts(shape: Shape) -> dict[str, int]:
-    """N under each convention, from the shape alone.
+    """N, the number of parameters, under each convention, counted from the shape.
 
-    total: every parameter. non_embedding: without token and position embeddings and without the output head
-    (Kaplan et al. 2020, section 2.1). non_embedding_head: the same plus the head's matrices, tied or not, since they
+    `total` counts every parameter. `non_embedding` leaves out token and position embeddings and the output head
+    (Kaplan et al. 2020, section 2.1). `non_embedding_head` adds the head's matrices to that, tied or not, since they
     cost FLOPs either way (Porian et al. 2024; Pearce and Song 2024).
     """
     groups = shape.parameters_by_group()

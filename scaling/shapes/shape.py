@@ -1,10 +1,11 @@
-"""What the shapes of all families share: dimensions, checked, and what they imply for towers of layers.
+"""Dimensions and options that the shapes of all families share, checked, and the matmuls of their layers.
 
-A family is its towers (stacks of layers, each over a stream of tokens) and its head; `families.py` has them.
+A family is its towers (stacks of layers, each over a stream of tokens) and its head; `families.py` lists the families.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from scaling.shapes.matmuls import AttentionScores, Matmul
 
@@ -12,43 +13,48 @@ POSITIONS = ("rotary", "learned", "sinusoidal", "relative")
 NORMS = ("layernorm", "rmsnorm")
 NORM_PLACES = ("pre", "post")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu", "swiglu", "relu2")
-# The number in some settings, which `layernorm:1e-12` or `rotary:500000` set to another value.
+# Numbers of these settings unless given, as in `layernorm:1e-12` or `rotary:500000`.
 NUMBERS = {"layernorm": 1e-5, "rmsnorm": 1e-6, "rotary": 10000.0}  # epsilon, epsilon, base of the angles
-RELATIVE_BUCKETS = 32  # of distances, each with a bias per head (Raffel et al. 2020, section 2.1)
+RELATIVE_BUCKETS = 32  # buckets of distances, each with a bias per head (Raffel et al. 2020, section 2.1)
 
 
 @dataclass(frozen=True)
 class Tower:
-    """A stack of layers over the tokens of one stream; it may attend to another tower's output."""
+    """A stack of layers over the tokens of one stream, which may also attend to another tower's output."""
 
     stream: str
-    tokens: int  # a sequence
+    tokens: int  # tokens of a sequence
     causal: bool
-    source_tokens: int | None  # a sequence, of the source it attends to; None without cross-attention
+    source_tokens: int | None  # source tokens of a sequence that the tower attends to; None without cross-attention
 
     @property
     def sublayers(self) -> int:
-        """How often a layer writes to the residual stream."""
+        """Sublayers of a layer, each of which writes to the residual stream once."""
         return 2 if self.source_tokens is None else 3
 
 
 @dataclass(frozen=True)
 class TransformerShape:
-    """What every family has in common, every dimension resolved; a family adds its towers and its head."""
+    """Dimensions and options of every family, all resolved; a family adds its towers and its head.
+
+    An option that came later states as `before`, in its metadata, the value that every model had until then.
+    """
 
     kind: str  # a key of families.SHAPES
-    n_layers: int  # of each tower
+    n_layers: int  # layers of each tower
     d_model: int
     n_heads: int
-    n_kv_heads: int  # fewer than n_heads is grouped-query attention (Ainslie et al. 2023)
+    n_kv_heads: int  # heads of keys and values; fewer than n_heads is grouped-query attention (Ainslie et al. 2023)
     d_ff: int
     vocab_size: int
     context: int  # tokens of the first tower's stream in a sequence
     positions: str
-    rotary_pct: float  # share of each head's channels that rotary positions turn, the first ones; 1 is all
+    # Share of each head's channels that rotary positions rotate, the first ones; 1 rotates all.
+    rotary_pct: float = field(metadata={"before": 1.0})
     norm: str
     norm_place: str
-    parallel_residual: bool  # a layer's MLP reads what its attention reads, not its sum with what attention adds
+    # The MLP reads the stream that attention reads, not the stream after attention.
+    parallel_residual: bool = field(metadata={"before": False})
     activation: str
     bias: bool
     tied_embeddings: bool
@@ -59,39 +65,43 @@ class TransformerShape:
 
     @property
     def positions_kind(self) -> str:
+        """The positions without their number."""
         return kind_and_number(self.positions)[0]
 
     @property
     def norm_kind(self) -> str:
+        """The norm without its epsilon."""
         return kind_and_number(self.norm)[0]
 
     @property
     def head_width(self) -> int:
+        """Channels of each head."""
         return self.d_model // self.n_heads
 
     @property
     def rotary_width(self) -> int:
-        """Channels of each head that rotary positions turn."""
+        """Channels of each head that rotary positions rotate."""
         return int(self.head_width * self.rotary_pct)
 
     @property
     def kv_width(self) -> int:
+        """Channels of all key heads, and of all value heads."""
         return self.n_kv_heads * self.head_width
 
     @property
     def sequence_tokens(self) -> int:
-        """Training tokens of one sequence: every token that a tower reads, predicted or not, source and target alike.
+        """Training tokens of one sequence: every token that a tower reads, predicted or not.
 
-        A decoder's are its context, an encoder's its source, an encoder-decoder's source and target together.
+        A decoder reads its context, an encoder its source, an encoder-decoder its source and its target.
         """
         return sum(tower.tokens for tower in self.towers())
 
     def towers(self) -> tuple[Tower, ...]:
-        """The stacks of layers, in order of application."""
+        """The towers in order of application."""
         raise NotImplementedError
 
     def head_matmuls(self) -> tuple[Matmul, ...]:
-        """What turns the last tower's output into predictions."""
+        """The matmuls that turn the last tower's output into predictions."""
         return (self._unembedding(self.towers()[-1].stream, bias=False),)
 
     def stream_tokens(self) -> dict[str, int]:
@@ -99,12 +109,12 @@ class TransformerShape:
         return {tower.stream: tower.tokens for tower in self.towers()}
 
     def matmuls(self) -> tuple[Matmul, ...]:
-        """Every weight matrix a token meets, in order of application."""
+        """All weight matrices of the shape, in order of application."""
         layers = [matmul for tower in self.towers() for matmul in self._layer_matmuls(tower)]
         return (*layers, *self.head_matmuls())
 
     def attention_scores(self) -> tuple[AttentionScores, ...]:
-        """The scores of every tower with its own tokens and, in cross-attention, with the source's."""
+        """The scores of every tower with its own tokens and, in cross-attention, with the source's tokens."""
         scores = []
         for tower in self.towers():
             scores.append(AttentionScores(tower.stream, self.d_model, tower.tokens, self.n_layers, tower.causal))
@@ -113,7 +123,7 @@ class TransformerShape:
         return tuple(scores)
 
     def parameters_by_group(self) -> dict[str, int]:
-        """Parameters of the built module, by group; the values sum to its total."""
+        """Parameters of the built module by group; the groups sum to the module's total."""
         counts = {"embedding": self.vocab_size * self.d_model, "attention": 0, "mlp": 0, "norm": 0, "head": 0}
         for matmul in self.matmuls():
             counts[matmul.group] = counts.get(matmul.group, 0) + matmul.parameters
@@ -161,8 +171,16 @@ class TransformerShape:
         return [*matmuls, in_each_layer("mlp", d, gate * self.d_ff), in_each_layer("mlp", self.d_ff, d)]
 
 
+def before(part: type) -> dict[str, Any]:
+    """Values from before later fields of a dataclass existed, by field name: `before` in the metadata of the field."""
+    return {f.name: f.metadata["before"] for f in fields(part) if "before" in f.metadata}
+
+
 def kind_and_number(setting: str) -> tuple[str, float | None]:
-    """`rotary` as (rotary, 10000.0), `rotary:500000` as (rotary, 500000.0); ValueError for what is no such number."""
+    """A setting as kind and number: `rotary` is (rotary, 10000.0), `rotary:500000` is (rotary, 500000.0).
+
+    ValueError for a number that is not positive, or of a kind that takes none.
+    """
     kind, _, text = setting.partition(":")
     if not text:
         return kind, NUMBERS.get(kind)
@@ -177,7 +195,7 @@ def kind_and_number(setting: str) -> tuple[str, float | None]:
 
 
 def check_dimensions(shape: TransformerShape) -> None:
-    """Refuse impossible dimensions; ValueError names the value, the rule and the nearest valid choice."""
+    """Dimensions that are impossible raise ValueError, which names the value, the rule and the nearest choice."""
     for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "vocab_size", "context"):
         if getattr(shape, name) < 1:
             raise ValueError(f"model.{name}={getattr(shape, name)}: must be at least 1")
@@ -217,7 +235,7 @@ def check_dimensions(shape: TransformerShape) -> None:
 
 
 def _check_rotary(shape: TransformerShape) -> None:
-    """Refuse a share of what is not rotated, and channels that do not pair up."""
+    """Rotary channels that do not pair up raise ValueError; so does a rotary share without rotary positions."""
     if not 0 < shape.rotary_pct <= 1:
         raise ValueError(f"model.rotary_pct={shape.rotary_pct}: a share above 0 and at most 1; 1 rotates every channel")
     if shape.positions_kind != "rotary":

@@ -1,1 +1,1 @@
-"""Everything that decides a run's outcome, and what follows from it before training."""
+"""The spec of a run: every setting that decides its outcome, and what follows from these before training."""

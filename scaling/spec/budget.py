@@ -1,4 +1,4 @@
-"""A compute budget and a shape give tokens and steps: what was asked for, and what whole steps realise."""
+"""Budgets: compute or tokens, turned into whole steps of a shape, with the requested and the realised FLOPs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from scaling.shapes import flops
 from scaling.shapes.matmuls import Shape, parameter_counts
 
-# A realised compute further than this from the requested one is said in the plan.
+# The plan warns of a run whose realised compute is further than this from the requested.
 TOLERANCE = 0.01
 
 
 @dataclass
 class Budget:
-    """What one run may cost; exactly one of `flops` and `tokens` is set."""
+    """The budget of one run, of which exactly one of `flops` and `tokens` is set, and the cap of a plan."""
 
     flops: float | None  # exact training FLOPs of a run
     tokens: float | None  # training tokens of a run
@@ -32,18 +32,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a run is, in the three measures that recipes are functions of."""
+    """The scale of a run, in the three measures that recipes are functions of."""
 
-    params: float  # non-embedding
-    tokens: float
-    flops: float
+    params: float  # non-embedding parameters
+    tokens: float  # training tokens
+    flops: float  # exact training FLOPs
 
 
 @dataclass(frozen=True)
 class Allocation:
     """A budget turned into whole steps of whole sequences."""
 
-    scale: Scale  # where the recipe's laws are evaluated: as requested before rounding, or the reference
+    scale: Scale  # scale at which the recipe's laws are evaluated: the requested one, not rounded, or the reference
     batch_sequences: int
     steps: int
     train_tokens: int
@@ -63,10 +63,10 @@ def allocate(
     optimizer_flops: int = 0,
     reference_flops: float | None = None,
 ) -> Allocation:
-    """Whole steps whose exact training FLOPs come nearest the budget, at the batch that the rule gives.
+    """Whole steps whose exact training FLOPs come nearest to the budget, at the batch that the rule gives.
 
-    A step costs its batch and `optimizer_flops`, so an optimizer that computes more takes fewer steps. The recipe is
-    taken at `reference_flops` where given: runs of one trunk have one recipe whatever their length.
+    A step costs its batch and `optimizer_flops`, so an optimizer that computes more takes fewer steps. The scale has
+    `reference_flops` where given, so that runs of one trunk have one recipe whatever their length.
     """
     flops_per_token = flops.exact(shape)
     tokens = budget.tokens if budget.tokens is not None else (budget.flops or 0.0) / flops_per_token

@@ -1,6 +1,6 @@
-"""Peak memory of a training step, from the shape: what is kept for the backward pass, and the optimizer's state.
+"""Peak memory of a training step, from the shape: tensors kept for the backward pass, and the optimizer's state.
 
-Counted for the layers in `scaling/model` as PyTorch differentiates them, tensor by tensor, in bytes.
+The count follows the layers in `scaling/model` as PyTorch differentiates them, tensor by tensor, in bytes.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from scaling.shapes.matmuls import parameter_counts
 from scaling.shapes.shape import Tower, TransformerShape
 from scaling.spec.run_spec import RunSpec
 
-FP32 = 4
-CHUNK_LOGITS = 2**25  # that exist at once: 128 MiB in float32
-MOMENTS = 2  # of AdamW, each float32 like the weights and the gradients
+FP32 = 4  # bytes
+CHUNK_LOGITS = 2**25  # logits that exist at once: 128 MiB in float32
+MOMENTS = 2  # moments of AdamW, each float32 like the weights and the gradients
 
 
 def chunk_rows(vocabulary: int) -> int:
@@ -24,15 +24,15 @@ def chunk_rows(vocabulary: int) -> int:
 class Activations:
     """Bytes that one sequence leaves for the backward pass."""
 
-    layers: int  # of all blocks of all towers
-    largest_layer: int
-    inputs: int  # of the blocks: all that is left of them when each is computed again in the backward pass
-    ends: int  # embeddings and final norms
-    head: int  # what it keeps before the logits, and the gradient of what it reads
+    layers: int  # activations of all blocks of all towers
+    largest_layer: int  # activations of the largest block
+    inputs: int  # inputs of the blocks, which alone stay when the backward pass computes each block again
+    ends: int  # activations of embeddings and final norms
+    head: int  # activations of the head before the logits, and the gradient of its input
     passing: int  # the widest gradient on its way back
 
     def kept(self, recomputed: bool) -> int:
-        """Of one sequence at once, at the moment the backward pass begins."""
+        """Bytes of one sequence at the moment the backward pass begins."""
         layers = self.inputs + self.largest_layer if recomputed else self.layers
         return self.ends + self.head + layers
 
@@ -40,9 +40,9 @@ class Activations:
 def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool) -> int:
     """Peak bytes of a training step beyond what a process that has imported torch takes.
 
-    Weights, gradients and the optimizer's state are there all the time. Beside them, either when the backward pass
-    begins, all activations and the head's gradient, whose last logits may still be there, or when it ends, the
-    embedding's gradient, for a tied one in two parts, before it is added to what is kept.
+    Weights, gradients and the optimizer's state exist all the time. The peak beside them comes at the beginning or at
+    the end of the backward pass. At the beginning all activations exist, the head's gradient and perhaps its last
+    logits. At the end the embedding's gradient exists, of a tied embedding in two parts, before it is accumulated.
     """
     shape = spec.model
     params = FP32 * parameter_counts(shape)["total"]
@@ -56,7 +56,7 @@ def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool) -> i
 
 
 def largest_micro_batch(spec: RunSpec, available_bytes: float, recomputed: bool) -> int:
-    """The most sequences at once, an even share of the batch, whose step fits; ValueError when not even one does."""
+    """The most sequences at once whose step fits, an even share of the batch; ValueError when not even one fits."""
     batch = spec.recipe.batch_sequences
     for parts in range(1, batch + 1):
         sequences = -(-batch // parts)
@@ -70,12 +70,12 @@ def largest_micro_batch(spec: RunSpec, available_bytes: float, recomputed: bool)
 
 
 def activations(spec: RunSpec) -> Activations:
-    """What one sequence of the spec's model leaves for the backward pass."""
+    """Activations of one sequence of the spec's model."""
     shape, width = spec.model, 2 if spec.recipe.precision == "bf16" else FP32
     towers = shape.towers()
     blocks = [tower.tokens * _block(shape, tower, width) for tower in towers]
     inputs = sum(FP32 * tower.tokens * shape.d_model for tower in towers) * shape.n_layers
-    # Before the head the last norm, or after post-norm blocks what the head and cross-attention read.
+    # The last norm before the head, or after post-norm blocks the input of head and cross-attention.
     ends = sum(tower.tokens * shape.d_model * (width + FP32 * (shape.norm_place == "pre")) for tower in towers)
     if isinstance(shape, EncoderShape) and shape.embedding_norm:
         ends += towers[0].tokens * shape.d_model * FP32
@@ -84,56 +84,57 @@ def activations(spec: RunSpec) -> Activations:
 
 
 def _block(shape: TransformerShape, tower: Tower, width: int) -> int:
-    """Of one token in one block."""
+    """Bytes of one token in one block."""
     d, kv = shape.d_model, shape.kv_width
     kept = tower.sublayers * (_norm(shape, width) + (width * d if shape.dropout else 0))
-    kept -= FP32 * d * shape.parallel_residual  # its two norms read the same stream
-    kept += width * d  # what attention gives
+    kept -= FP32 * d * shape.parallel_residual  # both norms of a parallel block read the same stream
+    kept += width * d  # output of attention
     if scores := _kept_scores(shape, shape.positions_kind == "relative"):
         kept += FP32 * (d + 2 * kv) + scores * tower.tokens
     else:
         rotated = d + kv if shape.positions_kind == "rotary" else 0
         kept += width * (d + 2 * kv + rotated)
     if tower.source_tokens is not None:
-        per_token = tower.source_tokens / tower.tokens  # the source is as long as it is, whatever the target
+        per_token = tower.source_tokens / tower.tokens  # source tokens for each target token
         scores = _kept_scores(shape, biased=False)
         read = FP32 if scores else width
-        cast = d if width != FP32 else 0  # the source, in every layer anew
+        cast = d if width != FP32 else 0  # copy of the source, anew in every layer
         kept += width * d + read * d + round(per_token * (read * 2 * kv + width * cast)) + scores * tower.source_tokens
     hidden_copies = {"relu": 1, "gelu": 2, "gelu_tanh": 2, "silu": 2, "relu2": 2, "swiglu": 4}[shape.activation]
     return kept + width * hidden_copies * shape.d_ff
 
 
 def _norm(shape: TransformerShape, width: int) -> int:
-    """What is normed in float32, and the result, which the next layer reads in its own width."""
+    """Bytes of one token in a norm: its input in float32, and its result in the width of the next layer."""
     d = shape.d_model
     return FP32 * d + width * d + (FP32 * d if shape.norm_kind == "rmsnorm" else 0)
 
 
 def _kept_scores(shape: TransformerShape, biased: bool) -> int:
-    """Of one query and key: nothing with flash attention, which takes neither a learned bias nor, on a CPU, dropout.
+    """Bytes of one query and key: none with flash attention, which takes no learned bias and, on a CPU, no dropout.
 
-    Otherwise the weights; with dropout also its mask and what is left of them; all in float32.
+    Other attention keeps its weights, and with dropout also the mask and the masked weights, all in float32.
     """
     copies = 3 if shape.dropout else 1 if biased else 0
     return copies * FP32 * shape.n_heads
 
 
 def _head(shape: TransformerShape, width: int) -> int:
+    """Bytes of one sequence in the head, before the logits."""
     tokens = shape.stream_tokens()
     kept = 0
     for matmul in shape.head_matmuls():
         if matmul.fan_out == shape.vocab_size:
             kept += tokens[matmul.stream] * matmul.fan_in * width
-        else:  # BERT's transform: input, activation and norm
+        else:  # head transform of BERT: input, activation and norm
             kept += tokens[matmul.stream] * matmul.fan_out * (3 * width + FP32)
     return kept
 
 
 def _logits(spec: RunSpec, sequences: int) -> int:
-    """Of one chunk: the logits, and in float32 their logarithmic softmax, which becomes their gradient."""
+    """Bytes of one chunk of logits, and of their log-softmax in float32, which becomes their gradient."""
     shape = spec.model
     stream = shape.head_matmuls()[-1].stream
     rows = min(chunk_rows(shape.vocab_size), sequences * shape.stream_tokens()[stream])
-    cast = 2 * FP32 if spec.recipe.precision == "bf16" else FP32  # logits in both, or the gradient
+    cast = 2 * FP32 if spec.recipe.precision == "bf16" else FP32  # logits in both precisions, or the gradient
     return rows * shape.vocab_size * (FP32 + cast)

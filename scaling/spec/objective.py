@@ -1,7 +1,7 @@
-"""What a model may be asked to predict: each objective's settings and what follows from them before any training.
+"""Objectives: the settings of each, and what follows from the settings before any training.
 
-That is: which families it suits, how long a sequence's parts are, and which tokens it adds to the vocabulary. The
-functions from tokens to examples are in `objectives.py`.
+An objective decides which families it suits, how long the parts of a sequence are, and which tokens it adds to the
+vocabulary. The functions from tokens to batches are in `scaling/objectives/`.
 """
 
 import re
@@ -9,35 +9,35 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-# What published vocabularies call the tokens that objectives add (Devlin et al. 2019; Raffel et al. 2020).
+# Names of added tokens in published vocabularies (Devlin et al. 2019; Raffel et al. 2020).
 PUBLISHED_NAMES = {"<mask>": "[MASK]", "<cls>": "[CLS]", "<sep>": "[SEP]"}
 PUBLISHED_SENTINEL = "<extra_id_{}>"
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of one sequence; every sequence of a run has the same, so that batches are rectangular."""
+    """Tokens of one sequence; all sequences of a run have the same lengths, so that batches are rectangular."""
 
-    text: int  # of the data that it uses up
-    predicted: int  # that count in the loss, at most
-    target: int = 0  # of an encoder-decoder's target
+    text: int  # tokens of the data that the sequence uses up
+    predicted: int  # tokens that count in the loss, at most
+    target: int = 0  # tokens of an encoder-decoder's target
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What all objectives have in common."""
+    """An objective's kind, and the questions that every objective answers."""
 
     kind: str  # a key of OBJECTIVE_SPECS
 
-    families: ClassVar[tuple[str, ...]]  # kinds of model that can be asked this
-    predicts_every_token: ClassVar[bool] = False  # so that the loss is that of the text itself
+    families: ClassVar[tuple[str, ...]]  # kinds of model that the objective suits
+    predicts_every_token: ClassVar[bool] = False  # whether the loss is that of the text itself
 
     def lengths(self, context: int) -> Lengths:
         """The parts of a sequence of this context; ValueError when it is too short for the objective."""
         raise NotImplementedError
 
     def added_tokens(self, context: int) -> tuple[str, ...]:
-        """Names of the tokens that it adds: on the highest ids, counted down, unless a vocabulary has them already."""
+        """Names of the tokens that the objective adds; those that a vocabulary lacks get the highest ids, downwards."""
         return ()
 
     def needs_text(self) -> str | None:
@@ -47,15 +47,15 @@ class Objective:
 
 @dataclass(frozen=True)
 class SpecialIds:
-    """Ids of a pretrained vocabulary that stand for what an objective otherwise adds on top of the data's tokens."""
+    """Ids in a pretrained vocabulary of tokens that an objective otherwise adds above the data's tokens."""
 
-    added: tuple[int, ...]  # of `Objective.added_tokens`, in their order
-    end: int  # of an encoder-decoder's target; 0 where there is none
+    added: tuple[int, ...]  # ids of `Objective.added_tokens`, in their order
+    end: int  # id that ends an encoder-decoder's target; 0 without one
 
 
 @dataclass(frozen=True)
 class Causal(Objective):
-    """Every token from those before it (Radford et al. 2018)."""
+    """Causal language modelling: each token is predicted from the tokens before it (Radford et al. 2018)."""
 
     families = ("decoder",)
     predicts_every_token = True
@@ -66,9 +66,9 @@ class Causal(Objective):
 
 @dataclass(frozen=True)
 class Prefix(Objective):
-    """The rest of a text from its beginning, which is read in both directions (Raffel et al. 2020, section 3.2).
+    """Prefix language modelling: a text's prefix is read in both directions, the rest is predicted.
 
-    The beginning's length is uniform between two fractions of the context.
+    The prefix has a uniform share of the context, between two fractions (Raffel et al. 2020, section 3.2).
     """
 
     shortest: float
@@ -88,16 +88,16 @@ class Prefix(Objective):
 
 @dataclass(frozen=True)
 class Masked(Objective):
-    """Hidden tokens from those on both sides (Devlin et al. 2019, section 3.1).
+    """Masked language modelling: hidden tokens are predicted from both sides (Devlin et al. 2019, section 3.1).
 
-    Of the chosen tokens `masked` are replaced by <mask>, `replaced` by a random token, and the rest stay.
+    A share `masked` of the chosen tokens becomes <mask>, a share `replaced` random tokens, and the rest stay.
     """
 
-    rate: float  # of the text, chosen to be predicted
-    masked: float
-    replaced: float
-    whole_words: bool  # choose words with all their tokens
-    next_sentence: bool  # also say whether the second half follows the first; otherwise it is another sequence's
+    rate: float  # share of the text that is chosen to be predicted
+    masked: float  # share of the chosen tokens
+    replaced: float  # share of the chosen tokens
+    whole_words: bool  # words are chosen with all their tokens
+    next_sentence: bool  # a second head predicts whether the second half follows the first or is another sequence's
     families = ("encoder",)
 
     def __post_init__(self) -> None:
@@ -125,7 +125,7 @@ class Masked(Objective):
 class Denoising(Objective):
     """Span corruption: spans cut out of the source are the target (Raffel et al. 2020, section 3.1.4)."""
 
-    rate: float  # of the text, cut out
+    rate: float  # share of the text that is cut out
     mean_span: float  # tokens
     families = ("encoder_decoder",)
 
@@ -135,9 +135,9 @@ class Denoising(Objective):
             raise ValueError(f"objective.mean_span={self.mean_span}: must be at least 1")
 
     def cut(self, context: int) -> tuple[int, int]:
-        """How many tokens are cut out of a sequence, and in how many spans: those of the longest text that fits.
+        """Tokens that are cut out of a sequence, and their spans, for the longest text that fits.
 
-        A span leaves a sentinel, so that the source is the text that is kept and as many sentinels as spans.
+        Each span leaves a sentinel, so the source holds the kept text and one sentinel a span.
         """
         if context < 2:
             raise ValueError(f"model.context={context} is too short for objective={self.kind}; use at least 2")
@@ -147,7 +147,7 @@ class Denoising(Objective):
         return self._cut(text)
 
     def lengths(self, context: int) -> Lengths:
-        """Every sequence fills its source to the last token; the target ends with id 0."""
+        """The parts of a sequence, which fills its source to the last token; the target ends with id 0."""
         tokens, spans = self.cut(context)
         target = tokens + spans + 1
         return Lengths(text=context - spans + tokens, predicted=target, target=target)
@@ -169,11 +169,11 @@ class Denoising(Objective):
 class Infilling(Objective):
     """Sentence infilling: whole sentences cut out of the source are the target (Donahue et al. 2020).
 
-    Sentences are drawn as long as they fit into `rate` of the context; the target is padded to that.
+    Sentences are drawn as long as they fit into a share `rate` of the context; padding fills the target to that share.
     """
 
-    rate: float  # of the context, cut out at most
-    sentences: int  # cut out of a sequence at most
+    rate: float  # share of the context that is cut out, at most
+    sentences: int  # sentences that are cut out of a sequence, at most
     families = ("encoder_decoder",)
 
     def __post_init__(self) -> None:
@@ -182,11 +182,11 @@ class Infilling(Objective):
             raise ValueError(f"objective.sentences={self.sentences}: must be at least 1")
 
     def cut(self, context: int) -> int:
-        """How many tokens are cut out of a sequence, at most."""
+        """Tokens that are cut out of a sequence, at most."""
         return max(1, round(self.rate * context))
 
     def lengths(self, context: int) -> Lengths:
-        """The text is longer than the context by as much as may be cut out, so that the source is always full."""
+        """The parts of a sequence, whose text exceeds the context by the tokens that may be cut out of it."""
         target = self.cut(context) + self.sentences + 1
         return Lengths(text=context + self.cut(context), predicted=target, target=target)
 
@@ -198,19 +198,19 @@ class Infilling(Objective):
 
 
 def asks_next_sentence(objective: Objective) -> bool:
-    """Whether the model is also asked if the second text follows the first."""
+    """Whether the model also predicts if the second text follows the first."""
     return isinstance(objective, Masked) and objective.next_sentence
 
 
 def names_of(added: str) -> tuple[str, ...]:
-    """What a token that an objective adds may be called: by its name here, or as published."""
+    """Names that a vocabulary may have for an added token: the name here and the published one."""
     sentinel = re.fullmatch(r"<(?:span|sentence) (\d+)>", added)
     published = PUBLISHED_SENTINEL.format(sentinel[1]) if sentinel else PUBLISHED_NAMES.get(added)
     return (added,) if published is None else (added, published)
 
 
 def own_ids(objective: Objective, context: int, vocabulary: Mapping[str, int]) -> dict[str, int]:
-    """Those of the objective's added tokens that are among a vocabulary's special tokens, with its ids."""
+    """Added tokens of the objective that a vocabulary has as special tokens, with their ids there."""
     found = {}
     for name in objective.added_tokens(context):
         ids = [vocabulary[known] for known in names_of(name) if known in vocabulary]
@@ -222,7 +222,7 @@ def own_ids(objective: Objective, context: int, vocabulary: Mapping[str, int]) -
 def special_ids(
     objective: Objective, context: int, vocab_size: int, own: Mapping[str, int], end_id: int | None
 ) -> SpecialIds | None:
-    """The objective's ids where a vocabulary has some of them (`own`); None where all are the usual ones."""
+    """Ids of the objective's tokens where a vocabulary has some of them (`own`); None where all have the usual ids."""
     names = objective.added_tokens(context)
     usual = top_ids(names, vocab_size)
     lacking = top_ids([name for name in names if name not in own], vocab_size)
@@ -234,7 +234,7 @@ def special_ids(
 
 
 def top_ids(names: Sequence[str], vocab_size: int) -> dict[str, int]:
-    """The highest ids of a vocabulary, the first name on top."""
+    """The highest ids of a vocabulary by name, the first name highest."""
     return {name: vocab_size - 1 - i for i, name in enumerate(names)}
 
 
@@ -248,7 +248,7 @@ OBJECTIVE_SPECS: dict[str, type[Objective]] = {
 
 
 def check_pair(family: str, objective: Objective) -> None:
-    """ValueError, with the pairs that go together, when this kind of model cannot be asked this."""
+    """ValueError, which lists the pairs that go together, where the objective does not suit this kind of model."""
     if family in objective.families:
         return
     pairs = "; ".join(f"{', '.join(spec.families)} with objective={kind}" for kind, spec in OBJECTIVE_SPECS.items())

@@ -1,8 +1,8 @@
 """Parametrizations: how initial weights, forward multipliers and step sizes follow width and depth, as numbers.
 
-Each is told a base model, which it leaves exactly as it is; a larger model gets factors of what a standard one has.
-Where the papers leave constants open this follows the authors' reference implementation, EleutherAI/nanoGPT-mup
-(branch completep). Initial weights here are scaled by fan-in already, so hidden matrices need no factor for width.
+A parametrization leaves its base model exactly as it is and gives a larger model factors of the standard quantities.
+Constants that the papers leave open are those of the authors' reference implementation, EleutherAI/nanoGPT-mup (branch
+completep). Initial weights here are scaled by fan-in already, so hidden matrices need no factor for width.
 """
 
 import math
@@ -18,7 +18,7 @@ Resolved = tuple[OptimizerSpec, ParametrizationSpec | None]
 
 @dataclass(frozen=True)
 class Base:
-    """The model whose numbers the recipe states; of its MLP it is taken that d_ff grows with d_model."""
+    """The base model, whose numbers the recipe states; its d_ff is assumed to grow with d_model."""
 
     d_model: int | None
     n_layers: int | None
@@ -27,7 +27,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Growth:
-    """How many times the base model's a model's dimensions are."""
+    """A model's dimensions over those of the base model."""
 
     width: float
     depth: float
@@ -35,16 +35,16 @@ class Growth:
 
 
 def standard(growth: Growth, optimizer: OptimizerSpec) -> Resolved:
-    """Nothing follows size but the laws of the recipe."""
+    """The standard parametrization: no quantity follows size but by the laws of the recipe."""
     return optimizer, None
 
 
 def mup(growth: Growth, optimizer: OptimizerSpec) -> Resolved:
     """Maximal update parametrization for AdamW (Yang et al. 2022, table 8): transfers across width.
 
-    Hidden matrices' learning rate falls as 1/width, logits are multiplied by 1/width, initial output weights keep their
-    size, and scores are divided by the head's width instead of its root. Embeddings, vectors and the head learn at the
-    base model's rate.
+    The learning rate of hidden matrices falls as 1/width, logits are multiplied by 1/width, initial output weights keep
+    their size, and scores are divided by the head's width instead of its root. Embeddings, vectors and the head learn
+    at the base model's rate.
     """
     multipliers = Multipliers(
         residual=1.0,
@@ -58,11 +58,11 @@ def mup(growth: Growth, optimizer: OptimizerSpec) -> Resolved:
 
 
 def completep(growth: Growth, optimizer: OptimizerSpec) -> Resolved:
-    """CompleteP, alpha = 1 (Dey et al. 2025, table 1): muP, and transfers across depth.
+    """CompleteP with alpha = 1 (Dey et al. 2025, table 1): muP that also transfers across depth.
 
-    Sublayers are multiplied by 1/depth, which takes over from GPT-2's smaller initial weights; with alpha = 1 no
-    learning rate follows depth. Epsilon falls with the gradients, as 1/(width * depth), and hidden matrices' decay
-    grows with width, so that what a step takes from them stays the same.
+    Sublayers are multiplied by 1/depth instead of GPT-2's smaller initial weights; with alpha = 1 no learning rate
+    follows depth. Epsilon falls with the gradients, as 1/(width * depth). The decay of hidden matrices grows with
+    width, so that a step decays them by the same share.
     """
     optimizer, parametrization = mup(growth, replace(optimizer, eps=optimizer.eps / (growth.width * growth.depth)))
     assert parametrization is not None
@@ -79,21 +79,21 @@ PARAMETRIZATIONS: dict[str, Callable[[Growth, OptimizerSpec], Resolved]] = {
 
 
 def parametrize(kind: str, shape: TransformerShape, base: Base, optimizer: OptimizerSpec) -> Resolved:
-    """What a model of this shape is trained with; `optimizer` is what the base model would be.
+    """The optimizer and parametrization of a model of this shape, from the `optimizer` of the base model.
 
-    ValueError where the base is not said, or the shape has what the parametrization has no rule for.
+    ValueError where the base is not stated, or where the parametrization has no rule for a setting of the shape.
     """
     rule = choose("recipe.parametrization", PARAMETRIZATIONS, kind)
     if rule is standard:
         return rule(Growth(1.0, 1.0, 1.0), optimizer)
-    d_model, n_layers, head_width = (_said(kind, name, getattr(base, name)) for name in vars(base))
+    d_model, n_layers, head_width = (_stated(kind, name, getattr(base, name)) for name in vars(base))
     for setting, unsuited in _unsuited(shape, kind).items():
         if unsuited:
             raise ValueError(f"recipe.parametrization={kind} has no rule for {setting}; change that, or use standard")
     return rule(Growth(shape.d_model / d_model, shape.n_layers / n_layers, shape.head_width / head_width), optimizer)
 
 
-def _said(kind: str, name: str, value: int | None) -> int:
+def _stated(kind: str, name: str, value: int | None) -> int:
     if value is None or value < 1:
         raise ValueError(
             f"recipe.base_{name}={value}: recipe.parametrization={kind} grows away from a base model; say how large it "
@@ -103,7 +103,7 @@ def _said(kind: str, name: str, value: int | None) -> int:
 
 
 def _unsuited(shape: TransformerShape, kind: str) -> dict[str, bool]:
-    """Settings that bring multipliers of width or depth of their own."""
+    """Settings with multipliers of width or depth of their own, and whether the shape has them."""
     return {
         "model.positions=sinusoidal": shape.positions_kind == "sinusoidal",
         "model.family.attention_scale=false": not shape.scales_scores(),
@@ -112,5 +112,5 @@ def _unsuited(shape: TransformerShape, kind: str) -> dict[str, bool]:
     }
 
 
-# Along which of a model's dimensions a learning rate is meant to transfer.
+# Dimensions along which a parametrization's learning rate is meant to transfer.
 TRANSFERS: dict[str, tuple[str, ...]] = {"standard": (), "mup": ("width",), "completep": ("width", "depth")}

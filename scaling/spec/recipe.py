@@ -11,7 +11,7 @@ from scaling.spec.run_spec import OptimizerSpec, RecipeSpec, ScheduleSpec, check
 
 SCHEDULES = {"wsd": ("linear", "1-sqrt"), "cosine": ("cosine",)}  # kind -> its cooldown shapes
 
-TUNED_SLACK = 1.05  # a run this factor outside what was tuned still counts as inside
+TUNED_SLACK = 1.05  # a run this factor outside the tuned range still counts as inside
 
 
 @dataclass
@@ -37,11 +37,11 @@ class ScaleLaw:
 
 @dataclass
 class Length:
-    """A stretch of the run: tokens, a fraction of the run, or tokens for each parameter; of several the shortest."""
+    """A length within a run: tokens, a fraction of the run, or tokens a parameter; the shortest of those given."""
 
     tokens: float | None
     fraction: float | None
-    params: float | None  # tokens a non-embedding parameter
+    params: float | None  # tokens for each non-embedding parameter
 
     def __post_init__(self) -> None:
         if self.tokens is None and self.fraction is None and self.params is None:
@@ -50,7 +50,7 @@ class Length:
             raise ValueError(f"fraction={self.fraction}: must be between 0 and 1")
 
     def steps(self, allocation: Allocation) -> int:
-        """The length in whole steps, at most the run's."""
+        """The length in whole steps, at most all steps of the run."""
         tokens = [] if self.tokens is None else [self.tokens]
         if self.params is not None:
             tokens.append(self.params * allocation.scale.params)
@@ -62,7 +62,7 @@ class Length:
 
 @dataclass
 class ScheduleRule:
-    """The learning rate over a run of any length."""
+    """The schedule of the learning rate, for a run of any length."""
 
     kind: str
     warmup: Length
@@ -73,12 +73,12 @@ class ScheduleRule:
 
 @dataclass
 class Tuned:
-    """Where a recipe's laws were measured, each as [lowest, highest]; `scaling tune` writes it."""
+    """Ranges in which a recipe's laws were measured, each as [lowest, highest], as `scaling tune` writes them."""
 
-    params: list[float]  # non-embedding
-    tokens: list[float]
-    learning_rate: list[float]  # tried
-    batch_tokens: list[float]  # tried
+    params: list[float]  # non-embedding parameters
+    tokens: list[float]  # training tokens
+    learning_rate: list[float]  # rates that were tried
+    batch_tokens: list[float]  # batches that were tried
 
     def __post_init__(self) -> None:
         for name in ("params", "tokens", "learning_rate", "batch_tokens"):
@@ -87,7 +87,7 @@ class Tuned:
                 raise ValueError(f"recipe.tuned.{name}={ends}: give the lowest and the highest value that was tuned")
 
     def beyond(self, scale: Scale) -> dict[str, float]:
-        """By what factor a run's parameters and tokens lie outside what was tuned; those inside are left out."""
+        """Factors by which a run's parameters and tokens lie outside the tuned ranges; none for those inside."""
         found = {}
         for name in ("params", "tokens"):
             (low, high), value = getattr(self, name), getattr(scale, name)
@@ -99,11 +99,11 @@ class Tuned:
 
 @dataclass
 class RecipeRules:
-    """How models of any scale are trained."""
+    """The recipe for models of any scale, as laws and rules."""
 
     optimizer: str
     parametrization: str
-    base_d_model: int | None  # of the model that the numbers below were found for; null when standard
+    base_d_model: int | None  # width of the model that the numbers below were found for; null when standard
     base_n_layers: int | None
     base_head_width: int | None
     learning_rate: ScaleLaw
@@ -111,14 +111,14 @@ class RecipeRules:
     weight_decay: ScaleLaw
     beta1: float
     beta2: float | None
-    beta2_half_life_tokens: float | None  # instead of beta2: it then follows the batch (Marek et al. 2025)
+    beta2_half_life_tokens: float | None  # half-life instead of beta2, which then follows the batch (Marek et al. 2025)
     eps: float
     clip_norm: float | None
     schedule: ScheduleRule
     precision: str
     compile: bool
-    tuned: Tuned | None  # null: nobody says where these laws hold
-    reference_flops: float | None  # where the laws are evaluated; None: at the run's own scale
+    tuned: Tuned | None  # ranges in which the laws were measured; None: not stated
+    reference_flops: float | None  # compute at which the laws are evaluated; None: the run's own
 
     def __post_init__(self) -> None:
         if self.reference_flops is not None and not 0 < self.reference_flops < float("inf"):
@@ -145,7 +145,7 @@ class RecipeRules:
 
 
 def resolve(rules: RecipeRules, shape: TransformerShape, allocation: Allocation) -> RecipeSpec:
-    """The numbers that this run uses."""
+    """The recipe of one run: every law evaluated, every length in steps."""
     step_tokens = allocation.train_tokens / allocation.steps
     beta2 = rules.beta2
     if rules.beta2_half_life_tokens is not None:

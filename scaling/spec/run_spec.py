@@ -1,24 +1,24 @@
-"""RunSpec: everything that decides a run's outcome, and nothing else; its hash is the run's identity.
+"""RunSpec: every setting that decides a run's outcome, and nothing else; its hash is the run's identity.
 
-No field has a default: what a run used is always written down. Where a run executes, how it is watched and which budget
-asked for it are not in here, so the same experiment is never trained twice.
+No field has a default, so a spec states every value that its run used. The machine, the tracker and the budget are no
+part of a spec, so the same experiment is never trained twice.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from hashlib import sha256
 from typing import Any
 
 from scaling.registry import choose
 from scaling.shapes.families import SHAPES
-from scaling.shapes.shape import TransformerShape
+from scaling.shapes.shape import TransformerShape, before
 from scaling.spec.objective import OBJECTIVE_SPECS, Lengths, Objective, SpecialIds
 
 PRECISIONS = ("fp32", "bf16")
 
 
 def check_precision(setting: str, value: str) -> str:
-    """The precision; ValueError naming the setting for one that is not known."""
+    """The precision if it is known; ValueError names the setting and the choices."""
     if value not in PRECISIONS:
         raise ValueError(f"{setting}={value!r}: choose from {', '.join(PRECISIONS)}")
     return value
@@ -26,18 +26,18 @@ def check_precision(setting: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which tokens: the content of the source, the tokenizer, the split and what was spoilt, never a path."""
+    """The tokens of a run: content of the source, tokenizer, split, noise and duplicates; never a path."""
 
     kind: str  # source kind: "stdlib", "text", "hf", "tokens", "synthetic"
     fingerprint: str  # sha256 over the source's content
     tokenizer: str  # "bytes", "chars", "bpe", "hf" (pretrained), "none" (already tokens)
-    tokenizer_sha256: str | None  # of a pretrained tokenizer.json; None for those that the data decide
-    end_id: int | None  # ends a document; None when the source is tokens
+    tokenizer_sha256: str | None  # digest of a pretrained tokenizer.json; None for a tokenizer that the data decide
+    end_id: int | None  # token that ends a document; None when the source is tokens
     vocab_size: int  # token ids are below this
     val_fraction: float  # share of the documents held out, chosen by hash of the document
     noise: float  # share of the training tokens replaced by ids drawn uniformly
     duplicate: float  # share of the training documents that are copies of others
-    quality_seed: int  # of both; 0 without either
+    quality_seed: int  # seed of noise and duplicates; 0 without either
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class OptimizerSpec:
     """AdamW (Loshchilov and Hutter 2019), or Muon on the towers' matrices and AdamW on the rest; matrices decay."""
 
     kind: str  # "adamw", "muon"
-    learning_rate: float  # peak
+    learning_rate: float  # peak of the schedule
     beta1: float
-    beta2: float  # per step, resolved from a half-life in tokens where one was given
+    beta2: float  # a step's decay, resolved from a half-life in tokens where the recipe gives one
     eps: float
     weight_decay: float
-    clip_norm: float | None  # of the whole gradient; None leaves gradients as they are
+    clip_norm: float | None  # largest norm of the whole gradient; None clips nothing
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,20 @@ class ScheduleSpec:
 
     kind: str  # "wsd" or "cosine"
     warmup_steps: int
-    cooldown_steps: int  # of "wsd"; 0 for cosine, which decays from the end of warm-up
+    cooldown_steps: int  # cooldown of "wsd"; 0 for "cosine", which decays from the end of warm-up
     cooldown_shape: str  # "linear", "1-sqrt"; "cosine" for cosine
     final_fraction: float  # last learning rate as a share of the peak
 
 
 @dataclass(frozen=True)
 class Multipliers:
-    """What a parametrization changes in the model itself, as factors of what a standard one has; 1 changes nothing."""
+    """Factors that a parametrization puts on a standard model's quantities; 1 changes nothing."""
 
-    residual: float  # of what each sublayer adds to the residual stream
-    residual_init: float  # of the initial weights that write to the residual stream
-    head_init: float  # of an untied head's initial weights
-    scores: float  # of the attention scores
-    logits: float  # of what the head reads
+    residual: float  # factor of each sublayer's output, before the residual stream adds it
+    residual_init: float  # factor of the initial weights that write to the residual stream
+    head_init: float  # factor of an untied head's initial weights
+    scores: float  # factor of the attention scores
+    logits: float  # factor of the head's input
 
 
 STANDARD = Multipliers(1.0, 1.0, 1.0, 1.0, 1.0)
@@ -80,17 +80,17 @@ STANDARD = Multipliers(1.0, 1.0, 1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class ParametrizationSpec:
-    """How weights, forward pass and step sizes follow the model's size; `recipe.py` holds the rules."""
+    """Multipliers and step sizes that follow the model's size; `parametrization.py` holds the rules."""
 
     kind: str  # "mup", "completep"
     multipliers: Multipliers
-    hidden_learning_rate: float  # peak, of matrices with both sides as wide as the model; others: the optimizer's
+    hidden_learning_rate: float  # peak for matrices both of whose sides grow with width; the optimizer's for the rest
     hidden_weight_decay: float
 
 
 @dataclass(frozen=True)
 class RecipeSpec:
-    """How the model is trained: resolved numbers, not rules."""
+    """The recipe of one run: resolved numbers, not rules."""
 
     steps: int
     batch_sequences: int
@@ -98,10 +98,12 @@ class RecipeSpec:
     schedule: ScheduleSpec
     precision: str
     compile: bool
-    parametrization: ParametrizationSpec | None  # None: standard
+    # Rules of width and depth; None is the standard parametrization.
+    parametrization: ParametrizationSpec | None = field(metadata={"before": None})
 
     @property
     def multipliers(self) -> Multipliers:
+        """The parametrization's multipliers; 1 throughout for the standard one."""
         return STANDARD if self.parametrization is None else self.parametrization.multipliers
 
 
@@ -111,11 +113,12 @@ class RunSpec:
 
     model: TransformerShape
     objective: Objective
-    special: SpecialIds | None  # where a pretrained vocabulary has what the objective adds; None: above the data's ids
+    # Ids of the objective's tokens in a pretrained vocabulary; None puts these tokens above the data's ids.
+    special: SpecialIds | None = field(metadata={"before": None})
     data: DataSpec
     recipe: RecipeSpec
-    val_tokens: int  # at most so many held-out tokens are scored
-    seed: int  # of the initial weights and of the order of the data
+    val_tokens: int  # held-out tokens that are scored, at most
+    seed: int  # seed of the initial weights and of the order of the data
 
     @property
     def lengths(self) -> Lengths:
@@ -124,16 +127,17 @@ class RunSpec:
 
     @property
     def batch_tokens(self) -> int:
-        """Training tokens of a batch: all that its sequences' towers read."""
+        """Training tokens of a batch: all that the towers read of its sequences."""
         return self.recipe.batch_sequences * self.model.sequence_tokens
 
     @property
     def train_tokens(self) -> int:
+        """Training tokens of the run, repeats included."""
         return self.recipe.steps * self.batch_tokens
 
     @property
     def text_tokens(self) -> int:
-        """Tokens of the data that the run uses up; a decoder's training tokens, fewer or more for other families."""
+        """Tokens of the data that the run uses up: a decoder's training tokens, fewer or more in other families."""
         return self.recipe.steps * self.recipe.batch_sequences * self.lengths.text
 
     @property
@@ -143,7 +147,7 @@ class RunSpec:
         return sha256(text.encode()).hexdigest()[:12]
 
 
-# The recipe of a checkpoint that came from elsewhere: not known here.
+# The recipe of an imported checkpoint, which is not known here.
 NO_RECIPE = RecipeSpec(
     steps=0,
     batch_sequences=0,
@@ -157,15 +161,15 @@ NO_RECIPE = RecipeSpec(
 
 @dataclass(frozen=True)
 class Imported:
-    """What stands in for the recipe of a checkpoint that was trained elsewhere."""
+    """A checkpoint that was trained elsewhere, whose weights stand in for its recipe."""
 
-    weights_sha256: str  # of the weights as they are here
-    train_tokens: int  # as its importer states them
+    weights_sha256: str  # digest of the weights in this project's layout
+    train_tokens: int  # training tokens as the importing user states them
 
 
 @dataclass(frozen=True)
 class ImportedSpec(RunSpec):
-    """A run that was not trained here: its recipe is NO_RECIPE, its data what it is evaluated on."""
+    """A run that was trained elsewhere: its recipe is NO_RECIPE, its data are those of its evaluation here."""
 
     imported: Imported
 
@@ -188,69 +192,67 @@ class Parent:
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What a fine-tuned run starts from and what it learns."""
+    """The start of a fine-tuned run and the task that it learns."""
 
     parent: Parent | None  # None starts from random weights: the control
     task: str
-    examples_sha256: str  # of every example, those that train, that choose the step and that are scored
-    examples: int  # that train
-    classes: int  # of a classification; 0 where the answer is text
-    answer_tokens: int  # of an answer in text, at most, its end not counted; 0 for a classification
-    evaluations: int  # how often over the run the step may be chosen
+    examples_sha256: str  # digest of all examples: those that train, that choose the step and that are scored
+    examples: int  # training examples
+    classes: int  # classes of a classification; 0 where the answer is text
+    answer_tokens: int  # tokens of an answer in text, at most, without its end; 0 for a classification
+    evaluations: int  # evaluations over the run, at each of which the kept step may be chosen
     generated: int  # scored examples that are answered in full; 0 for a classification
 
 
 @dataclass(frozen=True)
 class FinetunedSpec(RunSpec):
-    """A run that goes on from another's weights, or from random ones, on a task's examples.
+    """A run on a task's examples that starts from another run's weights, or from random ones.
 
-    Its shape is the parent's at the task's lengths, its data the parent's, whose tokenizer reads the examples.
+    The shape is the parent's at the task's lengths. The data are the parent's, whose tokenizer reads the examples.
     """
 
     finetuned: Finetuned
 
     @property
     def batch_tokens(self) -> int:
-        """A classification reads its text with the first tower alone."""
+        """Training tokens of a batch; a classification reads its text with the first tower alone."""
         classifies = self.finetuned.classes > 0
         read = self.model.towers()[0].tokens if classifies else self.model.sequence_tokens
         return self.recipe.batch_sequences * read
 
 
-# Settings of a model that came later, with what every model had until then.
-MODEL_BEFORE: dict[str, Any] = {"rotary_pct": 1.0, "parallel_residual": False}
-
-
 def to_dict(spec: RunSpec) -> dict[str, Any]:
     """The spec as plain JSON values.
 
-    What is as it was before there was a choice is left unsaid, so that ids from then stand.
+    A field with its value from before it existed is left out, so that ids from then stand.
     """
-    values = asdict(spec)
-    if spec.recipe.parametrization is None:
-        del values["recipe"]["parametrization"]
-    if spec.special is None:
-        del values["special"]
-    for name, before in MODEL_BEFORE.items():
-        if values["model"][name] == before:
-            del values["model"][name]
-    return values
+    return _values(spec)
+
+
+def _values(part: Any) -> dict[str, Any]:
+    """Fields of a dataclass and of the dataclasses nested in it, as plain values."""
+    earlier, found = before(type(part)), {}
+    for field_ in fields(part):
+        value = getattr(part, field_.name)
+        if field_.name not in earlier or value != earlier[field_.name]:
+            found[field_.name] = _values(value) if is_dataclass(value) else value
+    return found
 
 
 def from_dict(values: dict[str, Any]) -> RunSpec:
-    """Rebuild a spec from `to_dict`'s values; unknown keys and kinds raise."""
-    recipe = dict(values["recipe"])
+    """The spec rebuilt from `to_dict`'s values; unknown keys and kinds raise."""
+    values = before(RunSpec) | values
+    recipe = before(RecipeSpec) | values["recipe"]
     recipe["optimizer"] = OptimizerSpec(**recipe["optimizer"])
     recipe["schedule"] = ScheduleSpec(**recipe["schedule"])
-    scaled = recipe.setdefault("parametrization", None)
-    if scaled is not None:
+    if (scaled := recipe["parametrization"]) is not None:
         multipliers = Multipliers(**scaled["multipliers"])
         recipe["parametrization"] = ParametrizationSpec(**scaled | {"multipliers": multipliers})
     shape = choose("model kind", SHAPES, values["model"]["kind"])
     objective = choose("objective kind", OBJECTIVE_SPECS, values["objective"]["kind"])
-    special = values.get("special")
+    special = values["special"]
     given: dict[str, Any] = {
-        "model": shape(**MODEL_BEFORE | values["model"]),
+        "model": shape(**before(shape) | values["model"]),
         "objective": objective(**values["objective"]),
         "special": None if special is None else SpecialIds(tuple(special["added"]), special["end"]),
         "data": DataSpec(**values["data"]),

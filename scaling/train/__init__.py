@@ -1,1 +1,1 @@
-"""Training one run: `loop.py` tells the story, the other files are its parts."""
+"""Training of a run: `loop.py` is the loop, the other files are its parts."""

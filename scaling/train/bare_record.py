@@ -1,4 +1,4 @@
-"""The record of any run before anything was measured; training, fine-tuning and importing fill in what they found."""
+"""A bare record: a run's record without measurements, which training, fine-tuning and importing fill in."""
 
 import torch
 from torch import nn

@@ -1,7 +1,7 @@
 """Checkpoints: weights and optimizer state as safetensors, the rest as JSON, whole or not at all.
 
-checkpoint/NNNN-SSSSSSSS/ was written by attempt NNNN after SSSSSSSS steps. Nothing else needs saving: the data and the
-dropout of a step are functions of (seed, step).
+Attempt NNNN writes checkpoint/NNNN-SSSSSSSS/ after SSSSSSSS steps. Nothing else needs saving: the data and the dropout
+of a step are functions of (seed, step).
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scaling.records.attempt import Attempt
+from scaling.records.attempt import Attempt, now
 
-KEEP = 2  # the newest, and one more should the newest be unreadable
+KEEP = 2  # the newest checkpoint, and one more in case the newest is unreadable
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,40 @@ class Checkpoint:
         return int(self.state["step"])
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """A table of tensors that `save` was given beside the weights."""
+        """A further table of tensors, by its name in `save`."""
         return load_file(self.path / f"{name}.safetensors")
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The metric rows up to this step of a checkpoint that another run wrote; this run's attempts hold its own."""
+        """Metric rows up to this step where another run wrote the checkpoint; else none: the attempts hold them."""
         return list(self.state.get("rows", ()))
 
     @property
     def own_step(self) -> int:
         """The step up to which this run's attempts hold its metric rows."""
         return 0 if "rows" in self.state else self.step
+
+
+@dataclass
+class Progress:
+    """Steps, seconds and tokens of a run so far, over all attempts."""
+
+    step: int = 0
+    train_s: float = 0.0  # seconds in training steps
+    wall_s: float = 0.0  # seconds in the training loop
+    predicted_tokens: int = 0
+    started_at: str = field(default_factory=now)
+    trunk: dict[str, Any] | None = None  # number of first "steps" that another run took, and that run's id, "paid_by"
+
+    @classmethod
+    def at(cls, checkpoint: Checkpoint) -> "Progress":
+        """Progress restored from a checkpoint."""
+        names = {entry.name for entry in fields(cls)}
+        return cls(**{name: value for name, value in checkpoint.state.items() if name in names})
+
+    def state(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return asdict(self)
 
 
 def save(
@@ -58,7 +80,7 @@ def save(
     state: Mapping[str, Any],
     **also: Mapping[str, Tensor],
 ) -> None:
-    """Write a checkpoint, then remove those it supersedes; `also` are further tables of tensors, by name."""
+    """Write a checkpoint, then remove superseded checkpoints; `also` are further tables of tensors by name."""
     parent = attempt.run_dir / "checkpoint"
     parent.mkdir(exist_ok=True)
     final = parent / f"{attempt.number:04d}-{state['step']:08d}"
@@ -80,7 +102,7 @@ def save(
 
 
 def latest(run_dir: Path) -> Checkpoint | None:
-    """The furthest checkpoint that can be resumed from, or None."""
+    """The furthest checkpoint that a run can resume from, or None."""
     for path in _newest_first(run_dir):
         checkpoint = _read(path)
         if checkpoint is not None and (path / "optimizer.safetensors").exists():
@@ -89,7 +111,7 @@ def latest(run_dir: Path) -> Checkpoint | None:
 
 
 def save_weights(run_dir: Path, model: nn.Module) -> None:
-    """Write the weights of a run as a finished one keeps them, in place of its checkpoints."""
+    """Write a model's weights as the final weights of a finished run, in place of its checkpoints."""
     shutil.rmtree(run_dir / "checkpoint", ignore_errors=True)
     folder = run_dir / "checkpoint" / f"{0:04d}-{0:08d}"
     folder.mkdir(parents=True)
@@ -106,9 +128,9 @@ def final_weights(run_dir: Path) -> dict[str, Tensor]:
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights and optimizer state, in place, onto the devices they live on.
+    """Load weights and optimizer state in place, each on its own device.
 
-    ValueError for the state of another version's optimizer, whose tensors are cut otherwise.
+    Raises ValueError for the state of another version's optimizer, whose tensors have another order or other shapes.
     """
     tensors = load_file(checkpoint.path / "optimizer.safetensors")
     updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -138,18 +160,18 @@ def weights_digest(weights: nn.Module | dict[str, Tensor]) -> str:
 
 
 def finish(run_dir: Path, keep_weights: bool) -> None:
-    """After the record is published: keep the final weights, or nothing."""
+    """Remove the checkpoints of a published run; its final weights stay where `keep_weights` is set."""
     _remove_superseded(run_dir, keep=1 if keep_weights else 0)
     for path in _newest_first(run_dir):
         (path / "optimizer.safetensors").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # it holds the weights
+    with contextlib.suppress(OSError):  # the folder stays where it holds weights
         (run_dir / "checkpoint").rmdir()
 
 
 def _remove_superseded(run_dir: Path, keep: int) -> None:
     for path in _newest_first(run_dir)[keep:]:
         shutil.rmtree(path, ignore_errors=True)
-    for path in (run_dir / "checkpoint").glob(".*"):  # half-written by an attempt that was killed
+    for path in (run_dir / "checkpoint").glob(".*"):  # half-written by a killed attempt
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -1,6 +1,6 @@
-"""A training step recorded once as a CUDA graph and then replayed: one launch where there were hundreds.
+"""A CUDA graph of a training step, recorded once and then replayed: one launch instead of hundreds.
 
-The kernels of a small model end before the host has launched the next, so that its step takes as long as the launches.
+The kernels of a small model end before the host launches the next ones, so that a step takes as long as its launches.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ import torch
 from scaling.objectives.batch import Batch
 from scaling.spec.run_spec import RunSpec
 
-WARM_STEPS = 3  # taken as they are: kernels are chosen or compiled in them, and the optimizer's state is made
+WARM_STEPS = 3  # steps before the recording, which choose or compile kernels and create the optimizer's state
 
 
 class Graph(Protocol):
-    """A recorder of work on a device, which repeats the work on the same memory."""
+    """A recorder of device work that replays the work on the same memory."""
 
     def warm_up(self) -> AbstractContextManager[None]: ...
     def record(self) -> AbstractContextManager[object]: ...
@@ -33,39 +33,39 @@ R = TypeVar("R", bound=Result)
 
 
 class CudaGraph:
-    """torch.cuda.CUDAGraph, with a stream of its own for the steps before the recording, as torch asks."""
+    """A torch.cuda.CUDAGraph, with a stream of its own for the steps before the recording, as torch requires."""
 
     def __init__(self) -> None:
         self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
-        """Work inside runs on the stream, in order with the work before and after."""
+        """Run the work inside on the stream, in order with the work before and after."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             yield
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def record(self) -> AbstractContextManager[object]:
-        """Work inside is recorded, and not done."""
+        """Record the work inside without running it."""
         return torch.cuda.graph(self._graph)
 
     def replay(self) -> None:
-        """Do the recorded work."""
+        """Run the recorded work."""
         self._graph.replay()
 
 
 class GraphedStep(Generic[R]):
-    """Takes steps: the first few as they are, the others as a replay of one."""
+    """A training step that runs directly at first, and then as the replay of a recorded step."""
 
     def __init__(self, take: Callable[[Batch], R], graph: Graph, device: torch.device) -> None:
         self._take, self._graph, self._device = take, graph, device
         self._taken = 0
-        self._batch: Batch | None = None  # where a replay reads
-        self._result: R | None = None  # and where it writes
+        self._batch: Batch | None = None  # memory that a replay reads
+        self._result: R | None = None  # memory that a replay writes
 
     def __call__(self, batch: Batch) -> R:
-        """The result of a step on a batch; a batch of another shape than the recorded one is taken as it is."""
+        """The result of a step on a batch; a batch of another shape than the recorded batch is not replayed."""
         if self._taken < WARM_STEPS:
             self._taken += 1
             with self._graph.warm_up():
@@ -84,7 +84,7 @@ class GraphedStep(Generic[R]):
 
 
 def graph_for(spec: RunSpec, micro_batch: int, device: torch.device) -> CudaGraph | None:
-    """A graph for this run's steps; None, with the reason printed, where they cannot be recorded."""
+    """A CUDA graph for the run's steps; None, with the reason printed, where steps cannot be recorded."""
     if why := why_not(spec, micro_batch, device):
         print(f"runtime.cuda_graphs=true: this run's steps are not recorded, since {why}", flush=True)
         return None
@@ -92,7 +92,7 @@ def graph_for(spec: RunSpec, micro_batch: int, device: torch.device) -> CudaGrap
 
 
 def why_not(spec: RunSpec, micro_batch: int, device: torch.device) -> str:
-    """Why this run's steps cannot be recorded, though `runtime.cuda_graphs` asks for it; empty if they can."""
+    """The reason why the run's steps cannot be recorded in a CUDA graph; empty where they can."""
     if device.type != "cuda":
         return f"it trains on {device.type}"
     if spec.recipe.optimizer.kind != "adamw":

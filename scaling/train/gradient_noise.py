@@ -1,8 +1,9 @@
-"""The noise of a gradient from two batch sizes, for no more FLOPs than the step takes anyway.
+"""Gradient noise, estimated from two batch sizes at no FLOPs beyond the training step's own.
 
 McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1: the squared norm of a mean gradient over n tokens is on average
-|G|^2 + tr(Sigma) / n, so that of a part of a batch and that of the whole tell both. One step's estimates scatter widely
-and may be negative; means of many, taken apart, give the noise scale tr(Sigma) / |G|^2 (`analysis.health.noise_scale`).
+|G|^2 + tr(Sigma) / n, so that the norms of a micro-batch and of the whole batch determine both terms. One step's
+estimates scatter widely and may be negative; their means over many steps, each taken by itself, give the noise scale
+tr(Sigma) / |G|^2 (`analysis.health.noise_scale`).
 """
 
 from dataclasses import dataclass
@@ -15,22 +16,22 @@ EVERY = 64  # steps
 
 @dataclass(frozen=True)
 class GradientNoise:
-    """Unbiased estimates of one step, on the model's device."""
+    """Unbiased gradient-noise estimates of one step, on the model's device."""
 
     square: Tensor  # |G|^2, of the loss in nats per predicted token
     trace: Tensor  # tr(Sigma), the variance of one predicted token's gradient, summed over parameters
 
 
 def is_measured(step: int) -> bool:
-    """Whether a step is: a rule of its number alone, so that a branch takes the steps of the run trained alone."""
+    """Whether a step measures gradient noise, by its number alone: a branch takes the steps of a run trained alone."""
     return step % EVERY == 0
 
 
 def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: int) -> GradientNoise | None:
-    """Both estimates from the norms of a part's share of a batch's gradient and of the whole.
+    """Gradient-noise estimates from the norms of a micro-batch's share of the gradient and of the batch's gradient.
 
-    Tokens are predicted ones; the share is the part's mean gradient times its share of the tokens. None where the part
-    predicts nothing, or all.
+    Tokens are predicted tokens; the share is the micro-batch's mean gradient times its share of the tokens. None where
+    the micro-batch predicts no token, or all.
     """
     if not 0 < part_tokens < tokens:
         return None
@@ -41,28 +42,28 @@ def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: in
 
 
 class GradientNoiseSum:
-    """The estimates since the last metric row, added up on the device."""
+    """Sums of gradient-noise estimates since the last metric row, on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(2, dtype=torch.float64, device=device)
         self._steps = 0
 
     def restore(self, square: float, trace: float, steps: int) -> None:
-        """Go on from what `state()` said."""
+        """Restore the sums that `state()` returned."""
         self._sums.copy_(torch.tensor([square, trace], dtype=torch.float64))
         self._steps = steps
 
     def state(self) -> list[float]:
-        """The sums and the steps behind them; reading them waits for the device."""
+        """The two sums and their number of steps; reading them waits for the device."""
         return [*self._sums.tolist(), self._steps]
 
     def add(self, noise: GradientNoise) -> None:
-        """Count in a step's estimates."""
+        """Add the estimates of a step."""
         self._sums += torch.stack([noise.square, noise.trace])
         self._steps += 1
 
     def take(self) -> dict[str, float]:
-        """Their means and the steps behind them, as a metric row names them, and begin anew; empty without any."""
+        """Return the means and their number of steps as entries of a metric row, and reset; empty without steps."""
         if not self._steps:
             return {}
         square, trace = (self._sums / self._steps).tolist()

@@ -1,7 +1,7 @@
-"""Lockstep: runs of one process whose steps are taken together, as one (`stacked_step.py`).
+"""Lockstep: several runs of one process take their steps together, as one stacked step (`stacked_step.py`).
 
-Each run is a coroutine of its own: it awaits its step, and goes on with the step's result. A run that fails or is
-stopped leaves the others alone.
+Each run is a coroutine that awaits its step and goes on with the result. A run that fails or stops does not affect the
+others.
 """
 
 import time
@@ -28,10 +28,10 @@ Training = Coroutine[Any, Any, RunRecord]
 
 
 def train_stack(runs: Sequence[Run], reporters: Sequence[Reporter]) -> list[Outcome]:
-    """Train runs as `train_run` does, but their steps as one: the record of each, or the exception that ended it.
+    """Train runs in lockstep; return the record of each run, or the exception that ended it.
 
-    A run that another process trains is waited for when the others have ended. ValueError for runs that cannot be
-    stacked (see `plan/stacks.py`), and for what the user must mend.
+    Runs that another process trains are awaited when the others have ended. Raises ValueError for runs that cannot be
+    stacked (see `plan/stacks.py`), and for settings that the user must correct.
     """
     if len(runs) > 1:
         _check_alike([run.spec for run in runs])
@@ -39,7 +39,7 @@ def train_stack(runs: Sequence[Run], reporters: Sequence[Reporter]) -> list[Outc
     waiting = [i for i in range(len(runs)) if i not in outcomes]
     setups = {i: set_up(runs[i], sharing=len(waiting)) for i in waiting}
     announced: set[int] = set()
-    # From here on a signal stops the runs between two steps; before, there is nothing to lose.
+    # From here on a signal stops the runs between two steps; before, no training is lost.
     with StopRequest() as stop:
         while waiting:
             members: dict[int, Member] = {}
@@ -61,13 +61,13 @@ def train_stack(runs: Sequence[Run], reporters: Sequence[Reporter]) -> list[Outc
 def _claimed(
     run: Run, setup: Setup, reporter: Reporter, stop: StopRequest, *, announce: bool
 ) -> "Member | Outcome | None":
-    """The run as a member, claimed; its outcome where there is one already; None while another process trains it."""
+    """The claimed run as a member, or its outcome where the run has one; None while another process trains the run."""
     try:
         claimed = claim(run, setup)
     except RunIsLiveError as error:
         if announce:
             print(f"waiting: {error}", flush=True)
-        return KeyboardInterrupt("stopped while waiting") if stop.asked else None
+        return KeyboardInterrupt("stopped while waiting") if stop.requested else None
     except Exception as error:
         return error
     if isinstance(claimed, RunRecord):
@@ -87,22 +87,22 @@ def _check_alike(specs: Sequence[RunSpec]) -> None:
 
 
 class Clock:
-    """Seconds of its slot that a run has taken: its own, and its share of the seconds that several spent together."""
+    """A run's clock: seconds of its slot that the run took by itself, and its share of stacked steps."""
 
     def __init__(self) -> None:
         self._taken = 0.0
         self._since: float | None = None
 
     def start(self) -> None:
-        """From now on the time is the run's own."""
+        """Start counting the run's own seconds."""
         self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """From now on it is not."""
+        """Stop counting the run's own seconds."""
         self._taken, self._since = self.read(), None
 
     def add(self, seconds: float) -> None:
-        """Count in a share."""
+        """Add the run's share of a stacked step."""
         self._taken += seconds
 
     def read(self) -> float:
@@ -111,7 +111,7 @@ class Clock:
 
 
 class Member:
-    """A run in lockstep: the step that it awaits, or its outcome, and its seconds. It is its own run's `Pace`."""
+    """A run in lockstep: its step request or its outcome, and its clock; the `Pace` of its training."""
 
     def __init__(self, training: Callable[[Pace], Training]) -> None:
         self.clock = Clock()
@@ -128,7 +128,7 @@ class Member:
         return self.clock.read()
 
     def go_on(self, result: StepResult | BaseException | None) -> None:
-        """Let the run go on with the result of its step, to its next step or to its end."""
+        """Resume the run with the result of its step, up to its next step request or its end."""
         self.request = None
         self.clock.start()
         try:
@@ -145,12 +145,12 @@ class Member:
 
 
 def drive(members: Sequence[Member]) -> None:
-    """Let all members train to their outcomes, every step of those that await one taken together."""
+    """Train all members to their outcomes; members that await a step take it together."""
     for member in members:
         member.go_on(None)
     stack: Stack | None = None
-    while asking := [member for member in members if member.request is not None]:
-        requests = [member.request for member in asking if member.request is not None]
+    while awaiting := [member for member in members if member.request is not None]:
+        requests = [member.request for member in awaiting if member.request is not None]
         started = time.perf_counter()
         results: Sequence[StepResult | BaseException]
         try:
@@ -161,10 +161,10 @@ def drive(members: Sequence[Member]) -> None:
                 stack = stack if stack is not None and stack.steppers == steppers else Stack(steppers)
                 results = stack.take(requests)
                 if stack.device.type == "cuda" and any(request.due for request in requests):
-                    torch.cuda.synchronize()  # otherwise the first to read would wait, and pay, for all
+                    torch.cuda.synchronize()  # otherwise the first run to read would be charged the wait of all
         except BaseException as error:
             results = [error] * len(requests)
         share = (time.perf_counter() - started) / len(requests)
-        for member, result in zip(asking, results, strict=True):
+        for member, result in zip(awaiting, results, strict=True):
             member.clock.add(share)
             member.go_on(result)

@@ -1,6 +1,6 @@
 """The training loop: one run, in order, from its model to its record.
 
-Steps are awaited. Where the run trains by itself a step is taken at once.
+The loop awaits every step, because runs in lockstep take steps together; a run that trains alone takes a step at once.
 """
 
 import time
@@ -22,10 +22,10 @@ from scaling.records.record import DIVERGED, DONE, RunRecord
 from scaling.shapes import flops
 from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
+from scaling.train.checkpoint import Progress
 from scaling.train.cuda_graph import graph_for
 from scaling.train.gradient_noise import is_measured
 from scaling.train.metric_rows import Row, validated_auxiliary
-from scaling.train.progress import Progress
 from scaling.train.schedule import learning_rate_factor
 from scaling.train.setup import Setup
 from scaling.train.step import Pace, Stepper, seed_dropout
@@ -37,14 +37,14 @@ from scaling.train.validation import Validation, evaluate, validation_batches
 async def train(
     run: Run, setup: Setup, life: Life, resume_from: checkpoint.Checkpoint | None, stop: StopRequest, pace: Pace
 ) -> RunRecord:
-    """Train to the last step, or until the run diverges; returns the record, which is not published yet.
+    """Train to the last step, or until the run diverges; return the record, which is not published yet.
 
-    Raises KeyboardInterrupt, with a checkpoint written, when `stop` is asked for.
+    Raises KeyboardInterrupt, with a checkpoint written, when `stop` is requested.
     """
     spec, runtime, device, tokens = run.spec, run.runtime, setup.device, setup.tokens
     recipe, steps = spec.recipe, spec.recipe.steps
 
-    # The model, and its optimizer within the stepper.
+    # The model; the stepper builds its optimizer.
     model = build(spec.model, spec.seed, recipe.multipliers).to(device)
     if runtime.recompute_activations:
         recompute_activations(model)
@@ -79,7 +79,7 @@ async def train(
         result = await pace.take(stepper, batch, factor, measure_noise=is_measured(step), due=due)
         rows.add(result)
         progress.predicted_tokens += batch.predicted
-        stopping = stop.asked  # read once a step: a stop that is announced below was saved
+        stopping = stop.requested  # read once a step, so that a stop raised below has its checkpoint
         save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
         if not (due or save):
             continue
@@ -108,16 +108,16 @@ async def train(
 def _filled(
     bare: RunRecord, run: Run, setup: Setup, progress: Progress, row: Row, eval_flops: int, diverged: str
 ) -> RunRecord:
-    """The record of a run that ended after these steps, with this row as its last."""
+    """Fill in the record of a run that ended with `progress` and the metric row `row`."""
     spec, manifest, step = run.spec, setup.tokens.manifest, progress.step
     recipe, kind = spec.recipe, spec.recipe.optimizer.kind
     sequences, text = step * recipe.batch_sequences, spec.lengths.text
     per_step = flops.train_flops_per_step(spec.model, recipe.batch_sequences, kind)
     optimizer_flops = flops.OPTIMIZER_FLOPS[kind](spec.model)
     recomputed = flops.recompute_flops_per_sequence(spec.model) if run.runtime.recompute_activations else 0
-    taken = progress.trunk or {"steps": 0, "paid_by": None}  # by another run
-    bounded = spec.objective.predicts_every_token  # a source's entropies bound what is predicted from one side alone
-    ended = {} if diverged else row
+    trunk = progress.trunk or {"steps": 0, "paid_by": None}  # steps that another run took
+    bounded = spec.objective.predicts_every_token  # a source's entropies bound predictions from earlier tokens alone
+    final = {} if diverged else row
     return replace(
         bare,
         status=DIVERGED if diverged else DONE,
@@ -126,8 +126,8 @@ def _filled(
         budget_flops=run.budget_flops,
         train_flops=step * per_step,
         optimizer_flops=step * optimizer_flops,
-        paid_flops=(step - taken["steps"]) * per_step,
-        trunk={"id": trunk_id(spec), "steps": trunk_steps(spec), "paid_by": taken["paid_by"]},
+        paid_flops=(step - trunk["steps"]) * per_step,
+        trunk={"id": trunk_id(spec), "steps": trunk_steps(spec), "paid_by": trunk["paid_by"]},
         eval_flops=eval_flops,
         recompute_flops=sequences * recomputed,
         train_tokens=step * spec.batch_tokens,
@@ -135,10 +135,10 @@ def _filled(
         unique_tokens=manifest.unique_train_tokens,
         epochs=sequences * text / epoch_tokens(manifest.train_tokens, text),
         steps=step,
-        val_loss_nats=ended.get("val_loss"),
-        val_loss_se_nats=ended.get("val_loss_se"),
-        val_bits_per_byte=ended.get("val_bpb"),
-        val_auxiliary_nats=validated_auxiliary(ended),
+        val_loss_nats=final.get("val_loss"),
+        val_loss_se_nats=final.get("val_loss_se"),
+        val_bits_per_byte=final.get("val_bpb"),
+        val_auxiliary_nats=validated_auxiliary(final),
         train_loss_nats=row["train_loss"],
         val_tokens=row.get("val_tokens", 0),
         entropy_rate_nats=manifest.entropy_rate_nats if bounded else None,
@@ -149,7 +149,7 @@ def _filled(
 
 
 def _utilisation(row: Row, run: Run, device: torch.device) -> dict[str, float]:
-    """The share of the device's peak FLOP/s for a tracker; without one nothing, since finding the peak takes time."""
+    """Model FLOPs utilisation for a tracker, a share of peak; empty without one: measuring the peak takes time."""
     if run.runtime.tracker == "none":
         return {}
     return {"mfu": row["flops_per_s"] / hardware.peak_flops(device, run.spec.recipe.precision)}

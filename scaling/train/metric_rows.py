@@ -1,4 +1,4 @@
-"""Metric rows: the steps at which a run reports, and the numbers that each row of metrics.jsonl holds."""
+"""Metric rows: the steps at which a run logs, and the numbers in each row of metrics.jsonl."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,29 +16,29 @@ from scaling.train.step import StepResult
 from scaling.train.validation import Validation, bits_per_byte
 
 Row = dict[str, Any]  # metric name -> number, null where it is not finite
-TRAIN_AUXILIARY, VAL_AUXILIARY = "train_{}_loss", "val_{}_loss"  # the rows' names of an auxiliary loss
+TRAIN_AUXILIARY, VAL_AUXILIARY = "train_{}_loss", "val_{}_loss"  # keys of an auxiliary loss in a row
 
-# A loss of twice a uniform guess's is not a bad model, it is a blown-up one.
+# A loss above twice a uniform guess's shows divergence, not merely a bad model.
 EXPLODED_AT_UNIFORM_LOSSES = 2.0
 
 # The state of a run before its first step.
 BLANK: dict[str, Any] = {
-    "loss_sum": 0.0,  # of the steps since the last row
-    "auxiliary_sums": {},  # of their auxiliary losses, by name
+    "loss_sum": 0.0,  # over the steps since the last row
+    "auxiliary_sums": {},  # auxiliary losses by name, over the same steps
     "loss_steps": 0,
-    "noise": [0.0, 0.0, 0],  # of the gradients measured since then
+    "noise": [0.0, 0.0, 0],  # gradient-noise sums since the last row, and their steps
     "eval_flops": 0,
     "row": {},  # the last row
 }
 
 
 class MetricRows:
-    """Gathers the losses of a run of `steps` steps between its rows, and makes the rows."""
+    """Metric rows of a run of `steps` steps, made from the losses between two rows."""
 
     def __init__(
         self, spec: RunSpec, steps: int, manifest: Manifest, runtime: Runtime, device: torch.device, train_s: float
     ) -> None:
-        """`train_s` are the seconds that the run has trained for already."""
+        """Start the rows of a run that has trained for `train_s` seconds already."""
         self.val_steps = {max(1, round(fraction * steps)) for fraction in runtime.eval_fractions} | {steps}
         self.steps = _spread(steps, runtime.log_points) | self.val_steps
         self.diverged = ""  # why the run ends as diverged, once it does
@@ -47,11 +47,11 @@ class MetricRows:
         self._step_flops = train_flops_per_step(spec.model, spec.recipe.batch_sequences, spec.recipe.optimizer.kind)
         self._loss_sum = torch.zeros((), device=device)
         self._noise = GradientNoiseSum(device)
-        self._tokens, self._train_s = 0, train_s  # since the last row, and at it
+        self._tokens, self._train_s = 0, train_s  # tokens since the last row, seconds up to it
         self.restore(BLANK)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's `state()`."""
+        """Restore the `state()` that a checkpoint kept."""
         state = BLANK | dict(state)
         self._loss_sum.fill_(state["loss_sum"])
         self._auxiliary_sums: dict[str, Tensor] = {
@@ -60,10 +60,10 @@ class MetricRows:
         self._noise.restore(*state["noise"])
         self._loss_steps = state["loss_steps"]
         self.eval_flops: int = state["eval_flops"]
-        self.last: Row = state["row"]  # as it is written
+        self.last: Row = state["row"]  # the last row as written, null for numbers that are not finite
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; reading the losses waits for the device."""
+        """State for a checkpoint; reading the losses waits for the device."""
         return {
             "loss_sum": float(self._loss_sum),
             "auxiliary_sums": {name: float(total) for name, total in self._auxiliary_sums.items()},
@@ -74,11 +74,11 @@ class MetricRows:
         }
 
     def due(self, step: int) -> bool:
-        """Whether a row is made after this step."""
+        """Whether a row is due after a step."""
         return step in self.steps
 
     def add(self, result: StepResult) -> None:
-        """Count in the result of a step."""
+        """Add the result of a step."""
         self._loss_sum += result.loss
         for name, loss in result.auxiliary.items():
             self._auxiliary_sums[name] = loss + self._auxiliary_sums.get(name, 0.0)
@@ -88,7 +88,7 @@ class MetricRows:
         self._tokens += self._spec.batch_tokens
 
     def make(self, step: int, lr: float, grad_norm: float, train_s: float, validate: Callable[[], Validation]) -> Row:
-        """The row after a step at which one is due; sets `diverged` when the run ends here."""
+        """Make the row that is due after a step; set `diverged` where the run ends with it."""
         spec, train_loss = self._spec, float(self._loss_sum) / self._loss_steps
         speed = self._tokens / (train_s - self._train_s)
         row: Row = {
@@ -120,7 +120,7 @@ class MetricRows:
         row: Row = {
             "val_loss": validation.loss_nats,
             "val_loss_se": validation.se_nats,
-            "val_bpb": None,  # a share of the tokens says nothing of the text's bytes
+            "val_bpb": None,  # losses of some of the tokens do not determine the bits of the text's bytes
             "val_tokens": validation.predicted_tokens,
         }
         if self._spec.objective.predicts_every_token:
@@ -129,7 +129,7 @@ class MetricRows:
 
 
 def validated_auxiliary(row: Mapping[str, Any]) -> dict[str, float]:
-    """The auxiliary validation losses in a row, by name."""
+    """Auxiliary validation losses of a row, by name."""
     start, end = VAL_AUXILIARY.split("{}")
     names = [key for key in row if key.startswith(start) and key.endswith(end) and len(key) > len(start + end)]
     return {key.removeprefix(start).removesuffix(end): row[key] for key in names}
@@ -141,7 +141,7 @@ def _spread(steps: int, points: int) -> frozenset[int]:
 
 
 def _divergence(train_loss: float, vocab_size: int, step: int) -> str:
-    """Why the run counts as diverged, or an empty string."""
+    """The reason why a run counts as diverged, or an empty string."""
     if not math.isfinite(train_loss):
         return f"training loss {train_loss} at step {step}"
     limit = EXPLODED_AT_UNIFORM_LOSSES * math.log(vocab_size)

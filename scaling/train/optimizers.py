@@ -1,4 +1,4 @@
-"""The optimizer a recipe asks for, with weight decay on matrices only."""
+"""Optimizers of a recipe, with weight decay on matrices only."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,15 +11,15 @@ from scaling.registry import choose
 from scaling.shapes.flops import NEWTON_SCHULZ_STEPS
 from scaling.spec.run_spec import OptimizerSpec, RecipeSpec
 
-PEAK = "peak_learning_rate"  # a group's, which the schedule takes a share of
-BY_NUMBER = "by_number"  # a group's whose numbers are updated each by itself, however they are arranged
+PEAK = "peak_learning_rate"  # a group's own rate, which the schedule scales
+ELEMENTWISE = "elementwise"  # set for a group whose update treats every number by itself, at any tensor shape
 MUON_MOMENTUM = 0.95  # with Nesterov's look-ahead (Jordan et al. 2024)
 
 Named = list[tuple[str, Tensor]]
 
 
 def build_optimizer(model: nn.Module, recipe: RecipeSpec) -> torch.optim.Optimizer:
-    """The optimizer of a model's parameters; gains, biases and other vectors do not decay.
+    """The recipe's optimizer of a model's parameters; gains, biases and other vectors do not decay.
 
     A parametrization gives the hidden matrices their own learning rate and decay.
     """
@@ -34,14 +34,14 @@ def adamw(named: Named, recipe: RecipeSpec) -> torch.optim.AdamW:
     if scaled is not None:
         own = {"weight_decay": scaled.hidden_weight_decay, PEAK: scaled.hidden_learning_rate}
         groups.append({"params": hidden, **own})
-    groups = [{**group, BY_NUMBER: True} for group in groups]
+    groups = [{**group, ELEMENTWISE: True} for group in groups]
     return torch.optim.AdamW(groups, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True)
 
 
 class Muon(torch.optim.Optimizer):
     """Muon on the matrices of the towers (Jordan et al. 2024), AdamW on embeddings, head and vectors.
 
-    Muon's steps are made as large as AdamW's (Liu et al. 2025, section 2.2), so that one learning rate serves both.
+    Muon's steps are scaled to the size of AdamW's (Liu et al. 2025, section 2.2), so one learning rate serves both.
     """
 
     def __init__(self, named: Named, recipe: RecipeSpec) -> None:
@@ -62,7 +62,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step of each part, on this optimizer's state and groups, which are what is saved and restored."""
+        """Take one step of each part on this optimizer's own state and groups, which checkpoints save and restore."""
         first = 0
         for part in self.parts:
             last = first + len(part.param_groups)
@@ -72,18 +72,18 @@ class Muon(torch.optim.Optimizer):
 
 
 def joined(optimizers: Sequence[torch.optim.Optimizer]) -> torch.optim.Optimizer | None:
-    """One optimizer of all that these update, in their own state, where they do it alike number by number, or None."""
+    """One AdamW over the parameters and states of all optimizers; None unless all are elementwise and set alike."""
     groups = []
     for same in zip(*(optimizer.param_groups for optimizer in optimizers), strict=True):
         first, *others = [{name: value for name, value in group.items() if name != "params"} for group in same]
-        if not first.get(BY_NUMBER) or any(other != first for other in others):
+        if not first.get(ELEMENTWISE) or any(other != first for other in others):
             return None
         groups.append({**first, "params": [p for group in same for p in group["params"]]})
     together = torch.optim.AdamW(groups, fused=True)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                together.state[parameter] = optimizer.state[parameter]  # what is not there yet, it makes in both
+                together.state[parameter] = optimizer.state[parameter]  # a missing state is created here for both
     return together
 
 
@@ -91,7 +91,7 @@ OPTIMIZERS: dict[str, Callable[[Named, RecipeSpec], torch.optim.Optimizer]] = {"
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Use this share of each group's peak learning rate from the next step on."""
+    """Set each group's learning rate to `factor` times its peak."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(group[PEAK] * factor)
@@ -100,7 +100,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 
 
 def keep_rates_on(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Keep the learning rates in the device's memory, from which a recorded step reads what they are by then."""
+    """Keep the learning rates in device memory, where a replayed step reads their current values."""
     for group in optimizer.param_groups:
         if not isinstance(group["lr"], Tensor) or group["lr"].device.type != device.type:
             group["lr"] = torch.tensor(float(group["lr"]), device=device)

@@ -1,4 +1,4 @@
-"""Train a run, from its claim to its published record, and never twice."""
+"""Training of a run from its claim to its published record, never twice."""
 
 import time
 from collections.abc import Coroutine
@@ -15,7 +15,7 @@ from scaling.train.setup import Setup, set_up
 from scaling.train.step import Alone, Pace
 from scaling.train.stop_request import StopRequest
 
-LOOK_AGAIN_S = 1.0  # how often a run is looked at that another process trains
+LOOK_AGAIN_S = 1.0  # seconds between two tries to claim a run that another process trains
 Claimed = tuple[Attempt, checkpoint.Checkpoint | None]
 
 T = TypeVar("T")
@@ -24,12 +24,13 @@ T = TypeVar("T")
 def train_run(run: Run, reporter: Reporter) -> RunRecord:
     """Train the run unless it is finished, resuming where an earlier attempt stopped, and return its record.
 
-    Raises KeyboardInterrupt after a clean stop that left the run resumable, ValueError for what the user must mend.
+    Raises KeyboardInterrupt after a clean stop that left the run resumable, and ValueError for settings that the user
+    must correct.
     """
     if (finished := read_record(run.directory)) is not None:
         return finished
     setup = set_up(run)
-    # From here on a signal stops the run between two steps; before, there is nothing to lose.
+    # From here on a signal stops the run between two steps; before, no training is lost.
     with StopRequest() as stop:
         claimed = _wait_for_claim(run, setup, stop)
         if isinstance(claimed, RunRecord):
@@ -38,7 +39,7 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
 
 
 def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
-    """Claim the run, with the checkpoint to resume from; its record where an earlier attempt has finished it."""
+    """Claim the run and find the checkpoint to resume from; return the record where an earlier attempt finished it."""
     resume_from = checkpoint.latest(run.directory)
     step = 0 if resume_from is None else resume_from.own_step
     claimed = claim_run(run.spec, run.runtime, step, {"hardware": hardware.describe(setup.device)})
@@ -48,7 +49,7 @@ def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
 async def train_claimed(
     run: Run, setup: Setup, claimed: Claimed, reporter: Reporter, stop: StopRequest, pace: Pace
 ) -> RunRecord:
-    """Train a claimed run and publish its record; returns the record that stands."""
+    """Train a claimed run and publish its record; return the published record, a later attempt's where that won."""
     attempt, resume_from = claimed
     with live(attempt, run.spec, run.runtime, run.budget_flops, reporter) as life:
         start = 0 if resume_from is None else resume_from.step
@@ -61,7 +62,7 @@ async def train_claimed(
 
 
 def at_once(awaited: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never waits."""
+    """Run a coroutine that never waits, and return its result."""
     try:
         awaited.send(None)
     except StopIteration as end:
@@ -80,6 +81,6 @@ def _wait_for_claim(run: Run, setup: Setup, stop: StopRequest) -> Claimed | RunR
             if not announced:
                 print(f"waiting: {error}", flush=True)
             announced = True
-            if stop.asked:
+            if stop.requested:
                 raise KeyboardInterrupt("stopped while waiting") from None
             time.sleep(LOOK_AGAIN_S)

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step."""
+"""Learning-rate schedules: the learning rate as a function of the step."""
 
 import math
 from collections.abc import Callable
@@ -15,10 +15,10 @@ COOLDOWNS: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate_factor(schedule: ScheduleSpec, step: int, steps: int) -> float:
-    """The share of the peak learning rate in step `step` (from 0) of `steps`.
+    """The learning rate in step `step` (from 0) of `steps`, as a share of its peak.
 
-    Linear warm-up, then constant, then a cooldown to `final_fraction` that would reach it one step past the end, so
-    that no step is spent at a rate of zero.
+    A linear warm-up, a constant part, and a cooldown to `final_fraction`, which would be reached one step past the
+    end, so that no step is spent at a rate of zero.
     """
     if step < schedule.warmup_steps:
         return (step + 1) / (schedule.warmup_steps + 1)

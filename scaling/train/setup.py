@@ -1,4 +1,4 @@
-"""What a run needs before it is claimed: its data, its device, and how much of a batch fits there at once."""
+"""Setup of a run before its claim: its data, its device, and the micro-batch that fits there."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from scaling.machine import hardware
 from scaling.plan.run import Run
 from scaling.spec.memory import largest_micro_batch
 
-FREE_SHARE = 0.85  # of the free memory that a step is given: the estimate of what it takes is good to about 15%
+FREE_SHARE = 0.85  # share of the free memory for a step, because the memory estimate is good to about 15%
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The data, the device, and the sequences that are taken at once."""
+    """Data, device and micro-batch of a run."""
 
     tokens: TokenData
     device: torch.device
@@ -22,7 +22,7 @@ class Setup:
 
 
 def set_up(run: Run, sharing: int = 1) -> Setup:
-    """Prepare the run's data and choose its device; ValueError for what the user must mend.
+    """Prepare the run's data, device and micro-batch; ValueError for settings that the user must correct.
 
     `sharing` runs share the device's free memory.
     """

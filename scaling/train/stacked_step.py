@@ -1,6 +1,6 @@
-"""Training steps of several models of one shape, taken as one.
+"""Stacked steps: the training steps of several models of one shape, taken as one.
 
-R models, N numbers of a row
+R models, N numbers of a flat vector
 """
 
 from collections.abc import Generator, Sequence
@@ -20,11 +20,11 @@ from scaling.train.step import Stepper, StepResult
 
 @dataclass(frozen=True)
 class StepRequest:
-    """A step that a run awaits; awaiting it hands it to whoever drives the run, who sends the result."""
+    """A step that a run awaits: the await hands the request to the run's driver, which sends the result back."""
 
     stepper: Stepper
     batch: Batch
-    factor: float  # of the peak learning rate
+    factor: float  # share of the peak learning rate
     measure_noise: bool
     due: bool  # whether the run will read the result at once
 
@@ -33,31 +33,31 @@ class StepRequest:
 
     @property
     def whole(self) -> bool:
-        """Whether the batch is taken at once, and not in parts, as it is to measure its gradient's noise."""
-        return self.stepper.at_once(self.batch, self.measure_noise) >= len(self.batch.targets_BP)
+        """Whether the step takes its batch whole: micro-batches and the measuring of gradient noise split a batch."""
+        return self.stepper.micro_batch_of(self.batch, self.measure_noise) >= len(self.batch.targets_BP)
 
     def take(self) -> StepResult:
-        """The result of the step taken alone."""
+        """Take the step alone and return its result."""
         return self.stepper.take(self.batch, self.factor, measure_noise=self.measure_noise)
 
 
 class Stack:
-    """Takes the steps of several steppers as one; their weights move into memory that lies together."""
+    """A stack of steppers whose steps are taken as one; their flat parameters become rows of shared matrices."""
 
     def __init__(self, steppers: Sequence[Stepper]) -> None:
         first = steppers[0]
         self.steppers, self.models, self.device = list(steppers), len(steppers), first.device
         weights_RN, self.gradients_RN = (
-            [row.new_zeros(self.models, len(row)) for row in first.flat.weights_N] for _ in range(2)
+            [vector.new_zeros(self.models, len(vector)) for vector in first.flat.weights_N] for _ in range(2)
         )
         for r, stepper in enumerate(steppers):
             stepper.flat.move_to([w[r] for w in weights_RN], [g[r] for g in self.gradients_RN])
         names = {id(parameter): name for name, parameter in first.model.named_parameters()}
         parameters, self.gradients = {}, []
-        for parameter, (row, place) in first.flat.places():
+        for parameter, (group, place) in first.flat.places():
             here, shape = slice(place, place + parameter.numel()), (self.models, *parameter.shape)
-            parameters[names[id(parameter)]] = nn.Parameter(weights_RN[row][:, here].view(shape))
-            self.gradients.append(self.gradients_RN[row][:, here].view(shape))
+            parameters[names[id(parameter)]] = nn.Parameter(weights_RN[group][:, here].view(shape))
+            self.gradients.append(self.gradients_RN[group][:, here].view(shape))
         self.parameters, self.model = list(parameters.values()), stack(first.model, parameters)
         self.optimizers = [stepper.optimizer for stepper in steppers]
         self.joined = joined(self.optimizers)
@@ -65,11 +65,11 @@ class Stack:
             compile_blocks(self.model)
 
     def take(self, requests: Sequence[StepRequest]) -> list[StepResult]:
-        """The result of every stepper's request, in order: of one step where all batches are whole and of one size."""
+        """Results of all steppers' requests, in order: of one step where all batches are whole and of one shape."""
         first = requests[0]
         if not all(request.whole and request.batch.is_like(first.batch) for request in requests):
             return [request.take() for request in requests]
-        factors = {optimizer: one.factor for optimizer, one in zip(self.optimizers, requests, strict=True)}
+        factors = {optimizer: request.factor for optimizer, request in zip(self.optimizers, requests, strict=True)}
         if self.joined is not None and len(set(factors.values())) == 1:
             factors = {self.joined: first.factor}
         for optimizer, factor in factors.items():
@@ -78,8 +78,8 @@ class Stack:
         with first.stepper.autocast:
             output = self.model.read(*batch.inputs)
         losses_R = mean_losses(logits_of(output), batch.targets_BP, batch.weights_BP, self.models)
-        found = torch.autograd.grad(losses_R.sum(), self.parameters, materialize_grads=True)
-        torch._foreach_copy_(self.gradients, found)
+        gradients = torch.autograd.grad(losses_R.sum(), self.parameters, materialize_grads=True)
+        torch._foreach_copy_(self.gradients, gradients)
         norm_R = clip_(self.gradients_RN, first.stepper.recipe.optimizer.clip_norm)
         for optimizer in factors:
             optimizer.step()

@@ -1,4 +1,4 @@
-"""One training step: forward, backward, clipping and update, on the parts that a batch is split into."""
+"""A training step: forward and backward of each micro-batch, clipping, and the update."""
 
 import time
 from dataclasses import dataclass
@@ -21,35 +21,35 @@ from scaling.train.optimizers import build_optimizer, keep_rates_on, set_learnin
 
 @dataclass(frozen=True)
 class StepResult:
-    """The losses, the gradient's norm and its noise in one step, on the model's device: reading them waits for it."""
+    """Losses, gradient norm and gradient noise of a step, on the model's device: reading them waits for the device."""
 
     loss: Tensor  # mean over the batch's predicted tokens, nats
-    auxiliary: dict[str, Tensor]  # mean auxiliary losses by name, nats a sequence
+    auxiliary: dict[str, Tensor]  # mean auxiliary losses by name, nats per sequence
     grad_norm: Tensor  # before clipping
-    noise: GradientNoise | None  # of the gradient, where it was asked for and could be measured
+    noise: GradientNoise | None  # None where not requested or not measurable
 
     def clone(self) -> "StepResult":
-        """A copy in memory of its own."""
+        """A copy of the result in memory of its own."""
         auxiliary = {name: loss.clone() for name, loss in self.auxiliary.items()}
         return StepResult(self.loss.clone(), auxiliary, self.grad_norm.clone(), self.noise)
 
 
 def seed_dropout(seed: int, step: int) -> None:
-    """Make the dropout of a step a function of (seed, step), as its batch is."""
+    """Seed the dropout of a step by (seed, step) alone, as its batch is."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
 
 
 class Pace(Protocol):
-    """How a run takes its steps, and what they cost of its slot's time."""
+    """The pace of a run: the taking of its steps, and the time that it spends on its slot."""
 
     async def take(
         self, stepper: "Stepper", batch: Batch, factor: float, *, measure_noise: bool, due: bool
     ) -> StepResult:
-        """The result of a step (see `Stepper.take`); `due`: whether the run will read it at once."""
+        """Take a step (see `Stepper.take`); `due`: whether the run will read the result at once."""
         ...
 
     def seconds(self) -> float:
-        """Seconds of its slot that the run has taken so far."""
+        """Seconds that the run has spent on its slot so far."""
         ...
 
 
@@ -66,9 +66,9 @@ class Alone:
 
 
 class Stepper:
-    """Takes the steps of a recipe on a model, at most `micro_batch` sequences at once.
+    """A stepper takes the steps of a recipe on a model, in micro-batches of at most `micro_batch` sequences.
 
-    With a `graph` steps are recorded and replayed, except those that measure their noise.
+    With a `graph`, steps are recorded and replayed, except steps that measure gradient noise.
     """
 
     def __init__(
@@ -84,24 +84,24 @@ class Stepper:
         self.flat = FlatParameters(self.optimizer)
         if recipe.compile:
             compile_blocks(model)
-        self.read = getattr(model, "read", model)  # a classifier gives logits at once: they are few
+        self.read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
         self.graphed = None if graph is None else GraphedStep(self._take, graph, device)
 
     def take(self, batch: Batch, factor: float, *, measure_noise: bool = False) -> StepResult:
-        """Update the model by the gradient of a batch, at this share of the peak learning rate.
+        """Update the model by the gradient of a batch, at `factor` times the peak learning rate.
 
-        To measure the gradient's noise a batch that would be taken whole is taken in two halves. A compiled model takes
-        it whole, since halves would be compiled anew; a batch of one sequence has no halves.
+        Measuring gradient noise splits a batch that would be taken whole into two halves. A compiled model takes the
+        batch whole, since halves would be compiled anew; a batch of one sequence has no halves.
         """
         set_learning_rate(self.optimizer, factor)
         if self.graphed is None or measure_noise:
             return self._take(batch, measure_noise)
-        keep_rates_on(self.optimizer, self.device)  # here, since a checkpoint may have brought them back
+        keep_rates_on(self.optimizer, self.device)  # in every step, because restoring a checkpoint undoes it
         return self.graphed(batch)
 
-    def at_once(self, batch: Batch, measure_noise: bool) -> int:
-        """Sequences of a batch that are taken at once."""
+    def micro_batch_of(self, batch: Batch, measure_noise: bool) -> int:
+        """The largest micro-batch of a batch, in sequences."""
         halved = measure_noise and not self.recipe.compile
         return min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
 
@@ -109,7 +109,7 @@ class Stepper:
         gradients_1N = [gradient.unsqueeze(0) for gradient in self.flat.gradients_N]
         for gradient in gradients_1N:
             gradient.zero_()
-        first, *rest = batch.split(self.at_once(batch, measure_noise))
+        first, *rest = batch.split(self.micro_batch_of(batch, measure_noise))
         parts = [self._backward(first.to(self.device), batch)]
         part_norm = norms(gradients_1N)[0] if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]
@@ -123,7 +123,7 @@ class Stepper:
         return StepResult(sums.pop("tokens"), sums, norm, noise)
 
     def _backward(self, part: Batch, batch: Batch) -> dict[str, Tensor]:
-        """Add the gradient of a part of a batch; returns the part's share of each mean loss, that of "tokens" first."""
+        """Add a micro-batch's gradient; return its share of each mean loss by name, the loss of "tokens" first."""
         with self.autocast:
             output = self.read(*part.inputs)
         tokens = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)

@@ -1,4 +1,4 @@
-"""Stopping a run between two steps when a signal asks for it."""
+"""Stop requests: a signal stops a run between two steps."""
 
 import signal
 from types import FrameType
@@ -6,10 +6,10 @@ from typing import Any
 
 
 class StopRequest:
-    """While entered, SIGINT and SIGTERM only set `asked`; a second signal raises KeyboardInterrupt at once."""
+    """A context where SIGINT or SIGTERM only sets `requested`; a second signal raises KeyboardInterrupt at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -17,7 +17,7 @@ class StopRequest:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._note)
         except ValueError:
-            pass  # not the main thread: whoever owns that decides
+            pass  # outside the main thread no handler can be set: the main thread decides
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -25,6 +25,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True

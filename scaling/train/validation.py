@@ -19,22 +19,22 @@ from scaling.spec.run_spec import RunSpec
 
 Counts = NDArray[np.float64]
 
-VAL_BATCH_TOKENS = 8192  # the same for every run: the batch of a tiny run would make its validation the longer part
+VAL_BATCH_TOKENS = 8192  # for every run: in a tiny run's own batches, validation would take longer than training
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out loss in nats per predicted token; the standard error treats each sequence as one draw."""
+    """The held-out loss in nats per predicted token; its standard error treats each sequence as one draw."""
 
     loss_nats: float
     se_nats: float
     predicted_tokens: int
     sequences: int
-    auxiliary_nats: dict[str, float]  # auxiliary losses by name, a sequence; empty where none is asked for
+    auxiliary_nats: dict[str, float]  # auxiliary losses by name, nats per sequence; empty where there is none
 
 
 def validation_batches(spec: RunSpec, val_tokens: Ids, text: TokenText | None, device: torch.device) -> Iterator[Batch]:
-    """The run's fixed validation set, a batch at a time."""
+    """Batches of the run's fixed validation set, on `device`."""
     length = spec.lengths.text
     chunks = validation_chunks(val_tokens, length, max(1, VAL_BATCH_TOKENS // length), spec.val_tokens)
     for i, chunk in enumerate(chunks):
@@ -43,10 +43,10 @@ def validation_batches(spec: RunSpec, val_tokens: Ids, text: TokenText | None, d
 
 @torch.no_grad()
 def evaluate(model: nn.Module, batches: Iterable[Batch], autocast: torch.autocast) -> Validation:
-    """Mean loss over all predicted tokens, and its standard error from the spread of the sequences' losses.
+    """The mean loss over all predicted tokens, and its standard error from the spread of the sequences' losses.
 
-    Tokens of one sequence are not independent, sequences nearly are, so the sequence is the unit. Where sequences
-    predict different numbers of tokens the mean is a ratio of sums, and its error that of a ratio (Cochran 1977, 2.11).
+    Sequences are the units, because they are nearly independent and tokens of one sequence are not. Where sequences
+    predict different numbers of tokens, the mean is a ratio of sums and has a ratio's error (Cochran 1977, 2.11).
     """
     model.eval()
     sums: list[torch.Tensor] = []
@@ -69,7 +69,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], autocast: torch.autocas
 
 
 def ratio_and_error(sums: Counts, counts: Counts) -> tuple[float, float]:
-    """Sum over count of all units together, and its standard error (Cochran 1977, 2.11); NaN for fewer than two."""
+    """The ratio of summed sums to summed counts, and its standard error (Cochran 1977, 2.11); NaN below two units."""
     units, total = len(sums), float(counts.sum())
     mean = float(sums.sum()) / max(1.0, total)
     if units < 2 or not total:
@@ -79,5 +79,5 @@ def ratio_and_error(sums: Counts, counts: Counts) -> tuple[float, float]:
 
 
 def bits_per_byte(loss_nats: float, tokens: int, text_bytes: int | None) -> float | None:
-    """Nats per token to bits per byte of the text behind the tokens; None for a source without bytes."""
+    """Bits per byte of the tokens' text, from the loss in nats per token; None for a source without bytes."""
     return None if text_bytes is None else loss_nats * tokens / text_bytes / math.log(2)

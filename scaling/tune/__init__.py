@@ -1,1 +1,1 @@
-"""Tune before fit: learning rate and batch searched at a few sizes of a sweep, and written as its recipe."""
+"""Tuning before fitting: learning rate and batch are searched at a few sizes of a sweep and written as its recipe."""

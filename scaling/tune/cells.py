@@ -1,4 +1,4 @@
-"""Which sizes at which budgets stand for a whole sweep while its learning rate and batch are searched."""
+"""Cells of a search: the sizes and budgets that stand for a whole sweep."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from scaling.shapes import flops
 from scaling.shapes.matmuls import parameter_counts
 
 SIZES = 3  # smallest, middle, largest
-BUDGET_RATIO = 4.0  # between the two budgets: at one budget N and D are tied by C = 6ND, and no law tells them apart
-SHARE_OF_SWEEP = 0.25  # of the sweep's FLOPs, that a search may cost unless told otherwise
-FIRST_SHARE = 2 / 3  # of the cap, for the points of every cell; the rest is for minima at an edge
-# What may differ between the runs of a sweep that one learning-rate law is to serve.
+BUDGET_RATIO = 4.0  # ratio of the two budgets: at a single budget C = 6ND ties N to D, and their exponents stay unknown
+SHARE_OF_SWEEP = 0.25  # default cap of a search, as a share of the sweep's FLOPs
+FIRST_SHARE = 2 / 3  # share of the cap for the first points of all cells; the rest is for minima at an edge
+# Settings that may differ between the runs of a sweep under one learning-rate law.
 SIZE_KEYS = {f"model.{name}" for name in ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "ff_ratio")}
 FREE_KEYS = SIZE_KEYS | {"budget.flops", "budget.tokens", "seed"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A size of the sweep at a budget."""
+    """A cell: a size of the sweep at a budget."""
 
     overrides: tuple[str, ...]
     shape: str  # layers x width / heads
@@ -29,7 +29,7 @@ class Cell:
 
 
 def check_alike(runs: Sequence[Run]) -> None:
-    """ValueError when the sweep compares something else than sizes and budgets."""
+    """Raise ValueError for a sweep that varies other settings than sizes, budgets and seeds."""
     settings: dict[str, set[str]] = {}
     for run in runs:
         for override in run.overrides:
@@ -44,10 +44,11 @@ def check_alike(runs: Sequence[Run]) -> None:
 
 
 def choose_cells(runs: Sequence[Run], cap: float, budgets: Sequence[float], runs_per_cell: int) -> list[Cell]:
-    """Smallest, middle and largest size at each budget, of those that see as many tokens a parameter as the sweep's.
+    """Cells of the smallest, middle and largest size at each budget.
 
-    Without `budgets`: the two, a factor BUDGET_RATIO apart, at which `runs_per_cell` runs of every cell cost
-    FIRST_SHARE of `cap` FLOPs, at most the sweep's largest.
+    A size that would see fewer tokens a parameter at a budget than every run of the sweep is left out there. Without
+    `budgets`, two budgets a factor BUDGET_RATIO apart are taken, at which `runs_per_cell` runs of every cell cost
+    FIRST_SHARE of `cap` FLOPs, and which do not exceed the sweep's largest. Raises ValueError for fewer than two sizes.
     """
     check_alike(runs)
     sizes: dict[int, Run] = {}
@@ -77,7 +78,7 @@ def choose_cells(runs: Sequence[Run], cap: float, budgets: Sequence[float], runs
 
 
 def _spread(sizes: Sequence[int]) -> list[int]:
-    """The smallest, the one nearest the geometric middle, and the largest; all where they are no more than that."""
+    """The smallest size, the size nearest the geometric middle, and the largest; all of no more than SIZES sizes."""
     if len(sizes) <= SIZES:
         return list(sizes)
     middle = math.sqrt(sizes[0] * sizes[-1])
@@ -86,7 +87,7 @@ def _spread(sizes: Sequence[int]) -> list[int]:
 
 def _cell(params: int, run: Run, budget: float) -> Cell:
     model = run.spec.model
-    kept = tuple(one for one in run.overrides if not one.startswith("budget."))
+    kept = tuple(override for override in run.overrides if not override.startswith("budget."))
     return Cell(
         ("budget.tokens=null", *kept, f"budget.flops={budget:g}"),
         f"{model.n_layers}x{model.d_model}/{model.n_heads}",

@@ -1,8 +1,8 @@
-"""The coordinate check: how large activations are, and how far a few steps move them, as a model grows.
+"""The coordinate check: sizes of activations, and their changes by a few steps, as a model grows.
 
-Yang et al. 2022, appendix D.1: where a parametrization is right, neither depends on width (or depth). Each size is
-resolved from the configuration as a plan would, trained for a few steps at its peak learning rate on the same batches,
-and probed on one batch before and after.
+Yang et al. 2022, appendix D.1: under a correct parametrization neither depends on width (or depth). The configuration
+resolves each model as in a plan; the model trains for a few steps at its peak learning rate, on the same batches as the
+others, and is probed on one batch before and after.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +26,13 @@ from scaling.spec.parametrization import TRANSFERS
 from scaling.spec.run_spec import RunSpec
 from scaling.train.step import Stepper
 
-SEQUENCES = 8  # of a batch, whatever the recipe's
+SEQUENCES = 8  # sequences of a batch, in place of the recipe's number
 STANDARD = "standard"
 
 
 @dataclass(frozen=True)
 class CheckedModel:
-    """One model of the check: a dimension of the base model, times a factor."""
+    """A model of the check: the base model with one dimension times a factor."""
 
     parametrization: str
     axis: str  # "width" or "depth"
@@ -41,27 +41,27 @@ class CheckedModel:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Root mean squares of one trained cell, by quantity."""
+    """Root mean squares of one trained model's activations, by quantity."""
 
     cell: CheckedModel
     seed: int
-    size: dict[str, float]  # at the start
-    change: dict[str, float]  # by the steps
+    size: dict[str, float]  # before the steps
+    change: dict[str, float]  # caused by the steps
 
 
 def measurements(
     overrides: Sequence[str], widths: Sequence[int], depths: Sequence[int], steps: int, seeds: int
 ) -> tuple[int, Iterator[Measurement]]:
-    """How many measurements there will be, and each as it is made: standard first, then what the recipe says.
+    """The number of measurements, and an iterator that makes them: standard first, then the recipe's parametrization.
 
-    `widths` and `depths` are factors of the recipe's base model. ValueError for a recipe that promises no transfer.
+    `widths` and `depths` are factors of the recipe's base model. Raises ValueError for a recipe without transfer.
     """
     master = compose(overrides)
     kind = master.recipe.parametrization
     axes = TRANSFERS.get(kind, ())
     if not axes:
         raise ValueError(f"recipe.parametrization={kind} promises no transfer to check; add recipe=mup or completep")
-    to_run(master)  # refuses a recipe whose base is not said, before that is multiplied
+    to_run(master)  # refuses a recipe without a base model, before the base is multiplied
     factors = {"width": widths, "depth": depths}
     for axis in axes:
         if len(set(factors[axis])) < 2:
@@ -76,7 +76,7 @@ def measurements(
 
 
 def _overrides(cell: CheckedModel, recipe: Any) -> tuple[str, ...]:
-    """The cell's model, its heads growing wider with it, and its parametrization."""
+    """Overrides of the cell's model, whose heads widen with it, and of its parametrization."""
     width = cell.factor if cell.axis == "width" else 1
     depth = cell.factor if cell.axis == "depth" else 1
     return (
@@ -88,7 +88,7 @@ def _overrides(cell: CheckedModel, recipe: Any) -> tuple[str, ...]:
 
 
 def measure(cell: CheckedModel, spec: RunSpec, tokens: TokenData, steps: int, seed: int) -> Measurement:
-    """Train the cell's model for so many steps on the CPU, and probe it before and after."""
+    """Train the cell's model for `steps` steps on the CPU, and probe it before and after."""
     recipe = replace(spec.recipe, batch_sequences=SEQUENCES)
     spec = replace(spec, recipe=recipe, seed=seed)
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
@@ -107,18 +107,18 @@ def measure(cell: CheckedModel, spec: RunSpec, tokens: TokenData, steps: int, se
 
 @torch.no_grad()
 def probed(model: nn.Module, example: Batch) -> dict[str, list[Tensor]]:
-    """What one batch meets in the model: of the last tower's last block where there are several.
+    """Activations of one batch by quantity, in the last block of the last tower.
 
-    `scores` are queries with keys before the softmax, positions aside; `weights` are all hidden matrices times their
-    fan-in, which is how far such a matrix can move one of its outputs.
+    `scores` are the products of queries and keys before the softmax, without positions; `weights` are all hidden
+    matrices times their fan-in, the most by which a matrix can move one of its outputs.
     """
     towers = [getattr(model, name) for name in ("source", "target") if hasattr(model, name)]
     block: Any = towers[-1].blocks[-1]
-    found: dict[str, list[Tensor]] = {}
+    activations: dict[str, list[Tensor]] = {}
 
     def keep(name: str, of: Callable[[Tensor], Tensor] = Tensor.clone) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            found.setdefault(name, [of(output)])
+            activations.setdefault(name, [of(output)])
 
         return hook
 
@@ -129,12 +129,12 @@ def probed(model: nn.Module, example: Batch) -> dict[str, list[Tensor]]:
         block.mlp.register_forward_hook(keep("mlp")),
         block.register_forward_hook(keep("stream")),
     ]
-    found_logits = logits_of(model(*example.inputs))
+    logits = logits_of(model(*example.inputs))
     for hook in hooks:
         hook.remove()
-    found["logits"] = [found_logits]
+    activations["logits"] = [logits]
     hidden = [p.detach() * p.shape[1] for name, p in model.named_parameters() if is_hidden(name, p)]
-    return found | {"weights": [w.clone() for w in hidden]}
+    return activations | {"weights": [w.clone() for w in hidden]}
 
 
 def _scores(attention: Attention, qkv_BTD: Tensor) -> Tensor:

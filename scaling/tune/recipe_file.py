@@ -1,4 +1,4 @@
-"""The recipe that a search found, as a file in the user's own conf/, and the command that trains with it."""
+"""The recipe file of a search in the user's own conf/, and the command that trains with the recipe."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ Json = dict[str, Any]
 
 
 def write_recipe(document: Mapping[str, Any], searched: Mapping[str, Any]) -> Path:
-    """Write ./conf/recipe/STUDY-tuned.yaml: the searched recipe with the laws of `judge`'s document; returns its path.
+    """Write ./conf/recipe/STUDY-tuned.yaml: the searched recipe with the laws of `judge`'s document; return its path.
 
-    ValueError when no cell has a minimum of the learning rate: then there is nothing to write down.
+    Raises ValueError when no cell has a minimum of the learning rate.
     """
     if not document["laws"]["learning_rate"]["cells"]:
         why = "; ".join(f"{cell['shape']}: {cell['learning_rate']['why']}" for cell in document["cells"])
@@ -27,7 +27,7 @@ def write_recipe(document: Mapping[str, Any], searched: Mapping[str, Any]) -> Pa
 
 
 def recipe_text(document: Mapping[str, Any], searched: Mapping[str, Any]) -> str:
-    """The recipe as YAML, with what was searched in its comments."""
+    """The recipe as YAML, with the evidence of its laws in comments."""
     values = {
         **searched,
         "tuned": {name: [float(f"{end:.6g}") for end in ends] for name, ends in document["tuned"].items()},
@@ -46,7 +46,7 @@ def recipe_text(document: Mapping[str, Any], searched: Mapping[str, Any]) -> str
 
 
 def provenance(document: Mapping[str, Any]) -> list[str]:
-    """Which runs stand behind the recipe, and where it holds."""
+    """The runs behind the recipe and its valid ranges, in lines."""
     tuned, cells = document["tuned"], len(document["cells"])
     params, tokens, batches = (_range(tuned[name]) for name in ("params", "tokens", "batch_tokens"))
     low, high = tuned["learning_rate"]
@@ -58,7 +58,7 @@ def provenance(document: Mapping[str, Any]) -> list[str]:
 
 
 def law_words(arm: str, document: Mapping[str, Any]) -> list[str]:
-    """One law's evidence: its intervals, and what stayed as it was."""
+    """The evidence of one law, in lines: its intervals, and the exponents kept from the searched recipe."""
     law = document["laws"][arm]
     if not law["cells"]:
         return [f"The searched recipe's {IN_WORDS[arm]}, unchanged: {law['why']}."]
@@ -69,27 +69,27 @@ def law_words(arm: str, document: Mapping[str, Any]) -> list[str]:
     lines = [f"Through the best {IN_WORDS[arm]} of {cells}; {document['level']:.0%} intervals: {', '.join(ends)}."]
     if law["kept"]:
         which = " and of ".join(symbols[name] for name in law["kept"])
-        told = f"±{document['identified']:.1g}"
-        lines.append(f"The exponent of {which} is the searched recipe's: these cells do not tell it to {told}.")
+        precision = f"±{document['identified']:.1g}"
+        lines.append(f"The exponent of {which} is the searched recipe's: these cells do not tell it to {precision}.")
     return lines
 
 
 def command(name: str, overrides: Sequence[str]) -> str:
     """The command that trains the sweep of these overrides with the recipe `name`.
 
-    It says again what a sweep's own file sets of its recipe, which would win over the recipe's.
+    The command repeats the recipe's values that the sweep's own file would override.
     """
-    others = [one for one in overrides if not one.startswith(("recipe=", "recipe."))]
+    others = [override for override in overrides if not override.startswith(("recipe=", "recipe."))]
     wanted, composed = (_leaves(recipe_values(compose([*own, f"recipe={name}"]))) for own in ([], others))
     needed = [f"{key}={_flow(value)}" for key, value in wanted.items() if composed.get(key) != value]
     return shlex.join(["scaling", "train", *others, f"recipe={name}", *needed, "-m"])
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "recipe") -> Json:
-    found: Json = {}
+    leaves: Json = {}
     for name, value in values.items():
-        found |= _leaves(value, f"{prefix}.{name}") if isinstance(value, Mapping) else {f"{prefix}.{name}": value}
-    return found
+        leaves |= _leaves(value, f"{prefix}.{name}") if isinstance(value, Mapping) else {f"{prefix}.{name}": value}
+    return leaves
 
 
 def _range(ends: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""The search: points of every cell as ordinary runs, judged, and carried on where a minimum lies at an edge."""
+"""The search: points of all cells train as ordinary runs and are judged; arms with a minimum at an edge are widened."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,15 +19,15 @@ from scaling.tune.cells import SHARE_OF_SWEEP, Cell, choose_cells
 Json = dict[str, Any]
 Judge = Callable[[str, Sequence[Mapping[str, Any]], Mapping[str, Mapping[str, Any]]], Json]
 
-RATE, BATCH = "learning_rate", "batch_tokens"  # the arms, and the recipe's laws that they are about
-FACTOR = 2.0  # between neighbouring points of an arm
-REACH = {RATE: 2, BATCH: 1}  # points to either side of the middle
-WIDER = {RATE: 2, BATCH: 1}  # points added beyond an edge at a time
-WIDENINGS = 2  # times that an arm may be widened
+RATE, BATCH = "learning_rate", "batch_tokens"  # arms of the search, each named after the recipe's law that it tunes
+FACTOR = 2.0  # ratio of neighbouring points of an arm
+REACH = {RATE: 2, BATCH: 1}  # points on either side of the middle
+WIDER = {RATE: 2, BATCH: 1}  # points that one widening adds beyond an edge
+WIDENINGS = 2  # most widenings of an arm
 IN_WORDS = {RATE: "learning rate", BATCH: "batch"}
 RUNS_PER_CELL = 1 + sum(2 * reach for reach in REACH.values())
 BATCH_ROOT = 0.5  # Adam's learning rate follows the batch's square root (Malladi et al. 2022)
-# Not part of a run's identity: the last validation decides, and weights of a search are of no use.
+# Settings outside a run's identity: only the last validation counts, and a search needs no weights.
 LEAN = ("runtime.eval_fractions=[]", "runtime.keep_weights=false")
 FLAT = tuple(f"recipe.{law}.{name}=0" for law in (BATCH, RATE) for name in ("params", "tokens", "flops")) + tuple(
     f"recipe.{law}.{name}=null" for law in (BATCH, RATE) for name in ("at_least", "at_most")
@@ -36,29 +36,29 @@ FLAT = tuple(f"recipe.{law}.{name}=0" for law in (BATCH, RATE) for name in ("par
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a cell's arm: the recipe's batch times FACTOR**batch_step, and a learning rate."""
+    """A point of a cell's arm: one run with a learning rate and a batch."""
 
     arm: str
-    step: int  # of the arm's own setting, from its middle
+    step: int  # factors of FACTOR between the arm's middle and the point
     learning_rate: float
     batch_tokens: int
 
 
 @dataclass
 class Searched:
-    """A cell with the recipe's values there, and its points so far."""
+    """A cell under search, with its points so far."""
 
     cell: Cell
-    run: Run  # as the sweep's recipe has it
+    run: Run  # the cell's run with the sweep's own recipe
     points: list[Point] = field(default_factory=list)
 
     def base(self, arm: str) -> float:
-        """The recipe's value at this cell, the batch in whole sequences."""
+        """The recipe's learning rate or batch at this cell; a batch is in tokens of whole sequences."""
         spec = self.run.spec
         return float(spec.recipe.optimizer.learning_rate if arm == RATE else spec.batch_tokens)
 
     def add(self, arm: str, steps: Sequence[int], middle: float) -> bool:
-        """Add points of an arm, at learning rates about `middle`; False when none of them can be run."""
+        """Add points of an arm, at learning rates around `middle`; False where no point can run."""
         before = len(self.points)
         for step in steps:
             batch = self.base(BATCH) * (FACTOR**step if arm == BATCH else 1.0)
@@ -76,7 +76,7 @@ class Searched:
 
 
 class Search:
-    """A search under way: `run` takes it to its end, or to the cap."""
+    """A search of a sweep's learning rate and batch; `run` takes it to its end or to its cap."""
 
     def __init__(self, fixed: Sequence[str], axes: Mapping[str, Sequence[str]], judge: Judge, console: Console) -> None:
         self._judge, self._console = judge, console
@@ -93,9 +93,9 @@ class Search:
         self._known: dict[tuple[str, ...], Run] = {}
 
     def run(self, cap: float | None, budgets: Sequence[float]) -> Json:
-        """Search within `cap` FLOPs (default: SHARE_OF_SWEEP of the sweep's); returns what the judge says at last.
+        """Search within `cap` FLOPs (default: SHARE_OF_SWEEP of the sweep's); return the judge's last document.
 
-        Raises OverBudgetError before anything starts when the first points cost more than that, and SystemExit(1)
+        Raises OverBudgetError before anything starts when the first points cost more than the cap, and SystemExit(1)
         when a run failed or was stopped: the same command again goes on from there.
         """
         self.cap = SHARE_OF_SWEEP * self.sweep_flops if cap is None else cap
@@ -119,16 +119,16 @@ class Search:
         return self.cells[0].run.directory.parent
 
     def recipe(self) -> dict[str, Json]:
-        """The two laws that the search began with."""
+        """The two laws that the search started from."""
         values = recipe_values(self.cfg)
         return {arm: values[arm] for arm in (RATE, BATCH)}
 
     def _price(self, runs: int) -> int:
-        """FLOPs of so many runs of every cell."""
+        """FLOPs of `runs` runs of every cell."""
         return runs * sum(cell.run.allocation.realised_flops for cell in self.cells)
 
     def _refuse_over_cap(self) -> None:
-        """Every point of both arms at the recipe's own rate: their prices are the same at any other."""
+        """Raise OverBudgetError where the first points of both arms cost more than the cap."""
         cost = self._price(RUNS_PER_CELL)
         if cost > self.cap:
             parts = " + ".join(f"{RUNS_PER_CELL} x {cell.cell.budget_flops:.3g}" for cell in self.cells)
@@ -137,37 +137,38 @@ class Search:
                 f"({self.cap / self.sweep_flops:.0%} of the sweep's {self.sweep_flops:.4g}); lower --budgets or raise "
                 f"--flops"
             )
-        said = (
+        summary = (
             f"{len(self.cells)} cells x {RUNS_PER_CELL} runs = {cost:.4g} FLOPs, then wider where a minimum lies at an "
             f"edge, up to {self.cap:.4g} ({self.cap / self.sweep_flops:.0%} of the sweep's {self.sweep_flops:.4g})"
         )
-        self._console.print(said, highlight=False, soft_wrap=True)
+        self._console.print(summary, highlight=False, soft_wrap=True)
 
     def _go_on(self, arm: str) -> None:
-        """Train the arm's points, and widen it where its minimum lies at an edge."""
+        """Train an arm's points, and widen the arm where its minimum lies at an edge."""
         self._train()
         for _ in range(WIDENINGS):
-            kept = [list(cell.points) for cell in self.cells]
-            said = [text for i in range(len(self.cells)) if (text := self._widen(i, arm))]
-            if not said:
+            before = [list(cell.points) for cell in self.cells]
+            news = [text for i in range(len(self.cells)) if (text := self._widen(i, arm))]
+            if not news:
                 return
-            plan = self._plan(self._resolve([cell.overrides(one) for cell in self.cells for one in cell.points]))
-            total = plan.total_flops + (self._price(2 * REACH[BATCH]) if arm == RATE else 0)  # batches come yet
+            plan = self._plan(self._resolve([cell.overrides(point) for cell in self.cells for point in cell.points]))
+            to_come = self._price(2 * REACH[BATCH]) if arm == RATE else 0  # the batch arm follows
+            total = plan.total_flops + to_come
             if fits := total <= self.cap:
-                said.append("going on beyond it")
+                news.append("going on beyond it")
             else:
-                said.append(f"going on would cost {total:.4g} FLOPs in all, over the cap of {self.cap:.4g}")
-            self._console.print("; ".join(said), highlight=False, soft_wrap=True)
+                news.append(f"going on would cost {total:.4g} FLOPs in all, over the cap of {self.cap:.4g}")
+            self._console.print("; ".join(news), highlight=False, soft_wrap=True)
             if not fits:
-                for cell, points in zip(self.cells, kept, strict=True):
+                for cell, points in zip(self.cells, before, strict=True):
                     cell.points = points
                 return
             self._train()
 
     def _widen(self, i: int, arm: str) -> str:
-        """Add points beyond the edge at which this arm's minimum lies; says so, or "" where it does not or cannot."""
-        cell, found = self.cells[i], self._document["cells"][i][arm]
-        steps, edge = cell.steps(arm), found["edge"]
+        """Add points beyond the edge where the arm's minimum lies; return this in words, "" where none are added."""
+        cell, minimum = self.cells[i], self._document["cells"][i][arm]
+        steps, edge = cell.steps(arm), minimum["edge"]
         if not edge or not steps:
             return ""
         end = min if edge == "low" else max
@@ -180,7 +181,7 @@ class Search:
         return f"{where}: the best {IN_WORDS[arm]} lies at the {edge} end of what was tried ({tried:.3g})"
 
     def _middle(self, i: int) -> float:
-        """Of the learning rates tried at the recipe's batch, the one nearest the minimum found, else the best."""
+        """The learning rate tried at the recipe's batch that is nearest the minimum, else the best rate tried."""
         points = [p for p in self._document["cells"][i]["points"] if p["arm"] == RATE and p["loss"] is not None]
         if not points:
             return self.cells[i].base(RATE)
@@ -190,18 +191,18 @@ class Search:
         return float(near[RATE])
 
     def _resolve(self, rows: Sequence[tuple[str, ...]]) -> list[Run]:
-        """The runs of these overrides; each is composed once."""
+        """Runs of these overrides; every run is composed only once."""
         new = [row for row in dict.fromkeys(rows) if row not in self._known]
         runs = cell_runs(self.cfg, new, lambda row: load_like(self.cfg, [*self.fixed, *row]))
         self._known |= dict(zip(new, runs, strict=True))
         return [self._known[row] for row in rows]
 
     def _plan(self, runs: Sequence[Run]) -> Plan:
-        """The middle of a cell's two arms is one run, and no news."""
+        """A plan of the distinct runs: the middle of a cell's two arms is the same run."""
         return make_plan(list({run.spec.run_id: run for run in runs}.values()), None)
 
     def _train(self) -> None:
-        """Train what is missing of all points, and let the judge speak."""
+        """Train the missing runs of all points, and judge the cells."""
         rows = [(cell, point) for cell in self.cells for point in cell.points]
         runs = self._resolve([cell.overrides(point) for cell, point in rows])
         plan = self._plan(runs)
@@ -212,7 +213,7 @@ class Search:
         self._document = self._judge(self.sweep_study, self._observed(rows, runs), self.recipe())
 
     def _observed(self, rows: Sequence[tuple[Searched, Point]], runs: Sequence[Run]) -> list[Json]:
-        """The cells as the judge reads them, each point with its run's loss."""
+        """The cells in the judge's format, each point with its run's loss."""
         observed: dict[int, Json] = {}
         for (cell, point), run in zip(rows, runs, strict=True):
             scale = cell.run.allocation.scale
@@ -227,7 +228,7 @@ class Search:
                 },
             )
             record = read_record(run.directory)
-            assert record is not None  # launch_plan leaves no run of its plan without one
+            assert record is not None  # launch_plan raises unless every run of its plan has a record
             done = {"run_id": run.spec.run_id, "status": record.status, "loss": record.val_loss_nats}
             own["points"].append({"arm": point.arm, RATE: point.learning_rate, BATCH: run.spec.batch_tokens, **done})
         return list(observed.values())

@@ -1,4 +1,4 @@
-"""What a search found, as a table on a terminal."""
+"""The result of a search, as a table on a terminal."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from scaling.tune.search import IN_WORDS
 
 
 def print_search(document: Mapping[str, Any], console: Console) -> None:
-    """Each cell's minima with intervals beside the recipe's values, then the laws in words."""
+    """Print each cell's minima with intervals next to the recipe's values, then the laws in words."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("shape", "N", "tokens", "C (exact)"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -22,14 +22,14 @@ def print_search(document: Mapping[str, Any], console: Console) -> None:
         for name in (f"{arm} from", f"best ({document['level']:.0%})", "law"):
             table.add_column(name, justify="right", no_wrap=True)
     for cell in document["cells"]:
-        rate, batch = (_shown(cell[arm], say) for arm, say in (("learning_rate", _two), ("batch_tokens", short)))
+        rate, batch = (_shown(cell[arm], form) for arm, form in (("learning_rate", _two), ("batch_tokens", short)))
         scale = (short(cell["params"]), short(cell["tokens"]), f"{cell['flops']:.3g}")
         table.add_row(cell["shape"], *scale, *rate, *batch)
     wide(console).print(table)
     noise = document["noise_nats"]
     if noise is not None:
-        said = f"near a minimum one loss lies {noise:.2g} nats (one standard deviation) about its curve"
-        console.print(said, style="dim", highlight=False, soft_wrap=True)
+        scatter = f"near a minimum one loss lies {noise:.2g} nats (one standard deviation) about its curve"
+        console.print(scatter, style="dim", highlight=False, soft_wrap=True)
     for cell in document["cells"]:
         for arm, words in IN_WORDS.items():
             if cell[arm]["why"]:
@@ -41,14 +41,14 @@ def print_search(document: Mapping[str, Any], console: Console) -> None:
             for name, symbol in (("params", "N"), ("tokens", "D"), ("flops", "C"))
             if law[name]
         )
-        said = " ".join(law_words(arm, document))
-        console.print(f"{IN_WORDS[arm]} = {law['value']:.3g}{powers}. {said}", highlight=False, soft_wrap=True)
+        evidence = " ".join(law_words(arm, document))
+        console.print(f"{IN_WORDS[arm]} = {law['value']:.3g}{powers}. {evidence}", highlight=False, soft_wrap=True)
 
 
-def _shown(found: Mapping[str, Any], say: Callable[[float], str]) -> tuple[str, str, str]:
-    interval = " (open)" if found["low"] is None else f" ({say(found['low'])}-{say(found['high'])})"
-    best = "-" if found["value"] is None else say(found["value"]) + interval
-    return say(found["recipe"]), best, say(found["law"])
+def _shown(minimum: Mapping[str, Any], form: Callable[[float], str]) -> tuple[str, str, str]:
+    interval = " (open)" if minimum["low"] is None else f" ({form(minimum['low'])}-{form(minimum['high'])})"
+    best = "-" if minimum["value"] is None else form(minimum["value"]) + interval
+    return form(minimum["recipe"]), best, form(minimum["law"])
 
 
 def _two(value: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import CompactHydraException
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from scaling.config.config import CONF_DIR, compose, to_run
@@ -15,8 +16,8 @@ from scaling.launch.task import train_task
 from scaling.plan.plan import OverBudgetError, make_plan
 from scaling.plan.tables import print_plan
 from scaling.shapes.matmuls import parameter_counts
+from tests.examples import PRESETS
 
-PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml"))
 RECIPES = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))
 SWEEPS = sorted(path.stem for path in (CONF_DIR / "sweep").glob("*.yaml"))
 SYNTHETIC = ["data=synthetic", "data.source.tokens=10000"]
@@ -39,6 +40,15 @@ def test_every_model_preset_scales_by_layers_width_and_heads(preset: str) -> Non
     shape = run.spec.model
     assert (shape.n_layers, shape.d_model, shape.n_heads, shape.n_kv_heads) == (3, 96, 4, 4)
     assert shape.vocab_size == 64 + len(run.spec.objective.added_tokens(shape.context))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_states_only_where_it_differs_from_plain(preset: str) -> None:
+    plain, own = (OmegaConf.load(CONF_DIR / "model" / f"{name}.yaml") for name in ("plain", preset))
+    assert own.pop("defaults")[:2] == ["plain", "_self_"]
+    sizes = OmegaConf.missing_keys(plain)
+    assert sizes <= set(own)
+    assert not [name for name, value in own.items() if name not in sizes and plain[name] == value]
 
 
 def test_gpt2_preset_is_gpt2_small() -> None:
@@ -155,6 +165,12 @@ def test_what_does_not_decide_the_outcome_does_not_enter_the_identity() -> None:
     ("override", "message"),
     [
         ("model.n_heads=7", r"n_heads=7 does not divide model.d_model=64"),
+        ("model=plain", r"^model.n_layers is missing and has no default; give model.n_layers=VALUE$"),
+        ("+model.n_layer=2", r"unknown setting of model 'n_layer': did you mean 'n_layers'\? choose from activation"),
+        (
+            "+recipe.schedule.steps=2",
+            r"unknown setting of recipe.schedule 'steps': choose from cooldown, cooldown_shape",
+        ),
         ("model.vocab_size=32", r"model.vocab_size=32 is smaller than data.vocab_size=64"),
         ("recipe.precision=fp8", r"recipe.precision='fp8': choose from fp32, bf16"),
         ("recipe.schedule.kind=step", r"unknown recipe.schedule.kind 'step': .*choose from cosine, wsd"),
@@ -239,10 +255,11 @@ def test_plain_multirun_axes_and_group_axes_work_without_a_grid() -> None:
     assert {run.d_model for run in plan.runs} == {32, 64}
 
 
-def test_cells_that_are_the_same_run_are_merged_aloud() -> None:
-    plan = plan_of(*SYNTHETIC, "runtime.log_points=10,20")
+@pytest.mark.parametrize("name", ["runtime.log_points", "hydra.launcher.slots"])
+def test_cells_that_are_the_same_run_are_merged_aloud(name: str) -> None:
+    plan = plan_of(*SYNTHETIC, f"{name}=10,20")
     assert len(plan.runs) == 1
-    assert plan.merged == ("runtime.log_points=20 is the same run as runtime.log_points=10",)
+    assert plan.merged == (f"{name}=20 is the same run as {name}=10",)
 
 
 def test_sizes_surround_the_predicted_optimum() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from scaling.config.config import CONF_DIR, compose, data_config
-from scaling.config.schema import DataSection
+from scaling.config.settings import DataSettings
 from scaling.data.sources import SOURCES
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml") if path.stem != "plain")
@@ -14,7 +14,7 @@ def configured(*overrides: str):  # type: ignore[no-untyped-def]
     from omegaconf import OmegaConf
 
     section = compose(overrides).data
-    return data_config(OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataSection), section)))
+    return data_config(OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataSettings), section)))
 
 
 @pytest.mark.parametrize("preset", PRESETS)

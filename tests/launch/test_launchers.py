@@ -8,7 +8,7 @@ import pytest
 from scaling.cli import main
 from scaling.config.config import CONF_DIR
 from scaling.launch.jobs import Channel, Job
-from scaling.launch.launchers import LAUNCHERS, launcher, run_jobs
+from scaling.launch.launchers import LAUNCHERS, make_launcher, run_jobs
 from scaling.records.attempt import FAILED, INTERRUPTED
 from scaling.records.record import DONE, read_records
 
@@ -35,7 +35,7 @@ def halve(payload: Any, channel: Channel) -> Any:
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_a_launcher_runs_every_job_and_loses_none_to_a_failure(name: str, tmp_path: Path) -> None:
     jobs = [Job(f"n={payload}", payload) for payload in (4, "four", 6)]
-    run_jobs(launcher({"_target_": "any", "name": name}, use_gpus=False), jobs, halve, tmp_path)
+    run_jobs(make_launcher({"_target_": "any", "name": name}, use_gpus=False), jobs, halve, tmp_path)
     assert [job.status for job in jobs] == [DONE, FAILED, DONE]
     assert [jobs[0].result, jobs[2].result] == [2, 3]
     assert jobs[1].why.startswith("TypeError")
@@ -52,12 +52,12 @@ def test_a_launcher_has_its_yaml_and_trains_a_sweep(name: str, tmp_path: Path, m
 
 def test_a_stop_in_this_process_starts_no_other_job(tmp_path: Path) -> None:
     jobs = [Job("a", "stop"), Job("b", 2)]
-    run_jobs(launcher({"name": "in_process"}, use_gpus=False), jobs, halve, tmp_path)
+    run_jobs(make_launcher({"name": "in_process"}, use_gpus=False), jobs, halve, tmp_path)
     assert [(job.status, job.why) for job in jobs] == [(INTERRUPTED, "stopped"), (INTERRUPTED, "not started")]
 
 
 def test_an_unknown_launcher_and_hydras_own_are_refused_with_the_choices() -> None:
     with pytest.raises(ValueError, match="unknown hydra/launcher 'lokal': did you mean 'local'"):
-        launcher({"name": "lokal"}, use_gpus=False)
+        make_launcher({"name": "lokal"}, use_gpus=False)
     with pytest.raises(ValueError, match="runs Hydra's jobs alone; choose hydra/launcher=in_process or local"):
-        launcher({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, use_gpus=False)
+        make_launcher({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, use_gpus=False)

@@ -10,7 +10,7 @@ import torch
 
 from scaling.cli import main
 from scaling.model import build
-from scaling.model.layers import Past
+from scaling.model.layers import KeyValueCache
 from scaling.profiling import peak_memory, timing
 from scaling.profiling.inference import greedy, new_tokens, prompt
 from scaling.profiling.storage import FORMATS, store
@@ -58,15 +58,15 @@ def test_logits_after_a_cached_past_are_those_of_reading_everything(shape: Trans
     model: Any = build(shape, seed=1).eval()
     room = shape.towers()[-1].tokens
     tokens_BT = torch.randint(shape.vocab_size, (2, room), generator=torch.Generator().manual_seed(2))
-    past = [Past(room) for _ in range(shape.n_layers)]
+    caches = [KeyValueCache(room) for _ in range(shape.n_layers)]
     with torch.no_grad():
         if shape.kind == "encoder_decoder":
             source_BS = torch.randint(shape.vocab_size, (2, shape.context), generator=torch.Generator().manual_seed(3))
             whole_BTV, source_BSD = model(source_BS, tokens_BT), model.source(model.embedding(source_BS))
-            parts = [model.decode(source_BSD, part, past) for part in tokens_BT.split([3, *[1] * (room - 3)], dim=1)]
+            parts = [model.decode(source_BSD, part, caches) for part in tokens_BT.split([3, *[1] * (room - 3)], dim=1)]
         else:
             whole_BTV = model(tokens_BT)
-            parts = [model(part, past=past) for part in tokens_BT.split([3, *[1] * (room - 3)], dim=1)]
+            parts = [model(part, caches=caches) for part in tokens_BT.split([3, *[1] * (room - 3)], dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole_BTV, rtol=1e-5, atol=1e-5)
 
 

@@ -8,13 +8,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from scaling.config.config import CONF_DIR, compose, to_run
+from scaling.config.config import compose, to_run
 from scaling.model import build, parameters_by_group
 from scaling.shapes import flops
 from scaling.shapes.families import HEAD_SEES, EncoderDecoderShape, EncoderShape
 from scaling.shapes.matmuls import parameter_counts
 from scaling.shapes.shape import ACTIVATIONS, NORM_PLACES, NORMS, POSITIONS, TransformerShape
-from tests.examples import ENCODER, ENCODER_DECODER, GPT2, TINY
+from tests.examples import ENCODER, ENCODER_DECODER, GPT2, PRESETS, TINY
 
 BATCH = 2
 OPTIONS = [
@@ -78,7 +78,8 @@ def counted_by_torch(shape: TransformerShape, **more: torch.Tensor) -> tuple[int
     # The math backend is made of plain matmuls, which the counter sees; it counts causal scores in full.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as forward:
         output = model(**inputs)
-        loss = sum(logits.logsumexp(-1).sum() for logits in (output if isinstance(output, tuple) else (output,)))
+        first, others = output if isinstance(output, tuple) else (output, {})
+        loss = sum(logits.logsumexp(-1).sum() for logits in (first, *others.values()))
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
@@ -93,7 +94,7 @@ def test_both_counts_equal_the_built_module_and_torchs_counter(shape: Transforme
     assert flops.train_flops_per_sequence(shape) * BATCH == both
 
 
-@pytest.mark.parametrize("preset", sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml")))
+@pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_costs_at_full_size_what_torch_counts(preset: str) -> None:
     synthetic = ["data=synthetic", "data.source.tokens=10000", "model.vocab_size=50257"]
     shape = to_run(compose([*synthetic, f"model={preset}"])).spec.model

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scaling.config.config import compose, recipe_values, to_run
+from scaling.config.config import compose, recipe_values, to_run, typed
 from scaling.shapes import flops
 from scaling.shapes.families import DecoderShape
 from scaling.shapes.matmuls import parameter_counts
@@ -19,25 +19,11 @@ def constant(value: float) -> ScaleLaw:
     return ScaleLaw(value, params=0, tokens=0, flops=0, at_least=None, at_most=None)
 
 
-RULES = RecipeRules(
-    optimizer="adamw",
-    parametrization="standard",
-    base_d_model=None,
-    base_n_layers=None,
-    base_head_width=None,
+RULES = replace(
+    typed(compose([]).recipe, RecipeRules),
     learning_rate=constant(1e-3),
     batch_tokens=constant(256),
-    weight_decay=constant(0.1),
-    beta1=0.9,
-    beta2=0.99,
-    beta2_half_life_tokens=None,
-    eps=1e-8,
-    clip_norm=1.0,
     schedule=ScheduleRule("wsd", Length(None, 0.1, None), Length(None, 0.2, None), "1-sqrt", 0.0),
-    precision="fp32",
-    compile=False,
-    tuned=None,
-    reference_flops=None,
 )
 
 

@@ -1,37 +1,24 @@
-// What to train with a given compute: the fitted laws of N (parameters) and D (tokens) evaluated, nothing fitted.
-// `whatIf(facts, ask)` is pure; the panel below it only reads inputs and writes words.
+// The best training run for a given compute: the fitted laws of N (parameters) and D (tokens) evaluated, nothing fitted.
+// `whatIf(facts, formulas, ask)` is pure; the panel below it only reads inputs and writes words. `formulas` holds functions
+// of (p, x), parameters and variables by name: `laws` by name, and `effective`, the worth of repeated tokens. The report
+// writes them below this file, as FORMULAS, from the laws' Python.
 "use strict";
-
-const LAW_OF = {
-  chinchilla: (p, N, D) => p.E + p.A * N ** -p.alpha + p.B * D ** -p.beta,
-  kaplan: (p, N, D) => ((p.N_c / N) ** (p.alpha_N / p.alpha_D) + p.D_c / D) ** p.alpha_D,
-  gamma: (p, N, D) => p.E + (p.A * N ** -p.alpha + p.B * D ** -p.beta) ** p.gamma,
-  power_mean: (p, N, D) => (p.E ** p.q + (p.A * N ** -p.alpha) ** p.q + (p.B * D ** -p.beta) ** p.q) ** (1 / p.q),
-  tied: (p, N, D) => p.E + (p.a * (D / N) ** p.eta + p.b * (D / N) ** -p.eta) * (p.six * N * D) ** -p.eta,
-  farseer: (p, N, D) =>
-    Math.exp(p.a3 * N ** p.gamma + p.b3) +
-    Math.exp(p.a2 * N ** p.beta + p.b2 - Math.log(D) * Math.exp(p.a1 * N ** p.alpha + p.b1)),
-};
 
 // Tokens bought at size N: training costs k N^gamma D, serving a third of that a token (the forward pass alone).
 function tokensFor(ask, cost, N) {
   return ask.flops / (cost.k * N ** cost.gamma) - ask.served / 3;
 }
 
-// Repeated tokens are worth less and less: Muennighoff et al. 2023, eq. 5.
-function effective(D, unique, halfLife) {
-  if (!(D > unique)) return D;
-  return unique * (1 + halfLife * (1 - Math.exp(-(D / unique - 1) / halfLife)));
-}
-
 // The allocation with the lowest loss: a scan of log N, then golden section. null where there is no interior optimum.
-function optimum(law, p, ask, facts) {
-  const { cost } = facts;
+function optimum(form, values, ask, facts, formulas) {
+  const { cost, repeats } = facts;
+  const law = formulas.laws[form.law];
+  const p = Object.fromEntries(form.names.map((name, i) => [name, values[i]]));
   const loss = (x) => {
     const N = Math.exp(x);
     const D = tokensFor(ask, cost, N);
     if (!(D > 0)) return Infinity;
-    const value = law(p, N, effective(D, ask.unique, facts.repeats.half_life));
+    const value = law(p, { N, D: formulas.effective(repeats, { D, U: Math.min(D, ask.unique) }) });
     return Number.isFinite(value) ? value : Infinity;
   };
   // Beyond the largest N a budget buys less than one token, or serving alone takes it all.
@@ -90,21 +77,17 @@ function isoflopGap(facts, name, flops, value) {
   return Math.sqrt(Math.max(Math.log(at / value) ** 2 - own ** 2, 0));
 }
 
-function parametersOf(form, values) {
-  const p = { six: form.six };
-  form.names.forEach((name, i) => (p[name] = values[i]));
-  return p;
-}
-
-// facts: what the report embeds. ask: {flops, served, unique}. Returns null where the leading law has no optimum.
-function whatIf(facts, ask) {
+// facts: the numbers that the report embeds. formulas: see above. ask: {flops, served, unique}.
+// Returns null where the leading law has no optimum.
+function whatIf(facts, formulas, ask) {
   const [lead, ...others] = facts.forms;
-  const point = optimum(LAW_OF[lead.law], parametersOf(lead, lead.values), ask, facts);
+  const best = (form, values, asked = ask) => optimum(form, values, asked, facts, formulas);
+  const point = best(lead, lead.values);
   if (!point) return null;
   const training_flops = facts.cost.k * point.params ** facts.cost.gamma * point.tokens;
-  const plain = optimum(LAW_OF[lead.law], parametersOf(lead, lead.values), { flops: training_flops, served: 0, unique: Infinity }, facts);
-  const elsewhere = others.map((form) => optimum(LAW_OF[form.law], parametersOf(form, form.values), ask, facts));
-  const drawn = lead.draws.map((values) => optimum(LAW_OF[lead.law], parametersOf(lead, values), ask, facts));
+  const plain = best(lead, lead.values, { flops: training_flops, served: 0, unique: Infinity });
+  const elsewhere = others.map((form) => best(form, form.values));
+  const drawn = lead.draws.map((values) => best(lead, values));
   const answer = { tokens_per_param: { value: point.tokens / point.params } };
   for (const name of ["params", "tokens", "loss"]) {
     const value = point[name];
@@ -184,7 +167,7 @@ function startWhatIf(facts, root) {
     if (inputs.unique.value.trim()) ask.unique = parseAmount(inputs.unique.value);
     const bad = ["flops", "served", "unique"].filter((name) => !(ask[name] >= 0) || (name !== "served" && !(ask[name] > 0)));
     for (const name of Object.keys(inputs)) inputs[name].setAttribute("aria-invalid", String(bad.includes(name)));
-    const answer = bad.length ? null : whatIf(facts, ask);
+    const answer = bad.length ? null : whatIf(facts, FORMULAS, ask);
     root.classList.toggle("unknown", !answer);
     const trusted = out("trust");
     if (!answer) {
@@ -209,4 +192,4 @@ function startWhatIf(facts, root) {
   refresh();
 }
 
-if (typeof module !== "undefined") module.exports = { whatIf, parseAmount, count, scientific, LAW_OF };
+if (typeof module !== "undefined") module.exports = { whatIf, parseAmount, count, scientific };

@@ -17,10 +17,10 @@ from analysis import figures
 from analysis.figures import paper, web
 from analysis.figures.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
 from analysis.figures.ticks import CHARACTER, ticks
-from analysis.results.document import analyse
 from analysis.runs.observations import load
 from analysis.words import count, number, scientific
 from tests.analysis import simulated
+from tests.analysis.conformance import analyse
 
 Results = dict[str, Any]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from analysis.fitting import fit
-from analysis.fitting.fit import Loss, Status
+from analysis.fitting.fit import Loss
 from analysis.fitting.misfit import pose
 from analysis.fitting.newton import minimise
 from analysis.fitting.starts import grid_starts
@@ -54,7 +54,7 @@ def test_published_runs_are_fitted_to_their_optimum(name: str, keep_excluded: bo
     keep = np.ones(len(t["loss"]), dtype=bool) if keep_excluded else t["epoch_excluded"] == 0
     found = fit.fit("chinchilla", {"N": t["params"][keep], "D": t["tokens"][keep]}, t["loss"][keep])
     assert found.n == n
-    assert found.status is Status.CONVERGED
+    assert found.status == "converged"
     assert found.objective <= ceiling
     assert found.evidence.agreed == found.evidence.starts
     assert found.evidence.residual < 1e-9
@@ -72,7 +72,7 @@ def test_the_optimum_of_published_runs_has_the_known_parameters() -> None:
 def test_a_general_purpose_optimiser_finds_nothing_lower(loss: Loss) -> None:
     x, y = simulated()
     found = fit.fit("chinchilla", x, y, loss=loss)
-    assert found.status is Status.CONVERGED, found
+    assert found.status == "converged", found
 
     def objective(z: np.ndarray) -> float:
         E, A, B = np.exp(z[:3])
@@ -156,7 +156,7 @@ def test_a_law_of_one_variable_takes_its_name_from_the_data() -> None:
 def test_an_absent_floor_ends_at_its_bound_and_says_so() -> None:
     x, _ = simulated(40)
     found = fit.fit("chinchilla", x, 0.9 * (500 * x["N"] ** -0.3 + 3000 * x["D"] ** -0.3) - 0.2)
-    assert found.status is Status.AT_BOUND
+    assert found.status == "at_bound"
     assert "E" in found.evidence.at_bound
     assert found.why.startswith("at the edge of its range: ")
     assert found.law.params["E"] == 0.0
@@ -181,7 +181,7 @@ def test_a_search_cut_short_is_reported_not_raised() -> None:
         problem, grid_starts(problem, 2), low, high, frozen=problem.frozen, smoothing=widths, max_iterations=1
     )
     found = fit.report(problem, ends, "", x, y, np.ones(40))
-    assert found.status is Status.DID_NOT_CONVERGE
+    assert found.status == "did_not_converge"
     assert "KKT residual" in found.why
 
 
@@ -234,7 +234,7 @@ def test_errors_of_zero_can_be_fitted_on_the_linear_scale() -> None:
     x = np.linspace(1.0, 4.0, 40)
     y = np.maximum(0.9 - 3.0 * np.exp(-1.2 * x), 0.0)
     found = fit.fit("task_exponential", {"L": x}, y, loss=Loss("mse", on="linear"))
-    assert found.status is Status.CONVERGED
+    assert found.status == "converged"
     assert np.isnan(found.residuals[y == 0]).all()
     assert found.objective < 0.1
 
@@ -260,7 +260,7 @@ def test_the_fit_is_never_worse_than_the_truth_it_was_simulated_from(p: dict[str
     found = fit.fit("chinchilla", x, y)
     at_truth = float(np.sum(Loss()(np.log(y / truth(**x)))))
     assert found.objective <= at_truth * (1 + 1e-9) + 1e-18
-    assert found.status is not Status.DID_NOT_CONVERGE, found
+    assert found.status != "did_not_converge", found
 
 
 @given(parameters, st.floats(1e-9, 1e9), st.floats(1e-9, 1e9), st.floats(1e-3, 1e3))
@@ -292,7 +292,7 @@ def test_any_numbers_end_in_a_finite_fit_or_one_line(rows: list[tuple[float, flo
         assert found
         assert "\n" not in found
     else:
-        assert np.isfinite(found.objective) or found.status is Status.DID_NOT_CONVERGE
+        assert np.isfinite(found.objective) or found.status == "did_not_converge"
 
 
 @given(st.lists(st.tuples(*[st.floats(1e-30, 1e30)] * 3), min_size=5, max_size=12))
@@ -300,4 +300,4 @@ def test_any_numbers_end_in_a_finite_fit_or_one_line(rows: list[tuple[float, flo
 def test_any_positive_numbers_end_in_a_finite_fit_or_one_line(rows: list[tuple[float, float, float]]) -> None:
     found = fit_or_reason(*(np.array([row[k] for row in rows], dtype=float) for k in range(3)))
     if not isinstance(found, str):
-        assert np.isfinite(found.objective) or found.status is Status.DID_NOT_CONVERGE
+        assert np.isfinite(found.objective) or found.status == "did_not_converge"

@@ -12,9 +12,9 @@ import pytest
 from analysis.fitting.fit import Loss, fit
 from analysis.health import noise_scale, seed_noise
 from analysis.health.collapse import collapse_section
-from analysis.results.document import analyse
 from analysis.runs.observations import Observations
 from tests.analysis import simulated
+from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH
 
 STEPS = 400
@@ -247,12 +247,13 @@ def test_a_trend_with_size_is_told_and_weighs_the_fit_where_asked(tmp_path: Path
     assert noise is not None
     assert noise.trend is not None
     assert noise.trend.low < -1 < noise.trend.high < 0
-    weighted, said = seed_noise.apply_errors(observed, "seeds", noise)
+    weighted, errors, said = seed_noise.apply_errors(observed, "seeds", noise)
     params, weight = weighted.column("params"), weighted.column("weight")
     assert weight.mean() == pytest.approx(1)
     assert np.polyfit(np.log(params), np.log(weight), 1)[0] == pytest.approx(-2 * noise.trend.slope)
-    assert "sd ~ N^-" in said["errors_words"]
-    given, _ = seed_noise.apply_errors(observed, "given", noise)
+    assert "sd ~ N^-" in said
+    assert errors == "seeds"
+    given, *_ = seed_noise.apply_errors(observed, "given", noise)
     assert given is observed
 
 
@@ -262,7 +263,7 @@ def test_weighing_by_seed_noise_draws_the_fit_nearer_to_the_truth(tmp_path: Path
         observed = simulated.observe(uneven(-1.0, seed=k), tmp_path)
         noise = seed_noise.measure(observed, 0.95)
         for errors in off:
-            data, _ = seed_noise.apply_errors(observed, errors, noise)
+            data, *_ = seed_noise.apply_errors(observed, errors, noise)
             x = data.variables(("N", "D"))
             law = fit("chinchilla", x, data.column("loss"), loss=Loss("mse"), weights=data.column("weight")).law
             off[errors].append(float(law.params["E"]) - TRUTH.E)
@@ -275,9 +276,9 @@ def test_a_report_says_which_errors_its_fits_used(tmp_path: Path) -> None:
     observed = simulated.observe(uneven(-1.0), tmp_path)
     for errors, said in (("given", "weighed equally"), ("seeds", "by 1 / sd^2 of the measured seed noise")):
         results = analyse(observed, bootstrap=0, holdout=None, errors=errors)
-        health_words = next(one for one in prose.sections(results) if one["id"] == "health")["words"]
+        health_words = next(one for one in prose.sections(results) if one.id == "health").words
         assert said in health_words[0]
-        assert (said in tables.parameters(results)[0]["note"]) == (errors == "seeds")
+        assert (said in tables.parameters(results)[0].note) == (errors == "seeds")
         assert (said in " ".join(results["notes"])) == (errors == "seeds")
     with pytest.raises(ValueError, match="unknown errors 'noise': choose from given, seeds"):
         analyse(observed, errors="noise")

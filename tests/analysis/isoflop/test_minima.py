@@ -30,7 +30,7 @@ GRID = np.geomspace(1e14, 1e18, 5)
 
 def exponent(observations: Observations, *, draws: int = 400, seed: int = 0) -> dict[str, Any]:
     """The law of optimal params against compute through the parabolas' minima."""
-    section = isoflop_section(measure(observations, draws=draws, seed=seed), None, GRID, 0.95)
+    section = isoflop_section(measure(observations, draws=draws, seed=seed), None, GRID)
     law: dict[str, Any] = section["laws"]["parabola"]["params"]
     return law
 
@@ -40,7 +40,7 @@ def test_the_parabolas_known_bias_in_tokens_at_1e24_is_reproduced(width: float, 
     spreads = np.logspace(-1, 1, 15, base=width)
     frame = table(budgets=np.logspace(17, 21, 5).tolist(), spreads=spreads.tolist(), truth=HOFFMANN)
     study = measure(observe(frame, tmp_path), draws=0, seed=0)
-    section = isoflop_section(study, None, np.array([1e24]), 0.95)
+    section = isoflop_section(study, None, np.array([1e24]))
     predicted = section["laws"]["parabola"]["tokens"]["band"]["value"][0]
     assert predicted / float(HOFFMANN.optimum(1e24).D) - 1 == pytest.approx(bias, abs=5e-5)
 
@@ -126,13 +126,13 @@ def test_a_minimum_on_the_grids_edge_is_said_with_the_remedy(
         said = edge(budget, minima["parabola"])
         assert f"on the grid's edge: the {end} model" in said
         assert f"try {remedy} ones" in said
-    law = laws_of("parabola", study, _budget_sections(study), None, GRID, 0.95)["params"]
+    law = laws_of("parabola", study, _budget_sections(study), None, GRID)["params"]
     assert law["exponent"] is None
     assert law["why"] == "0 of 4 budgets have a trusted minimum; a law in compute needs two"
 
 
 def _budget_sections(study: Any) -> Sequence[dict[str, Any]]:
-    sections: Sequence[dict[str, Any]] = isoflop_section(study, None, GRID, 0.95)["budgets"]
+    sections: Sequence[dict[str, Any]] = isoflop_section(study, None, GRID)["budgets"]
     return sections
 
 
@@ -168,7 +168,7 @@ def test_two_seeds_a_size_cover_every_budgets_minimum(tmp_path: Path) -> None:
     covered = 0
     for k in range(80):
         study = measure(observe(table(seeds=2, noise_nats=0.01, seed=k), tmp_path), draws=400, seed=k)
-        for budget, params in zip(isoflop_section(study, None, GRID, 0.95)["budgets"], truth, strict=True):
+        for budget, params in zip(isoflop_section(study, None, GRID)["budgets"], truth, strict=True):
             low, high = (budget["estimates"]["parabola"]["params"][end] for end in ("low", "high"))
             covered += low <= params <= high
     assert covered >= 0.91 * 80 * len(BUDGETS)
@@ -188,7 +188,7 @@ def test_noise_is_pooled_with_its_degrees_of_freedom(tmp_path: Path) -> None:
 def test_three_sizes_a_budget_give_a_minimum_and_no_interval(tmp_path: Path) -> None:
     frame = table(spreads=(0.5, 1, 2))
     study = measure(observe(frame, tmp_path), draws=100, seed=0)
-    section = isoflop_section(study, None, GRID, 0.95)
+    section = isoflop_section(study, None, GRID)
     assert section["noise"]["words"] == "no intervals: every parabola passes through all its points"
     for budget in section["budgets"]:
         assert budget["estimates"]["parabola"]["params"]["value"] > 0
@@ -243,6 +243,6 @@ def test_a_surface_is_quoted_only_where_it_agrees_with_the_runs(lead: Chinchilla
     """Sizes mostly above the optimum bias a parabola, by either surface, by more than so little noise does."""
     frame = table(spreads=(0.6, 1.5, 4, 10, 25), seeds=2, noise_nats=1e-3)
     study = measure(observe(frame, tmp_path), draws=200, seed=0)
-    section = isoflop_section(study, Form("chinchilla", lead, None), GRID, 0.95)
+    section = isoflop_section(study, Form("chinchilla", lead, None), GRID)
     assert min(budget["parabola_bias"] for budget in section["budgets"]) > 0.08
     assert section["used"] == used, section["why"]

@@ -13,7 +13,7 @@ from analysis.fitting.fit import Loss
 from analysis.judgement.forecast import Form, describe, predict, spread
 from analysis.laws.law import from_columns
 from analysis.laws.size_and_data import Chinchilla
-from analysis.results.document import analyse
+from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table
 
 BUDGETS = np.geomspace(1e14, 1e16, 5).tolist()

@@ -15,11 +15,12 @@ from analysis.figures.chart import Absent, Chart, Line, Points, limits
 from analysis.judgement.treatments import compare, mean_difference, paired_cells
 from analysis.laws.size_and_data import Chinchilla
 from analysis.report.families import differences, write_families
-from analysis.results.document import analyse, read
+from analysis.results.document import read
 from analysis.results.parts import analyse_parts, results_files, write_parts
 from analysis.runs.comparable import treated_parts
 from scaling.cli import main
 from tests.analysis import simulated
+from tests.analysis.conformance import analyse
 from tests.analysis.report.test_page import Page
 
 Results = dict[str, Any]
@@ -193,9 +194,9 @@ def test_the_page_leads_with_the_verdict_and_puts_treatments_on_one_loss_axis(
     losses = [loss for one in parts.values() for loss in one["observations"]["loss"]]
     assert first == second
     assert first[0] < min(losses) < max(losses) < first[1]
-    rows = differences(parts["adamw"])[0]["rows"]
-    assert [row[3]["words"] for row in rows] == ["7 of 7"] * 4 + ["28 of 28"]
-    assert rows[-1][4]["value"] == pair_of(parts)["difference"]["mean_nats"]
+    rows = differences(parts["adamw"])[0].rows
+    assert [row[3].words for row in rows] == ["7 of 7"] * 4 + ["28 of 28"]
+    assert rows[-1][4].value == pair_of(parts)["difference"]["mean_nats"]
 
 
 def test_fit_and_predict_keep_treatments_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

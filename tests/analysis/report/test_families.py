@@ -12,8 +12,8 @@ from analysis.figures import families
 from analysis.figures.chart import Absent, Chart, Line, Points, limits
 from analysis.report import families as report_families
 from analysis.report.page import write_report
-from analysis.results.document import analyse
 from tests.analysis import simulated
+from tests.analysis.conformance import analyse
 from tests.analysis.report.test_page import HOSTILE, Page
 
 Results = dict[str, Any]
@@ -78,14 +78,14 @@ def test_growth_compares_each_loss_with_its_own_groups_first(parts: dict[str, Re
 
 def test_the_tables_hold_the_laws_of_the_results_and_no_raw_loss(parts: dict[str, Results]) -> None:
     tables = [report_families.exponents(parts), report_families.optima(parts)]
-    for row, results in zip(tables[0]["rows"], parts.values(), strict=True):
+    for row, results in zip(tables[0].rows, parts.values(), strict=True):
         laws = results["isoflop"]["laws"][results["isoflop"]["used"]]
-        assert [cell["value"] for cell in row[2:5]] == [laws[q]["exponent"] for q in ("params", "tokens", "loss")]
-        assert f"{laws['params']['interval']['low']:.3f} to {laws['params']['interval']['high']:.3f}" in row[2]["words"]
-    assert [row[6]["words"] for row in tables[0]["rows"]] == ["100.0%", "15.0%"]
-    assert len(tables[1]["rows"]) == 6
-    assert all(row[6]["value"] == 0 or -0.5 < row[6]["value"] < 0 for row in tables[1]["rows"])
-    said = " ".join(cell["words"] for table in tables for row in table["rows"] for cell in row)
+        assert [cell.value for cell in row[2:5]] == [laws[q]["exponent"] for q in ("params", "tokens", "loss")]
+        assert f"{laws['params']['interval']['low']:.3f} to {laws['params']['interval']['high']:.3f}" in row[2].words
+    assert [row[6].words for row in tables[0].rows] == ["100.0%", "15.0%"]
+    assert len(tables[1].rows) == 6
+    assert all(row[6].value == 0 or -0.5 < row[6].value < 0 for row in tables[1].rows)
+    said = " ".join(cell.words for table in tables for row in table.rows for cell in row)
     for results in parts.values():
         for budget in results["isoflop"]["budgets"]:
             loss = budget["estimates"][results["isoflop"]["used"]]["loss"]["value"]
@@ -93,16 +93,16 @@ def test_the_tables_hold_the_laws_of_the_results_and_no_raw_loss(parts: dict[str
 
 
 def test_tokens_predicted_a_flop_are_those_of_the_optimum(parts: dict[str, Results]) -> None:
-    row = report_families.optima(parts)["rows"][3]
-    assert row[0]["words"] == "encoder-masked"
-    assert row[5]["value"] == pytest.approx(0.15 * row[3]["value"] / row[1]["value"])
+    row = report_families.optima(parts).rows[3]
+    assert row[0].words == "encoder-masked"
+    assert row[5].value == pytest.approx(0.15 * row[3].value / row[1].value)
 
 
 def test_runs_that_do_not_say_what_was_predicted_get_a_dash(parts: dict[str, Results]) -> None:
     older = copy.deepcopy(parts)
     del older[NAMES[0]]["observations"]["predicted_tokens"]
     older[NAMES[1]]["observations"]["predicted_tokens"][2] = None
-    assert [row[6]["words"] for row in report_families.exponents(older)["rows"]] == ["–", "–"]
+    assert [row[6].words for row in report_families.exponents(older).rows] == ["–", "–"]
 
 
 def test_a_minimum_on_the_edge_has_no_number_and_moves_no_other(parts: dict[str, Results]) -> None:
@@ -111,9 +111,9 @@ def test_a_minimum_on_the_edge_has_no_number_and_moves_no_other(parts: dict[str,
     study["budgets"][0]["edge"] = study["budgets"][0]["estimates"][study["used"]]["edge"] = "on the edge"
     for law in study["laws"][study["used"]].values():
         law["budgets"] = [1, 2]
-    first, second = report_families.optima(changed)["rows"][:2]
-    assert [cell["words"] for cell in first[2:]] == ["–", "–", "–", "–", "–", "on the edge"]
-    assert second[6]["value"] == 0
+    first, second = report_families.optima(changed).rows[:2]
+    assert [cell.words for cell in first[2:]] == ["–", "–", "–", "–", "–", "on the edge"]
+    assert second[6].value == 0
 
 
 def test_the_page_warns_of_every_group_links_to_each_and_ranks_no_losses(page: Path, parts: dict[str, Results]) -> None:

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF009  (a parameter's declaration is a dataclass field)
 """report.html: self-contained, escaped, honest about what is missing; its calculator agrees with the forecast."""
 
 import copy
@@ -6,25 +7,27 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from analysis import figures, words
 from analysis.figures.chart import Absent
 from analysis.judgement import forecast
-from analysis.laws import LAWS
-from analysis.laws.law import build
+from analysis.laws import LAWS, jet
+from analysis.laws.law import Law, amplitude, build, exponent, level
 from analysis.report import page as report
 from analysis.report import prose
-from analysis.results.document import analyse
 from analysis.runs.observations import load
 from tests.analysis import simulated
+from tests.analysis.conformance import analyse
+from tests.analysis.node import evaluate, needs_node
 
 Results = dict[str, Any]
 HOSTILE = """<script>alert(1)</script>"'&</td><img src=x onerror="document.title='owned'">"""
-NODE = shutil.which("node")
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
@@ -160,12 +163,12 @@ def test_warnings_come_first_then_the_answer_then_the_sections_in_order(results:
 
 def test_the_answer_holds_the_target_with_intervals(results: Results) -> None:
     target = results["forecast"]["at_target"]
-    (sentence,) = prose.answer(results)["lead"]
+    (sentence,) = prose.answer(results).lead
     for name in ("params", "tokens"):
         for end in ("value", "low", "high"):
             assert words.count(target[name][end]) in sentence
     assert f"{target['loss']['value']:.3f}" in sentence
-    assert prose.answer(results)["calibrated"] == target["calibrated"]
+    assert prose.answer(results).calibrated == target["calibrated"]
 
 
 def test_what_is_not_identified_has_no_number(results: Results) -> None:
@@ -204,48 +207,17 @@ def test_long_tables_are_cut_and_say_so(results: Results, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tables, "MOST_ROWS", 5)
     table = tables.observations(results)
-    assert len(table["rows"]) == 5
-    assert f"5 of {len(results['observations']['row'])}" in table["note"]
+    assert len(table.rows) == 5
+    assert f"5 of {len(results['observations']['row'])}" in table.note
 
 
 # ------------------------------------------------------------------------------------------- the calculator
 
 
-def calculate(code: str, **values: Any) -> Any:
-    """Run JavaScript with the calculator's functions in scope; `code` is an expression over `values`."""
-    source = report.TEMPLATES / "what_if.js"
-    script = (
-        f"const whatIf = require({json.dumps(str(source))}); const given = {json.dumps(values)};"
-        f"console.log(JSON.stringify({code}))"
-    )
-    assert NODE is not None
-    done = subprocess.run([NODE, "-e", script], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
-
-
-needs_node = pytest.mark.skipif(NODE is None, reason="no node to run the report's JavaScript with")
-
-
-def test_every_law_with_an_optimum_is_known_to_the_calculator() -> None:
-    source = (report.TEMPLATES / "what_if.js").read_text()
-    known = set(re.findall(r"^  (\w+): \(p, N, D\) =>", source, flags=re.MULTILINE))
-    assert known == {name for name, law in LAWS.items() if set(law.variables) == {"N", "D"} and name != "learning_rate"}
-
-
-@needs_node
-@pytest.mark.parametrize(
-    "name", [name for name, law in LAWS.items() if set(law.variables) == {"N", "D"} and name != "learning_rate"]
-)
-def test_the_calculators_law_is_the_law(name: str) -> None:
-    law = build(LAWS[name], LAWS[name].example)
-    points = [(1e8, 1e10), (3e9, 2e11)]
-    found = calculate(
-        "given.points.map(([N, D]) => whatIf.LAW_OF[given.name](given.p, N, D))",
-        name=name,
-        points=points,
-        p={**law.params, "six": 6},
-    )
-    assert found == pytest.approx([float(law(N=N, D=D)) for N, D in points], rel=1e-12)
+def calculate(code: str, facts: Any = None, **values: Any) -> Any:
+    """The value of an expression over `given` and `whatIf`, the calculator's functions, and the page's FORMULAS."""
+    before = f"const whatIf = require({json.dumps(str(report.TEMPLATES / 'what_if.js'))});"
+    return evaluate(code, before=before + (report.formulas_js(facts) if facts else ""), facts=facts, **values)
 
 
 @needs_node
@@ -255,7 +227,7 @@ def test_the_calculator_agrees_with_the_forecast(times: float, results: Results)
     flops = results["settings"]["target_flops"] * times
     expected = forecast.predict(results, flops=flops)
     found = calculate(
-        "whatIf.whatIf(given.facts, {flops: given.flops, served: 0, unique: Infinity})",
+        "whatIf.whatIf(given.facts, FORMULAS, {flops: given.flops, served: 0, unique: Infinity})",
         facts=report.what_if_facts(results),
         flops=flops,
     )
@@ -270,7 +242,8 @@ def test_the_calculator_agrees_with_the_forecast(times: float, results: Results)
 def test_serving_more_tokens_buys_a_smaller_model_trained_longer(results: Results) -> None:
     facts = report.what_if_facts(results)
     flops = results["settings"]["target_flops"]
-    code = "given.served.map((served) => whatIf.whatIf(given.facts, {flops: given.flops, served, unique: Infinity}))"
+    ask = "{flops: given.flops, served, unique: Infinity}"
+    code = f"given.served.map((served) => whatIf.whatIf(given.facts, FORMULAS, {ask}))"
     plain, served = calculate(code, facts=facts, flops=flops, served=[0, 1e10])
     assert served["params"]["value"] < plain["params"]["value"]
     assert served["tokens_per_param"]["value"] > plain["tokens_per_param"]["value"]
@@ -284,12 +257,69 @@ def test_serving_more_tokens_buys_a_smaller_model_trained_longer(results: Result
 def test_few_unique_tokens_cost_loss_and_are_never_called_calibrated(results: Results) -> None:
     facts = report.what_if_facts(results)
     flops = results["range"]["flops"][1]
-    code = "given.unique.map((unique) => whatIf.whatIf(given.facts, {flops: given.flops, served: 0, unique}))"
+    code = "given.unique.map((unique) => whatIf.whatIf(given.facts, FORMULAS, {flops: given.flops, served: 0, unique}))"
     enough, few = calculate(code, facts=facts, flops=flops, unique=[1e15, 1e7])
     assert few["loss"]["value"] > enough["loss"]["value"]
     assert few["epochs"] > 1
     assert not few["calibrated"]
     assert any("repeated" in reason for reason in few["reasons"])
+
+
+@dataclass(frozen=True)
+class Saturating(Law):
+    """A law that the package does not hold: tokens beyond a thousand per parameter teach nothing."""
+
+    name: ClassVar = "saturating"
+    variables: ClassVar = ("N", "D")
+    equation: ClassVar = "L = E + A / N^alpha + B / min(D, 1000 N)^beta"
+    source: ClassVar = "made up"
+    example: ClassVar = {"E": 1.9, "A": 120.0, "B": 900.0, "alpha": 0.35, "beta": 0.37}
+    domain: ClassVar = {"N": (1e5, 1e8), "D": (1e6, 1e10)}
+
+    E: Any = level()
+    A: Any = amplitude(lambda p: {"L": 1.0, "N": p["alpha"]})
+    B: Any = amplitude(lambda p: {"L": 1.0, "D": p["beta"]})
+    alpha: Any = exponent()
+    beta: Any = exponent()
+
+    def formula(self, N: Any, D: Any) -> Any:
+        tokens = jet.where(np.less(jet.value(D), 1000 * jet.value(N)), D, 1000 * N)
+        return self.E + self.A * N**-self.alpha + self.B * jet.exp(-self.beta * jet.log(tokens))
+
+
+@needs_node
+def test_a_law_of_the_users_own_is_in_the_pages_calculator(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(LAWS, "saturating", Saturating)
+    observed = simulated.observe(simulated.table(noise_nats=0.01, seeds=2), tmp_path)
+    results = analyse(observed, laws=("saturating",), bootstrap=20, holdout=None)
+    assert results["forecast"]["forms"] == ["saturating"]
+    flops = results["settings"]["target_flops"]
+    expected = forecast.predict(results, flops=flops)
+    (script,) = (text for text in Page(render(results)).scripts if "function whatIf(" in text)
+    ask = "{flops: given.flops, served: 0, unique: Infinity}"
+    facts = report.what_if_facts(results)
+    found = evaluate(f"whatIf(given.facts, FORMULAS, {ask})", before=script, facts=facts, flops=flops)
+    for name in ("params", "tokens", "loss"):
+        for end in ("value", "low", "high"):
+            assert found[name][end] == pytest.approx(expected[name][end], rel=1e-5), (name, end)
+
+
+def test_the_pages_formulas_cannot_end_its_script() -> None:
+    text = report.formulas_js({"forms": [{"law": name} for name in LAWS]})
+    assert all(json.dumps(name) in text for name in LAWS)
+    assert not set(text) & set("<&\u2028\u2029")
+
+
+@needs_node
+def test_repeated_tokens_are_worth_what_the_data_constrained_law_holds() -> None:
+    law = build(LAWS["data_constrained"], LAWS["data_constrained"].example)
+    N, U = 1e6, 1e9  # a model so small that no parameter is in excess
+    D = [1e9, 2e9, 1e10, 1e12]
+    code = "given.D.map((D) => FORMULAS.effective({R_D_star: given.R}, {D, U: given.U}))"
+    worth = calculate(code, {"forms": []}, D=D, U=U, R=law.params["R_D_star"])
+    np.testing.assert_allclose(law(N=N, D=worth, U=1e15), law(N=N, D=D, U=U), rtol=1e-12)
+    assert worth[0] == U
+    assert worth[-1] < 17 * U
 
 
 @needs_node

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from analysis.fitting.fit import Loss
-from analysis.results.document import SCHEMA, analyse, parse_laws, read, summary, write
+from analysis.results.document import SCHEMA, parse_laws, read, summary, write
 from analysis.runs.observations import load
+from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table, write_study
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"

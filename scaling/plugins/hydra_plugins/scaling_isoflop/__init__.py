@@ -1,1 +1,1 @@
-"""Hydra sweeper `isoflop`: budgets x shapes x axes, priced, capped, and trained only where something is missing."""
+"""Hydra sweeper `isoflop`: budgets x shapes x axes, priced and capped; only missing runs are trained."""

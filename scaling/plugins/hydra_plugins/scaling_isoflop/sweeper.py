@@ -1,4 +1,4 @@
-"""The sweeper's shim: the grid comes from `scaling.config.grid`, the prices from `scaling.plan.plan`."""
+"""The sweeper's shim: `scaling.config.grid` makes the grid, `scaling.plan.plan` the prices."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 
 class IsoflopSweeper(Sweeper):
-    """Expands the grid, prices and caps it, and launches what is missing, longest first and trunks before branches."""
+    """The sweeper expands, prices and caps a grid; missing runs go longest first, and trunks before branches."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings  # read again, validated, by scaling.config.grid.grid_of

@@ -1,1 +1,1 @@
-"""Hydra launchers `local` and `in_process`, and whichever else `scaling.launch.launchers` names."""
+"""Hydra launchers: every launcher of `scaling.launch.launchers`, as `local` and `in_process`."""

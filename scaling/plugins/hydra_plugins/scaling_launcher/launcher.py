@@ -1,4 +1,4 @@
-"""The launchers' shim: Hydra's job lists in, a launcher of `scaling.launch.launchers` below, Hydra's returns out."""
+"""The launchers' shim: a launcher of `scaling.launch.launchers` runs Hydra's jobs and gives Hydra's returns."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 
 class ScalingLauncher(Launcher):
-    """Runs every job, or a stack of jobs as one, with the launcher that the configuration names."""
+    """A Hydra launcher that runs jobs, or stacks of jobs, with the launcher that the configuration names."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = settings

@@ -1,38 +1,31 @@
-"""The configuration's sections as dataclasses: names and types; values live in conf/*.yaml, never here."""
+"""Settings of the configuration as dataclasses: names and types; values live in conf/*.yaml, never here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from typing import Any
 
+from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Budget
 from scaling.spec.recipe import RecipeRules
 
+# Fields of a shape that may be null: n_heads, ff_ratio and the data's vocabulary then decide them.
+DERIVED = dict.fromkeys(("n_kv_heads", "d_ff", "vocab_size"), int | None)
+
+_Shared = make_dataclass("_Shared", [(f.name, DERIVED.get(f.name, f.type)) for f in fields(TransformerShape)])
+
 
 @dataclass
-class ModelSection:
-    kind: str
-    n_layers: int
-    d_model: int
-    n_heads: int
-    n_kv_heads: int | None
-    d_ff: int | None
+class ModelSettings(_Shared):  # type: ignore[valid-type, misc]  # so that a new field of the shape is a setting too
+    """The model: fields that the shapes of all families share, and settings that decide the derived ones."""
+
     ff_ratio: float
     ff_multiple: int
-    vocab_size: int | None
-    context: int
-    positions: str
-    rotary_pct: float
-    norm: str
-    norm_place: str
-    parallel_residual: bool
-    activation: str
-    bias: bool
-    tied_embeddings: bool
-    dropout: float
-    family: dict[str, Any]  # the fields of this kind's own class in shapes/families.py, but for those that follow
+    family: dict[str, Any]  # fields of this kind's own class in shapes/families.py, without those that are derived
 
 
 @dataclass
-class DataSection:
+class DataSettings:
+    """The data: a source, its tokenizer and split, and how much of the training data is made worse."""
+
     source: dict[str, Any]  # "kind" and the fields of that source's class in scaling/data/sources.py
     tokenizer: str
     tokenizer_path: str | None
@@ -45,7 +38,9 @@ class DataSection:
 
 
 @dataclass
-class RuntimeSection:
+class RuntimeSettings:
+    """The runtime: how a run executes; `spec/runtime.py` explains each field."""
+
     device: str
     threads: int | None
     micro_batch_sequences: int | None
@@ -71,14 +66,16 @@ class RuntimeSection:
 
 
 @dataclass
-class TrackerSection:
+class TrackerSettings:
+    """The tracker that mirrors a run, and its own settings."""
+
     name: str
     settings: dict[str, str | None]
 
 
 @dataclass
 class Config:
-    """The whole configuration; values live in conf/*.yaml, never here."""
+    """The whole configuration of a run."""
 
     question: str | None
     study: str
@@ -88,18 +85,18 @@ class Config:
     val_tokens: int
     stack: int
     planned: str | None
-    model: ModelSection
+    model: ModelSettings
     objective: dict[str, Any]  # "kind" and the fields of that objective's class in scaling/spec/objective.py
-    data: DataSection
+    data: DataSettings
     recipe: RecipeRules
     budget: Budget
-    runtime: RuntimeSection
-    tracker: TrackerSection
+    runtime: RuntimeSettings
+    tracker: TrackerSettings
 
 
 @dataclass
 class Sizes:
-    """Which of the shapes a budget gets: `count` of them, from 1/span to span times the predicted optimum.
+    """Sizes that a budget gets: `count` of the shapes, from 1/span to span times the predicted optimum.
 
     The optimum is optimum_params * (budget / at_flops) ** exponent non-embedding parameters.
     """
@@ -113,16 +110,16 @@ class Sizes:
 
 @dataclass
 class Grid:
-    """What the isoflop sweeper crosses."""
+    """The isoflop sweeper's grid: budgets, shapes or sizes, and further axes."""
 
     budgets: list[float]
     shapes: list[dict[str, Any]]
     sizes: Sizes | None
-    branches: bool  # budgets that share a shape share a trunk: see scaling/plan/branches.py
+    branches: bool  # budgets of one shape share a trunk: see scaling/plan/branches.py
     axes: dict[str, list[Any]]
 
     def sets(self, name: str) -> str:
-        """The setting of this grid that gives every cell its own value of `name`; empty where none does."""
+        """The setting of this grid that gives every cell its own value of `name`; empty where no setting does."""
         if self.budgets and name == "budget.flops":
             return "hydra.sweeper.budgets"
         return "hydra.sweeper.shapes" if name in {f"model.{key}" for shape in self.shapes for key in shape} else ""

@@ -1,0 +1,78 @@
+"""An analysis as asked for: the laws by name, the penalty of a residual, and the draws that intervals take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from analysis.fitting.fit import Loss
+from analysis.judgement.holdout import LEVEL
+from analysis.laws import LAWS
+from analysis.laws.law import Law
+from analysis.schema.document import Errors, Holdout, Settings
+from analysis.schema.fits import LossSettings
+from scaling.registry import choose
+
+Wanted = Mapping[str, tuple[type[Law], tuple[str, ...]]]  # name -> law and its variables in these data
+
+
+@dataclass(frozen=True)
+class Request:
+    """An analysis as asked for; ValueError names the choices."""
+
+    laws: Wanted
+    loss: Loss
+    bootstrap: int  # resamples of a fit; 0 asks for point fits and isoFLOP minima alone
+    seed: int
+    holdout: Holdout | None
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0:
+            raise ValueError(f"bootstrap must be 0 (no resamples) or more, got {self.bootstrap}")
+        if self.holdout is not None and self.holdout not in get_args(Holdout):
+            choices = ", ".join(get_args(Holdout))
+            raise ValueError(f"unknown holdout {self.holdout!r}; choose from {choices}, or leave it out")
+
+
+def parse_laws(laws: Sequence[str]) -> Wanted:
+    """Laws by name, each with its variables; "power:N" is a law of one variable in N. ValueError lists the choices."""
+    if not laws:
+        raise ValueError(f"no law given; choose from {', '.join(sorted(LAWS))}")
+    wanted: dict[str, tuple[type[Law], tuple[str, ...]]] = {}
+    for text in laws:
+        name, _, variable = text.partition(":")
+        law = choose("law", LAWS, name)
+        if law.predicts != "loss":
+            raise ValueError(
+                f"the law {name!r} predicts {law.predicts}, not the loss; fit it to its own numbers in Python, "
+                f"with analysis.fitting.fit.fit({name!r}, …)"
+            )
+        if len(law.variables) > 1 and variable:
+            raise ValueError(
+                f"law {text!r} names a variable; {name} is a law of {', '.join(law.variables)}: leave it out"
+            )
+        if len(law.variables) == 1:
+            own = "C" if law.variables == ("x",) else law.variables[0]
+            wanted[f"{name}:{variable or own}"] = (law, (variable or own,))
+        else:
+            wanted[name] = (law, law.variables)
+    return wanted
+
+
+def settings_section(request: Request, target_flops: float, errors: Errors, errors_words: str) -> Settings:
+    """The request with the target in FLOPs and the weighting of the runs."""
+    return {
+        "laws": list(request.laws),
+        "loss": loss_section(request.loss),
+        "bootstrap": request.bootstrap,
+        "seed": request.seed,
+        "level": LEVEL,
+        "holdout": request.holdout,
+        "target_flops": target_flops,
+        "errors": errors,
+        "errors_words": errors_words,
+    }
+
+
+def loss_section(loss: Loss) -> LossSettings:
+    """The penalty of a residual."""
+    return {"name": loss.name, "delta": loss.delta, "on": loss.on, "reduction": "sum"}
