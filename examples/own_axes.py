@@ -1,6 +1,6 @@
 """Two figures of a study beside a plot of one's own, on one matplotlib figure: cells of a notebook.
 
-    python examples/own_axes.py [results.json]
+python examples/own_axes.py [results.json]
 """
 
 # %% A results document: everything that the report shows, as `scaling fit` wrote it. Here one is made for the purpose.

@@ -1,6 +1,6 @@
 """A table of runs, from wherever it comes: to an answer with its interval, and to a figure.
 
-    python examples/own_csv.py [runs.csv]
+python examples/own_csv.py [runs.csv]
 """
 
 import sys

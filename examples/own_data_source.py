@@ -1,6 +1,6 @@
 """A source of data of one's own: registered, and trained on for a few seconds.
 
-    python examples/own_data_source.py
+python examples/own_data_source.py
 """
 
 import hashlib

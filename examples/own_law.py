@@ -1,6 +1,7 @@
+# ruff: noqa: RUF009  (a parameter's declaration is a dataclass field)
 """A scaling law of one's own, in one class: fitted to runs, and its optimum printed.
 
-    python examples/own_law.py
+python examples/own_law.py
 """
 
 from dataclasses import dataclass

@@ -6,11 +6,9 @@ A new command needs no line here unless it takes long. A command that cannot run
 
 import json
 import random
-import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,6 +172,7 @@ def test_every_command_of_a_document_runs(
     shutil.copytree(studies, work)
     monkeypatch.chdir(work)
     import time
+
     for command in RUN_HERE[document]:
         t = time.time()
         run(command.text)
