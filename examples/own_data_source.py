@@ -58,7 +58,7 @@ def train() -> int:
             "val_tokens=8192",
             "model.context=32",
             "model.d_model=16,32",
-            "budget.flops=2e9",
+            "budget.flops=1e9",
             "recipe.batch_tokens.value=4e-3",
             "runtime.threads=1",  # steps this small are slower on two threads than on one
             "runtime.log_points=5",
