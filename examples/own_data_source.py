@@ -55,10 +55,10 @@ def train() -> int:
             "+data.tokenizer=chars",
             "+data.vocab_size=32",
             "+data.val_fraction=0.1",
-            "val_tokens=8192",
+            "val_tokens=2048",
             "model.context=32",
             "model.d_model=16,32",
-            "budget.flops=1e9",
+            "budget.flops=5e8",
             "recipe.batch_tokens.value=4e-3",
             "runtime.threads=1",  # steps this small are slower on two threads than on one
             "runtime.log_points=5",

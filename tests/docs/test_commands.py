@@ -22,6 +22,7 @@ from analysis.laws import LAWS
 from scaling.cli import main
 from scaling.profiling import bench, peak_memory, timing
 from scaling.records.record import read_records
+from scaling.tune import search
 from tests.docs.documents import NAMES, ROOT, blocks, prose
 
 SHELL = ("bash", "console")
@@ -123,10 +124,11 @@ def run(command: str) -> None:
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measurements and drawings, which have tests of their own, take little time."""
+    """Searches, measurements and drawings, which have tests of their own, take little time."""
     cases = [bench.Case(1, 16, 2, 16, 2), bench.Case(4, 16, 2, 16, 2), bench.Case(2, 64, 4, 128, 16)]
     monkeypatch.setattr(bench, "CASES", {"cpu": cases, "cuda": cases})
     monkeypatch.setattr(bench, "STACKS", (2,))
+    monkeypatch.setitem(search.REACH, search.RATE, 1)
     monkeypatch.setattr(timing, "LEAST_REPEATS", 1)
     monkeypatch.setattr(timing, "ENOUGH_S", 0.0)
     monkeypatch.setattr(peak_memory, "peak_memory", lambda spec, batches, *_: dict.fromkeys(batches, 1))
