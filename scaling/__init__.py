@@ -1,3 +1,3 @@
 """Scaling-law experiments with transformers: design, train, record."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,11 +1,15 @@
 """The wheel: everything a user without a checkout needs."""
 
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from scaling.machine.hardware import versions
 
 ROOT = Path(__file__).parents[1]
 CHECKOUT = (str(ROOT), str(ROOT / "scaling" / "plugins"))  # where an editable installation finds its modules
@@ -31,6 +35,26 @@ def test_the_wheel_holds_configs_sweeps_plugins_and_templates(installed: Path) -
     assert list((installed / "analysis" / "report" / "templates").glob("*.j2"))
     assert not (installed / "tests").exists()
     assert not (installed / "scaling" / "plugins").exists()
+    assert all((installed / package / "py.typed").is_file() for package in ("scaling", "analysis"))
+
+
+def test_the_wheel_has_the_version_that_records_state(installed: Path) -> None:
+    (metadata,) = installed.glob("scaling-*.dist-info/METADATA")
+    assert f"\nVersion: {versions()['scaling']}\n" in metadata.read_text()
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert newest
+    assert newest[1] == versions()["scaling"]
+
+
+def test_the_source_distribution_holds_the_documents_and_the_examples(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="building a distribution needs hatchling, from the extra test")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        held = {name.partition("/")[2] for name in opened.getnames()}
+    wanted = {str(path.relative_to(ROOT)) for folder in ("docs", "examples") for path in (ROOT / folder).glob("*.*")}
+    assert wanted | {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"} <= held
 
 
 def test_an_installed_wheel_plans_and_trains_outside_the_checkout(installed: Path, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def _solve(law: Law, target: Array, served: Array, cost: Cost) -> tuple[Array, A
         right = rises(middle)
         low, high = np.where(right, low, middle), np.where(right, middle, high)
     log_N = np.where(inside, high, np.nan)  # the end that reaches the loss
-    return log_N, law.log_tokens(target, np.exp(log_N))
+    return log_N, np.where(inside, law.log_tokens(target, np.exp(log_N)), np.nan)
 
 
 def _unreachable(law: Law, target: Array) -> str:

@@ -149,6 +149,14 @@ def test_gpt2_small_costs_what_nanogpts_sizing_notebook_says() -> None:
     assert flops.exact(GPT2) * 1024 == 874_944_921_600
 
 
+def test_a_step_costs_its_batch_and_its_optimizer() -> None:
+    batch = 4 * TINY.sequence_tokens * flops.exact(TINY)
+    assert flops.train_flops_per_step(TINY, 4, "adamw") == batch
+    # Newton-Schulz by hand, five times on 24 x 72 (queries, keys, values), 24 x 24 and twice 24 x 40 numbers a layer.
+    attention, mlp = 14 * 24**3 + 6 * 24**3, 2 * (4 * 24**2 * 40 + 2 * 24**3)
+    assert flops.train_flops_per_step(TINY, 4, "muon") == batch + 3 * 5 * (attention + mlp)
+
+
 def test_chinchilla_convention_adds_the_embedding_matmul_and_the_softmax() -> None:
     embedding, softmax = 2 * 50257 * 768, 12 * 3 * 12 * 1024
     assert flops.chinchilla(GPT2) - flops.exact(GPT2) == 3 * (embedding + softmax)

@@ -11,7 +11,7 @@ from scaling.shapes import flops
 from scaling.shapes.families import DecoderShape
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.budget import TOLERANCE, Budget, Scale, allocate
-from scaling.spec.recipe import Length, RecipeRules, ScaleLaw, ScheduleRule, resolve
+from scaling.spec.recipe import Length, RecipeRules, ScaleLaw, ScheduleRule, Tuned, resolve
 from tests.examples import TINY
 
 
@@ -52,6 +52,37 @@ def test_a_token_budget_buys_these_tokens() -> None:
     assert got.requested_flops == 16_000 * flops.exact(TINY)
 
 
+def test_a_budget_pays_for_the_optimizer_in_steps() -> None:
+    budget = Budget(1e10, None, None)
+    without, paid = (allocate(TINY, budget, lambda scale: 64, cost) for cost in (0, flops.muon_flops(TINY)))
+    assert paid.steps < without.steps
+    assert paid.realised_flops == pytest.approx(1e10, rel=1e-3)
+    per_step = 4 * flops.train_flops_per_sequence(TINY) + flops.muon_flops(TINY)
+    assert paid.realised_flops == paid.steps * per_step
+
+
+def test_a_token_budget_asks_for_the_optimizers_flops_too() -> None:
+    got = allocate(TINY, Budget(None, 16_000, None), lambda scale: 160, flops.muon_flops(TINY))
+    assert got.requested_flops == got.realised_flops == 16_000 * flops.exact(TINY) + 100 * flops.muon_flops(TINY)
+
+
+def test_runs_of_one_trunk_take_the_recipe_of_its_reference_whatever_their_length() -> None:
+    short, long = (
+        allocate(TINY, Budget(budget, None, None), lambda scale: scale.tokens / 100, reference_flops=1e10)
+        for budget in (1e9, 1e11)
+    )
+    assert short.scale == long.scale == allocate(TINY, Budget(1e10, None, None), lambda scale: 160).scale
+    assert short.scale.tokens * flops.exact(TINY) == short.scale.flops == pytest.approx(1e10)
+    assert short.batch_sequences == long.batch_sequences
+    assert short.realised_flops == pytest.approx(1e9, rel=0.1)
+    assert long.realised_flops == pytest.approx(1e11, rel=0.1)
+
+
+def test_the_smallest_budget_buys_one_step_of_one_sequence() -> None:
+    got = allocate(TINY, Budget(0.5, None, None), lambda scale: 0.1)
+    assert (got.steps, got.batch_sequences) == (1, 1)
+
+
 @pytest.mark.parametrize("values", [(1e9, 1e6), (None, None)])
 def test_flops_and_tokens_exclude_each_other(values: tuple[float | None, float | None]) -> None:
     with pytest.raises(ValueError, match="set exactly one"):
@@ -70,6 +101,19 @@ def test_recipe_laws_are_power_laws_of_scale() -> None:
     assert law(Scale(1e9, 1e11, 6e20)) == pytest.approx(1.79 * 1e9**-0.713 * 1e11**0.307)
     assert replace(law, at_most=1e-4)(Scale(1e9, 1e11, 6e20)) == 1e-4
     assert replace(law, at_least=1.0)(Scale(1e9, 1e11, 6e20)) == 1.0
+
+
+def test_a_run_outside_the_tuned_ranges_is_named_with_its_factor() -> None:
+    tuned = Tuned(params=[1e6, 1e8], tokens=[1e8, 1e10], learning_rate=[1e-3, 1e-2], batch_tokens=[1e4, 1e5])
+    assert tuned.beyond(Scale(params=2e8, tokens=1e9, flops=1.2e18)) == {"params": 2.0}
+    assert tuned.beyond(Scale(params=2.5e5, tokens=2.5e7, flops=4e13)) == {"params": 4.0, "tokens": 4.0}
+    assert tuned.beyond(Scale(params=1.04e8, tokens=0.97e8, flops=6e16)) == {}  # close enough
+
+
+def test_a_tuned_range_has_a_lowest_and_a_highest_value() -> None:
+    for ends in ([1e8, 1e6], [0.0, 1e6], [1e6]):
+        with pytest.raises(ValueError, match=r"recipe\.tuned\.tokens=.*: give the lowest and the highest value"):
+            Tuned(params=[1e6, 1e6], tokens=ends, learning_rate=[1e-3, 1e-2], batch_tokens=[1e4, 1e5])
 
 
 def law(recipe: str, name: str) -> ScaleLaw:
@@ -140,6 +184,18 @@ def test_of_several_lengths_the_shortest_holds() -> None:
     assert Length(None, 2e-4, 1.0).steps(allocation) == Length(5_120, None, 1.0).steps(allocation) == 20
 
 
+def test_a_length_beyond_the_run_is_all_of_the_run() -> None:
+    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    assert Length(51_200, None, None).steps(allocation) == allocation.steps == 100
+
+
+def test_a_cosine_has_no_cooldown_of_its_own() -> None:
+    schedule = replace(RULES.schedule, kind="cosine", cooldown_shape="cosine")
+    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    assert resolve(RULES, TINY, allocation).schedule.cooldown_steps == 20
+    assert resolve(replace(RULES, schedule=schedule), TINY, allocation).schedule.cooldown_steps == 0
+
+
 def test_warmup_and_cooldown_must_fit_into_the_run() -> None:
     schedule = replace(RULES.schedule, warmup=Length(20_000, None, None), cooldown=Length(None, 0.5, None))
     allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
@@ -156,3 +212,16 @@ def test_settings_that_exclude_each_other_are_named() -> None:
         replace(RULES, precision="fp16")
     with pytest.raises(ValueError, match="a length takes at least one"):
         Length(None, None, None)
+
+
+def test_settings_out_of_range_are_named() -> None:
+    assert Length(None, 1.0, None).fraction == 1
+    for fraction in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=f"fraction={fraction}: must be between 0 and 1"):
+            Length(None, fraction, None)
+    assert replace(RULES, reference_flops=1e15).reference_flops == 1e15
+    for flops_asked in (0.0, float("inf")):
+        with pytest.raises(ValueError, match=r"recipe\.reference_flops=.*: must be positive and finite"):
+            replace(RULES, reference_flops=flops_asked)
+    with pytest.raises(ValueError, match="unknown recipe.parametrization 'mop': did you mean 'mup'"):
+        replace(RULES, parametrization="mop")

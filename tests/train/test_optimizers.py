@@ -13,7 +13,6 @@ from scaling.objectives.losses import logits_of
 from scaling.records.record import read_metrics
 from scaling.shapes import flops
 from scaling.shapes.shape import TransformerShape
-from scaling.spec.budget import Budget, allocate
 from scaling.train.optimizers import OPTIMIZERS, build_optimizer
 from scaling.train.run import train_run
 from tests.examples import ENCODER, ENCODER_DECODER, SPEC, TINY, asked, runtime_in
@@ -37,15 +36,6 @@ def test_a_steps_matmuls_are_counted_as_torch_counts_them(kind: str, shape: Tran
 
 def test_the_flop_count_prices_every_optimizer_there_is() -> None:
     assert set(OPTIMIZERS) == set(flops.OPTIMIZER_FLOPS)
-
-
-def test_a_budget_pays_for_the_optimizer_in_steps() -> None:
-    budget = Budget(1e10, None, None)
-    without, paid = (allocate(TINY, budget, lambda scale: 64, cost) for cost in (0, flops.muon_flops(TINY)))
-    assert paid.steps < without.steps
-    assert paid.realised_flops == pytest.approx(1e10, rel=1e-3)
-    per_step = 4 * flops.train_flops_per_sequence(TINY) + flops.muon_flops(TINY)
-    assert paid.realised_flops == paid.steps * per_step
 
 
 def test_muon_learns_resumes_bit_for_bit_and_is_recorded_with_its_cost(tmp_path: Path) -> None:

@@ -257,6 +257,16 @@ def test_a_trend_with_size_is_told_and_weighs_the_fit_where_asked(tmp_path: Path
     assert given is observed
 
 
+def test_the_trends_line_is_the_seeds_scatter_at_its_ends(tmp_path: Path) -> None:
+    observed = simulated.observe(uneven(-1.0), tmp_path)
+    line = seed_noise.seed_noise_section(observed, seed_noise.measure(observed, 0.95), 0.95)["trend"]["line"]
+    sizes = np.array(line["params"])
+    assert [sizes.min(), sizes.max()] == pytest.approx(
+        [observed.column("params").min(), observed.column("params").max()]
+    )
+    assert line["sd_nats"] == pytest.approx(0.01 * 1e6 / sizes, rel=0.5)  # as simulated
+
+
 def test_weighing_by_seed_noise_draws_the_fit_nearer_to_the_truth(tmp_path: Path) -> None:
     off: dict[str, list[float]] = {"given": [], "seeds": []}
     for k in range(12):

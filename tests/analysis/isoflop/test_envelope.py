@@ -55,6 +55,22 @@ def test_hull_points_are_below_every_chord() -> None:
     assert (np.diff(slopes) > 0).all()
 
 
+def test_a_point_on_a_chord_is_no_corner_of_the_hull() -> None:
+    assert lower_hull(np.arange(5.0), np.array([2.0, 1.0, 0.0, 1.0, 2.0])).tolist() == [0, 2, 4]
+
+
+def test_the_exponents_interval_leaves_out_as_much_below_as_above(tmp_path: Path) -> None:
+    """An interval of level 0 is then the median of the draws, one of level 1 their whole range."""
+    observations = curves(tmp_path)
+    none, half, whole = (
+        found.laws["binned"]["interval"]
+        for level in (0.0, 0.5, 1.0)
+        if (found := measure(observations, seed=0, level=level, draws=20)) is not None
+    )
+    assert none["low"] == none["high"]
+    assert whole["low"] < half["low"] < none["low"] < half["high"] < whole["high"]
+
+
 def test_cooldown_warns_and_a_constant_rate_does_not(tmp_path: Path) -> None:
     cooled = load(write_study(tmp_path / "cooled", points=20), curves=True)
     (warning,) = cooldown_warnings(cooled)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import Akima1DInterpolator
 
 from analysis.isoflop.curve_models import CURVES, akima_spline, cubic, parabola
-from analysis.isoflop.minima import edge, measure
+from analysis.isoflop.minima import Noise, draw_losses, edge, measure, vertex_variance
 from analysis.isoflop.power_law import floored_power_law, power_law
 from analysis.judgement.forecast import Form
 from analysis.laws.size_and_data import Chinchilla
@@ -172,6 +172,28 @@ def test_two_seeds_a_size_cover_every_budgets_minimum(tmp_path: Path) -> None:
             low, high = (budget["estimates"]["parabola"]["params"][end] for end in ("low", "high"))
             covered += low <= params <= high
     assert covered >= 0.91 * 80 * len(BUDGETS)
+
+
+def test_a_vertexs_variance_is_its_scatter_over_redraws(tmp_path: Path) -> None:
+    frame = table(budgets=BUDGETS[:1], spreads=(0.5, 0.8, 1.5, 3.0, 6.0)).assign(weight=[1.0, 2.0, 1.0, 0.5, 1.5])
+    ((budget,), _) = group_budgets(observe(frame, tmp_path))
+    noise = Noise("parametric", "", loss_sd_nats=1e-4, degrees_of_freedom=8)
+    redrawn = draw_losses(budget, noise, 20_000, np.random.default_rng(0))
+    vertices = parabola(budget.log_params, redrawn, budget.weights).log_params[1:]
+    assert vertex_variance(budget, noise) == pytest.approx(float(vertices.var()), rel=0.05)
+    assert vertex_variance(replace(budget, loss=-budget.loss), noise) == np.inf
+
+
+def test_wild_redraws_turn_residuals_to_either_side_at_their_own_size(tmp_path: Path) -> None:
+    frame = table(budgets=BUDGETS[:1], spreads=np.geomspace(0.25, 4, 12), noise_nats=0.01)
+    ((budget,), _) = group_budgets(observe(frame, tmp_path))
+    noise = Noise("wild", "", loss_sd_nats=0.01, degrees_of_freedom=9)
+    off = draw_losses(budget, noise, 1000, np.random.default_rng(0))[:, 1:] - budget.loss[:, None]
+    X = np.vander(budget.log_params, 3)
+    hat = X @ np.linalg.solve(X.T @ X, X.T)
+    size = np.abs(budget.loss - hat @ budget.loss) / np.sqrt(1 - np.diag(hat))
+    assert np.abs(off) == pytest.approx(np.tile(size[:, None], 1000), rel=1e-4)
+    assert (off > 0).mean(axis=1) == pytest.approx(np.full(12, 0.5), abs=0.08)  # five standard deviations
 
 
 def test_noise_is_pooled_with_its_degrees_of_freedom(tmp_path: Path) -> None:

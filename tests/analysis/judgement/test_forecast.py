@@ -41,6 +41,14 @@ def test_at_a_size_and_tokens_only_the_loss_is_predicted(results: dict[str, Any]
     assert (found["params_given"], found["tokens_given"]) == (1e7, 1e9)
 
 
+def test_a_prediction_in_a_line_holds_every_quantity_with_its_interval(results: dict[str, Any]) -> None:
+    found = predict(results, flops=1e17)
+    N, D, loss = (found[name] for name in ("params", "tokens", "loss"))
+    parts = [f"{one['value']:.4g} [{one['low']:.4g}, {one['high']:.4g}]" for one in (N, D, loss)]
+    assert describe(found).startswith("N* {}, D* {}, loss {}; ".format(*parts))
+    assert describe(predict(results, params=1e7, tokens=1e9)).startswith("loss ")
+
+
 def test_params_and_compute_give_tokens_and_say_so(results: dict[str, Any]) -> None:
     found = predict(results, params=1e7, flops=6e16)
     assert found["tokens_given"] == pytest.approx(1e9)
@@ -59,6 +67,23 @@ def test_beyond_the_longest_roll_out_the_interval_is_marked_uncalibrated(results
     below = predict(results, flops=1e12)
     assert not below["calibrated"]
     assert "2.00 decades below the data" in below["words"]
+
+
+def test_a_twentieth_of_compute_is_no_distance_beyond_what_was_checked(results: dict[str, Any]) -> None:
+    ends = 16 + results["forecast"]["reach_decades"], 14
+    for end, outward in zip(ends, (1, -1), strict=True):
+        assert predict(results, flops=10 ** (end + outward * 0.01))["calibrated"]
+        assert not predict(results, flops=10 ** (end + outward * 0.03))["calibrated"]
+
+
+def test_an_interval_that_rests_on_one_law_alone_says_so(results: dict[str, Any]) -> None:
+    alone = {**results, "isoflop": None}
+    two = deepcopy(alone)
+    two["forecast"]["forms"] *= 2
+    for flops in (1e17, 1e20):
+        assert "one law only" in predict(alone, flops=flops)["words"]
+        assert "one law only" not in predict(results, flops=flops)["words"]
+        assert "one law only" not in predict(two, flops=flops)["words"]
 
 
 def test_intervals_widen_with_distance(results: dict[str, Any]) -> None:
@@ -87,6 +112,45 @@ def test_the_roll_outs_factor_widens_every_interval(results: dict[str, Any]) -> 
     for name in ("params", "loss"):
         before, after = predict(results, flops=1e17)[name], predict(wider, flops=1e17)[name]
         assert np.log(after["high"] / after["value"]) == pytest.approx(2 * np.log(before["high"] / before["value"]))
+
+
+def test_where_nothing_was_rolled_out_the_interval_is_not_widened(results: dict[str, Any]) -> None:
+    none, once = deepcopy(results), deepcopy(results)
+    for copied, factor in ((none, None), (once, 1.0)):
+        for one in copied["forecast"]["calibration"].values():
+            one["factor"] = factor
+    for name in ("params", "loss"):
+        assert predict(none, flops=1e17)[name] == predict(once, flops=1e17)[name]
+
+
+def test_spreads_add_in_quadrature_and_the_factor_widens_their_sum() -> None:
+    values = np.tile(list(TRUTH.params.values()), (201, 1))
+    values[:, list(TRUTH.params).index("E")] *= np.exp(np.linspace(-1, 1, 201))
+    lead = Form("one", TRUTH, from_columns(Chinchilla, values))
+
+    def of_E(**changes: Any) -> Any:
+        settings: dict[str, Any] = {"also": (), "noise_sd": 0.0, "factor": 1.0, "level": 0.5, "z": 2.0, **changes}
+        return spread([lead], lambda law: law.params["E"], **settings)
+
+    alone = of_E()  # the middle half of even draws over two is one
+    assert np.log([alone.low[0] / TRUTH.E, alone.high[0] / TRUTH.E]) == pytest.approx([-0.5, 0.5])
+    found = of_E(noise_sd=0.3, also=(0.4, -0.2), factor=1.5)
+    half = 1.5 * np.sqrt(0.5**2 + 0.6**2 + 4 * (0.4**2 + 0.2**2) / 2)
+    assert np.log([found.low[0] / TRUTH.E, found.high[0] / TRUTH.E]) == pytest.approx([-half, half])
+    assert (found.parameter[0], found.noise[0]) == pytest.approx((0.5, 0.6))
+    assert found.form[0] == pytest.approx(2 * np.sqrt(0.1))
+
+
+def test_the_isoflop_law_widens_an_interval_by_its_gap_less_its_own_noise(results: dict[str, Any]) -> None:
+    apart = deepcopy(results)
+    lead, z = predict(results, flops=1e17)["params"]["value"], results["forecast"]["z"]
+    value = 2 * lead * np.array([1e-2, 1.0, 1e2]) ** 0.5
+    band = {"flops": [1e15, 1e17, 1e19], "low": value * np.exp(-0.1 * z), "high": value * np.exp(0.1 * z)}
+    law = {"floor": 0.0, "exponent": 0.5, "coefficient": 2 * lead / 1e17**0.5, "band": band}
+    apart["isoflop"]["laws"]["parabola"]["params"] = law
+    assert predict(apart, flops=1e17)["params"]["form"] == pytest.approx(z * np.sqrt(np.log(2) ** 2 - 0.1**2))
+    law["floor"] = 2 * lead
+    assert predict(apart, flops=1e17)["params"]["form"] == pytest.approx(z * np.sqrt(np.log(4) ** 2 - 0.1**2))
 
 
 def test_another_form_that_the_data_allow_widens_the_interval() -> None:
@@ -135,6 +199,7 @@ def test_unseen_ratios_of_tokens_to_parameters_are_noted(results: dict[str, Any]
         ({"params": 1e9}, "got params"),
         ({"flops": 1e20, "tokens": 1e9}, "got flops, tokens"),
         ({"flops": -1.0}, "flops must be positive and finite, got -1"),
+        ({"flops": 0.0}, "flops must be positive and finite, got 0"),
         ({"flops": float("inf")}, "flops must be positive and finite"),
         ({"params": 1e9, "tokens": float("nan")}, "tokens must be positive and finite"),
     ],

@@ -1,15 +1,28 @@
 """Roll-outs: fitted below a cut, scored beyond it; the table, AICc and the calibration that follow."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from analysis.fitting.bootstrap import bootstrap
 from analysis.fitting.fit import Loss, fit
-from analysis.judgement.holdout import Z_LEVEL, Score, aicc, calibrate, compare, noise_sd, roll_out, rungs
+from analysis.judgement.holdout import (
+    Z_LEVEL,
+    MeasuredOptimum,
+    Score,
+    aicc,
+    calibrate,
+    compare,
+    noise_sd,
+    roll_out,
+    rungs,
+)
 from analysis.laws import LAWS
+from analysis.laws.cost import Cost
 from analysis.runs.observations import Observations
-from tests.analysis.simulated import observe, table
+from tests.analysis.simulated import TRUTH, observe, table
 
 BOTH = {name: (LAWS[name], ("N", "D")) for name in ("kaplan", "chinchilla")}
 
@@ -79,6 +92,13 @@ def test_rungs_follow_the_budgets(tmp_path: Path) -> None:
     assert label.tolist() == np.repeat(np.arange(5), 7).tolist()
 
 
+def test_many_budgets_are_held_out_in_eight_rungs_of_whole_budgets(tmp_path: Path) -> None:
+    frame = table(budgets=np.geomspace(1e14, 1e17, 13).tolist(), spreads=(0.5, 1.0, 2.0))
+    by_budget = rungs(observe(frame, tmp_path)).reshape(13, 3)
+    assert (by_budget == by_budget[:, :1]).all()
+    assert np.unique(by_budget).tolist() == list(range(8))
+
+
 def test_without_budgets_rungs_are_quantiles_of_compute(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frame = table(budgets=10 ** rng.uniform(14, 17, 60), spreads=(1.0,)).drop(columns="budget")
@@ -96,6 +116,20 @@ def test_a_law_that_cannot_be_fitted_below_a_cut_is_recorded(tmp_path: Path) -> 
     assert all(one.law != "chinchilla" or one.trained_to_flops > 1e14 for one in scores)
 
 
+def test_an_optimum_is_judged_by_its_own_noise_and_the_resamples_spread_together(tmp_path: Path) -> None:
+    observations = observe(table(budgets=(1e14, 1e15, 1e16), noise_nats=0.01), tmp_path)
+    beyond = [MeasuredOptimum(1e16, np.log(float(TRUTH.optimum(1e16).N)) + 0.1, sd, Cost()) for sd in (0.0, 0.2, 3.0)]
+    only, squares = {"chinchilla": BOTH["chinchilla"]}, Loss("mse")
+    scores, _ = roll_out(observations, only, loss=squares, seed=0, resamples=30, optima=beyond)
+    sd = [abs(float(score.error[0] / score.z[0])) for score in scores if score.quantity == "params"]
+    below = observations.select(observations.column("flops") < 5e15)
+    x, y = below.variables(("N", "D")), below.column("loss")
+    draws = bootstrap(fit(LAWS["chinchilla"], x, y, loss=squares), x, y, below.clusters, n=30, seed=0).law
+    assert draws is not None
+    low, high = np.quantile(np.log(draws.optimum(1e16).N), [0.15865, 0.84135])
+    assert sd == pytest.approx([np.hypot((high - low) / 2, own) for own in (0.0, 0.2, 3.0)], rel=1e-6)
+
+
 def test_aicc_is_the_textbook_formula_for_squares(tmp_path: Path) -> None:
     observations = study(tmp_path)
     fitted = fit(LAWS["chinchilla"], observations.variables(("N", "D")), observations.column("loss"), loss=Loss("mse"))
@@ -103,6 +137,19 @@ def test_aicc_is_the_textbook_formula_for_squares(tmp_path: Path) -> None:
     expected = n * np.log((fitted.residuals**2).mean()) + 2 * k + 2 * k * (k + 1) / (n - k - 1)
     assert aicc(fitted) == pytest.approx(expected)
     assert noise_sd(fitted) == pytest.approx(np.sqrt((fitted.residuals**2).sum() / 30))
+
+
+def test_a_law_without_resamples_or_without_a_score_has_no_coverage(tmp_path: Path) -> None:
+    observations = study(tmp_path)
+    fits = {
+        name: fit(law, observations.variables(names), observations.column("loss"), loss=Loss("mse"))
+        for name, (law, names) in BOTH.items()
+    }
+    one = score(1.0)
+    scored, unscored = compare([replace(one, z=np.array([np.nan]))], fits)
+    assert (scored["law"], scored["predictions"], scored["coverage"]) == ("chinchilla", 1, None)
+    assert (unscored["law"], unscored["predictions"], unscored["coverage"]) == ("kaplan", 0, None)
+    assert compare([one, replace(one, tested_at_flops=2e15, covered=1)], fits)[0]["coverage"] == 0.5
 
 
 def test_calibration_widens_to_the_conformal_quantile_and_never_narrows() -> None:

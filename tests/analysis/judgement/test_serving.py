@@ -85,7 +85,7 @@ def test_resamples_are_solved_together_as_one_by_one() -> None:
     served = np.array([0.0, 1e12])
     found = cheapest(from_columns(Chinchilla, values), 2.1, served)
     assert found.N.shape == (5, 2)
-    assert np.isnan(found.N[3]).all()
+    assert np.isnan([found.N[3], found.D[3], found.total_flops[3], found.saving[3]]).all()
     one = cheapest(Chinchilla(*values[1]), 2.1, 1e12)
     assert float(found.N[1, 1]) == pytest.approx(float(one.N), rel=1e-9)
 
@@ -157,3 +157,28 @@ def test_the_curve_in_the_results_is_the_solution_at_its_points(results: dict[st
     assert section["params"]["value"][7] == pytest.approx(float(found.N))
     low, high = section["params"]["low"], section["params"]["high"]
     assert all(below < above for below, above in zip(low, high, strict=True))
+
+
+def test_of_the_curves_resamples_as_many_lie_below_its_band_as_above(results: dict[str, Any]) -> None:
+    halved = copy.deepcopy(results)
+    halved["settings"]["level"] = 0.5
+    section = serving_section(halved)
+    assert section is not None
+    draws = from_columns(Chinchilla, np.array(results["fits"][0]["draws"]["values"]))
+    found = cheapest(draws, draws.optimum(section["flops"]).loss, np.array(section["served"]))
+    for name, drawn in (("params", found.N), ("tokens", found.D), ("saving", found.saving)):
+        assert (drawn < section[name]["low"]).sum(axis=0).tolist() == [50] * len(section["served"])
+        assert (drawn > section[name]["high"]).sum(axis=0).tolist() == [50] * len(section["served"])
+
+
+def test_resamples_that_cannot_reach_the_loss_are_counted(results: dict[str, Any]) -> None:
+    assert not any("of the resamples cannot" in note for note in predict_served(results, loss=2.6, served=1e9)["notes"])
+    floors = copy.deepcopy(results)
+    draws = floors["fits"][0]["draws"]["values"]
+    for values in draws[: len(draws) // 4]:
+        values[0] = 2.7  # E
+    found = predict_served(floors, loss=2.6, served=1e9)
+    assert "25% of the resamples cannot reach that loss at all and are not in the intervals" in found["notes"]
+    floors["fits"][0]["draws"]["values"] = draws[len(draws) // 4 :]
+    for name in ("params", "tokens", "total_flops", "saving"):
+        assert found[name] == predict_served(floors, loss=2.6, served=1e9)[name]
