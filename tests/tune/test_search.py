@@ -18,7 +18,8 @@ from scaling.cli import main
 from scaling.config.config import compose, recipe_values, to_run
 from scaling.config.grid import load_like, split_axes
 from scaling.launch.sweep import expand
-from scaling.plan.plan import Plan, PlannedRun, doubts, make_plan
+from scaling.plan.plan import Plan, PlannedRun, make_plan
+from scaling.plan.plan_file import doubts
 from scaling.records.record import publish_record, read_records
 from scaling.spec.budget import Scale
 from scaling.spec.recipe import Tuned
