@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling.plan.plan import read_plan
+from scaling.plan.plan_file import read_plan
 from scaling.records.record import read_records
 
 SCALING = Path(sys.executable).parent / "scaling"

@@ -36,14 +36,17 @@ def curves_section(observations: Observations) -> list[CurveEntry]:
     if observations.curves is None:
         return []
     curves = observations.curves
-    usable = (curves["flops"] > 0) & (curves["tokens"] > 0)
-    runs = curves.drop_duplicates("run_id").set_index("run_id")["params"]
-    runs = runs[runs.index.isin(curves.loc[usable, "run_id"])].sort_values(kind="stable")
-    shown = runs.index[:: max(1, -(-len(runs) // MOST_CURVES))]
-    by_run = curves[usable & curves["run_id"].isin(shown)].groupby("run_id")
+    number, run_ids = curves["run_id"].factorize()
+    params = curves["params"].to_numpy()[np.unique(number, return_index=True)[1]]
+    usable = ((curves["flops"] > 0) & (curves["tokens"] > 0)).to_numpy()
+    runs = np.unique(number[usable])
+    runs = runs[np.argsort(params[runs], kind="stable")]
+    shown = runs[:: max(1, -(-len(runs) // MOST_CURVES))]
+    kept_rows = usable & np.isin(number, shown)
+    by_run = curves[kept_rows].groupby(number[kept_rows])
     sections: list[CurveEntry] = []
-    for run_id in shown:
-        rows = by_run.get_group(run_id).sort_values("tokens")
+    for run in shown:
+        run_id, rows = run_ids[run], by_run.get_group(run).sort_values("tokens")
         log_flops = np.log(rows["flops"].to_numpy(float))
         wanted = np.linspace(log_flops[0], log_flops[-1], CURVE_POINTS)
         thin = np.unique(np.minimum(np.searchsorted(log_flops, wanted), len(rows) - 1))

@@ -211,7 +211,12 @@ def _price_row(profile: Mapping[str, Any], record: RunRecord) -> Row:
 
 def _curve(rows: Sequence[Mapping[str, object]]) -> Array:
     """The metric rows of a run, shape (rows, numbers of CURVE_COLUMNS); NaN where a row holds no number."""
-    return np.array([[_number(row.get(name)) for name in METRICS] for row in rows]).reshape(-1, len(METRICS))
+    values = [[row.get(name) for name in METRICS] for row in rows]
+    try:
+        numbers = np.array(values, dtype=float)
+    except (TypeError, ValueError):  # a damaged value
+        numbers = np.array([[_number(value) for value in row] for row in values])
+    return numbers.reshape(-1, len(METRICS))
 
 
 def _number(value: object) -> float:

@@ -37,10 +37,10 @@ def flatten(values: Mapping[str, object], prefix: str = "") -> Row:
     """Scalars of a nested mapping under dotted names; lists and empty mappings are left out."""
     flat: Row = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        elif isinstance(value, str | int | float | bool):
+        if isinstance(value, (str, int, float)):  # first, as most are: a Mapping is asked for slowly
             flat[f"{prefix}{name}"] = value
+        elif isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
     return flat
 
 

@@ -63,8 +63,8 @@ def tune(options: Any) -> int:
 
 def status(options: Any) -> int:
     """Show the runs of studies and their states."""
-    from scaling.plan.plan import read_plan
-    from scaling.plan.tables import print_status
+    from scaling.plan.columns import print_status
+    from scaling.plan.plan_file import read_plan
     from scaling.records.attempt import run_state, tally
     from scaling.records.record import read_warnings, run_dirs
     from scaling.terminal import flagged, terminal
@@ -127,7 +127,7 @@ def _analyse(options: Any) -> dict[str, "Results"]:
     from analysis.results.parts import analyse_parts
     from analysis.runs.comparable import parts_of
     from analysis.runs.observations import load
-    from scaling.plan.plan import doubts
+    from scaling.plan.plan_file import doubts
 
     observations = load(
         options.data,
@@ -294,7 +294,7 @@ def check_transfer(options: Any) -> int:
     from analysis.figures import paper
     from analysis.figures.coordinate_check import coordinate_check
     from analysis.studies.coordinate_check import Sample, slopes, table
-    from scaling.plan.tables import print_rows
+    from scaling.plan.columns import print_rows
     from scaling.terminal import terminal
     from scaling.tune.coordinate_check import measurements
 
@@ -333,7 +333,7 @@ def _print_comparisons(analysed: dict[str, "Results"]) -> None:
 
 
 def _print_spending(study: Path | None) -> None:
-    from scaling.plan.plan import spending
+    from scaling.plan.plan_file import spending
 
     if study is not None and (spent := spending(study)):
         print(spent)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from scaling.plan.plan import read_plan
+from scaling.plan.plan_file import read_plan
 from scaling.plan.stacks import CPU_BATCH_TOKENS
 
 PLANNED = "planned="  # the override that names a job's run in the plan

@@ -16,7 +16,8 @@ from scaling.data.prepare import prepare
 from scaling.launch.jobs import JobEndedError
 from scaling.launch.stacking import PLANNED
 from scaling.plan.branches import is_begun
-from scaling.plan.plan import Plan, PlannedRun, make_plan, spending
+from scaling.plan.plan import Plan, PlannedRun, make_plan
+from scaling.plan.plan_file import spending
 from scaling.plan.run import Run
 from scaling.plan.tables import print_plan
 from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from scaling.data.cache import manifest
 from scaling.data.prepare import DataConfig
@@ -13,13 +12,14 @@ from scaling.data.sources import TextSource
 from scaling.machine.slots import gpu_ids
 from scaling.machine.speed import speed
 from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
+from scaling.plan.plan_file import FILE
+from scaling.plan.plan_file import read_plan as read_plan
 from scaling.plan.run import Run
 from scaling.plan.stacks import stack_id
 from scaling.plan.warnings import PlanWarning, warnings_of
-from scaling.quantities import duration
 from scaling.records.attempt import RunState, run_state
 from scaling.records.files import write_text
-from scaling.records.record import DIVERGED, DONE, read_records
+from scaling.records.record import DIVERGED, DONE
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.memory import step_bytes
 from scaling.spec.run_spec import ParametrizationSpec, RunSpec
@@ -102,66 +102,9 @@ class Plan:
     def write(self) -> Path:
         """Write plan.jsonl into the study, one run a line."""
         self.study_dir.mkdir(parents=True, exist_ok=True)
-        path = self.study_dir / "plan.jsonl"
+        path = self.study_dir / FILE
         write_text(path, "".join(json.dumps(asdict(run)) + "\n" for run in self.runs))
         return path
-
-
-def read_plan(study_dir: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
-    """The lines of a study's plan; none without a plan.
-
-    Lines that name no run are left out, and named in the list of what is `damaged`.
-    """
-    path = study_dir / "plan.jsonl"
-    try:
-        content = path.read_bytes().removesuffix(b"\n")
-    except FileNotFoundError:
-        return []
-    lines = []
-    for number, text in enumerate(content.split(b"\n") if content else (), 1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("run_id"), str):
-            lines.append(line)
-        elif damaged is not None:
-            damaged.append(f"{path}, line {number}, is no planned run: left out; the sweep's command writes it again")
-    return lines
-
-
-def spending(study_dir: Path) -> str:
-    """FLOPs that a study planned and that its records state as spent, in a sentence; empty without a plan."""
-    lines = read_plan(study_dir)
-    if not lines:
-        return ""
-    ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
-    records = [record for record in read_records(study_dir, damaged=[]) if record.run_id in ids]
-    planned = sum(line.get("paid_flops", line.get("train_flops", 0)) for line in lines)
-    spent = sum(record.paid_flops for record in records)
-    validated = sum(record.eval_flops for record in records)
-    train_s, wall_s = sum(record.train_s for record in records), sum(record.wall_s for record in records)
-    share = f", {train_s / wall_s:.0%} of the runs' {duration(wall_s)} in training steps" if wall_s else ""
-    return (
-        f"{planned:.4g} FLOPs planned in {len(lines)} runs, {spent:.4g} spent on training in {len(records)} "
-        f"(and {validated:.2g} on validation){share}"
-    )
-
-
-def doubts(study_dir: Path) -> list[str]:
-    """Doubts about a study's plan, each in a sentence: damaged lines, and runs that its recipe was not tuned for."""
-    damaged: list[str] = []
-    lines = read_plan(study_dir, damaged)
-    hits = [one for line in lines for one in line.get("warnings", ()) if one["kind"] == "untuned"]
-    if not hits:
-        return damaged
-    worst = max(hits, key=lambda one: float(one["severity"]))
-    which = "lies" if len(hits) == 1 else "lie"
-    return [
-        *damaged,
-        f"{len(hits)} of {len(lines)} planned runs {which} outside what their recipe was tuned on; the furthest "
-        f"{worst['text']}",
-    ]
 
 
 def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:

@@ -19,9 +19,9 @@ from scaling.launch.jobs import Channel, Job, Target
 from scaling.launch.launchers import Launcher, make_launcher
 from scaling.machine.slots import Slot, gpu_ids
 from scaling.machine.speed import Speed, layers
+from scaling.plan.columns import wide
 from scaling.plan.run import Run
 from scaling.plan.stacks import CPU_BATCH_TOKENS
-from scaling.plan.tables import wide
 from scaling.quantities import short
 from scaling.records.record import DONE, read_metrics
 from scaling.shapes.flops import train_flops_per_sequence

@@ -7,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from scaling.plan.tables import wide
+from scaling.plan.columns import wide
 from scaling.quantities import short
 from scaling.tune.recipe_file import law_words
 from scaling.tune.search import IN_WORDS

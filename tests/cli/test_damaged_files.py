@@ -7,7 +7,7 @@ import pytest
 
 from analysis.results.document import read
 from scaling.cli import main
-from scaling.plan.plan import read_plan, spending
+from scaling.plan.plan_file import read_plan, spending
 from scaling.records.files import write_json
 from scaling.records.record import read_records
 from tests.analysis.simulated import write_study

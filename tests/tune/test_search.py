@@ -18,7 +18,8 @@ from scaling.cli import main
 from scaling.config.config import compose, recipe_values, to_run
 from scaling.config.grid import load_like, split_axes
 from scaling.launch.sweep import expand
-from scaling.plan.plan import Plan, PlannedRun, doubts, make_plan
+from scaling.plan.plan import Plan, PlannedRun, make_plan
+from scaling.plan.plan_file import doubts
 from scaling.records.record import publish_record, read_records
 from scaling.spec.budget import Scale
 from scaling.spec.recipe import Tuned
@@ -252,7 +253,8 @@ def test_what_cannot_be_searched_is_refused_before_it_starts(
 def test_a_sweep_beside_a_conf_folder_trains_and_its_fit_says_what_was_not_tuned(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    sweep = [tuned_recipe("[1, 2]"), *TINY, "hydra.sweeper.budgets=[1e7,2e7,4e7]"]
+    tiny = [part.replace("[2e8,4e8]", "[1e7,2e7,4e7]") for part in TINY]
+    sweep = [tuned_recipe("[1, 2]"), *tiny]
     assert main(["train", *sweep, "-m"]) == 0
     assert len(read_records(Path("runs/tiny"))) == 6
     assert main(["train", "-m", *sweep]) == 0  # the other order of words

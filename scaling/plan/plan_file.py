@@ -1,0 +1,67 @@
+"""The plan of a study as a file, plan.jsonl, read back: its lines, what they cost, and doubts about them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scaling.quantities import duration
+from scaling.records.record import read_records
+
+FILE = "plan.jsonl"
+
+
+def read_plan(study_dir: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
+    """The lines of a study's plan; none without a plan.
+
+    Lines that name no run are left out, and named in the list of what is `damaged`.
+    """
+    path = study_dir / FILE
+    try:
+        content = path.read_bytes().removesuffix(b"\n")
+    except FileNotFoundError:
+        return []
+    lines = []
+    for number, text in enumerate(content.split(b"\n") if content else (), 1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if isinstance(line, dict) and isinstance(line.get("run_id"), str):
+            lines.append(line)
+        elif damaged is not None:
+            damaged.append(f"{path}, line {number}, is no planned run: left out; the sweep's command writes it again")
+    return lines
+
+
+def spending(study_dir: Path) -> str:
+    """FLOPs that a study planned and that its records state as spent, in a sentence; empty without a plan."""
+    lines = read_plan(study_dir)
+    if not lines:
+        return ""
+    ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
+    records = [record for record in read_records(study_dir, damaged=[]) if record.run_id in ids]
+    planned = sum(line.get("paid_flops", line.get("train_flops", 0)) for line in lines)
+    spent = sum(record.paid_flops for record in records)
+    validated = sum(record.eval_flops for record in records)
+    train_s, wall_s = sum(record.train_s for record in records), sum(record.wall_s for record in records)
+    share = f", {train_s / wall_s:.0%} of the runs' {duration(wall_s)} in training steps" if wall_s else ""
+    return (
+        f"{planned:.4g} FLOPs planned in {len(lines)} runs, {spent:.4g} spent on training in {len(records)} "
+        f"(and {validated:.2g} on validation){share}"
+    )
+
+
+def doubts(study_dir: Path) -> list[str]:
+    """Doubts about a study's plan, each in a sentence: damaged lines, and runs that its recipe was not tuned for."""
+    damaged: list[str] = []
+    lines = read_plan(study_dir, damaged)
+    hits = [one for line in lines for one in line.get("warnings", ()) if one["kind"] == "untuned"]
+    if not hits:
+        return damaged
+    worst = max(hits, key=lambda one: float(one["severity"]))
+    which = "lies" if len(hits) == 1 else "lie"
+    return [
+        *damaged,
+        f"{len(hits)} of {len(lines)} planned runs {which} outside what their recipe was tuned on; the furthest "
+        f"{worst['text']}",
+    ]
