@@ -111,7 +111,7 @@ def _minima_of(study: IsoflopSection, name: Sized, *, inside: bool) -> list[Mark
     ]
     if not found:
         return []
-    say = number if name == "tokens_per_param" else count
+    spell = number if name == "tokens_per_param" else count
     low = array([one["low"] for _, one in found])
     high = array([one["high"] for _, one in found])
     return [
@@ -126,7 +126,7 @@ def _minima_of(study: IsoflopSection, name: Sized, *, inside: bool) -> list[Mark
             y_range=(low, high) if inside else None,
             label="isoFLOP minimum" if inside else "minimum on the grid's edge",
             hover=tuple(
-                f"{flops_text(flops)}\n{say(one['value'])} {interval_text(one, say)}"
+                f"{flops_text(flops)}\n{spell(one['value'])} {interval_text(one, spell)}"
                 for flops, one in found
                 if one["value"] is not None
             ),

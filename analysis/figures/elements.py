@@ -26,7 +26,7 @@ from analysis.schema.intervals import Ends, Quantity
 from analysis.schema.isoflop import IsoflopSection, PowerLawEntry
 from analysis.words import count, flops_text
 
-NO_STUDY = "no compute budget holds enough runs of different sizes; `notes` in the results say what was found"
+NO_STUDY = "no compute budget holds enough runs of different sizes; `notes` in the results state what was found"
 NO_SURFACE = "no law of parameters and tokens was fitted"
 
 
@@ -125,8 +125,8 @@ def ends(one: Ends) -> tuple[Array, Array]:
     return array([one["low"]]), array([one["high"]])
 
 
-def interval_text(one: Ends, say: Callable[[float], str]) -> str:
+def interval_text(one: Ends, spell: Callable[[float], str]) -> str:
     """An interval in words, or the words that there is none."""
     if one["low"] is None or one["high"] is None:
         return "(no interval)"
-    return f"({say(one['low'])} to {say(one['high'])})"
+    return f"({spell(one['low'])} to {spell(one['high'])})"

@@ -65,7 +65,7 @@ def _panel(name: PriceName, measure: PriceMeasure, runs: list[str], label: str) 
     marks: list[Mark] = [_staircase(measure["front"])]
     for k, (series, own) in enumerate(measure["series"].items()):
         price, loss = array(own["price"]), array(own["loss"])
-        say = flops_text if name == "train_flops" else number if name in ("prefill", "token") else count
+        spell = flops_text if name == "train_flops" else number if name in ("prefill", "token") else count
         marks.append(
             Points(
                 price,
@@ -75,7 +75,7 @@ def _panel(name: PriceName, measure: PriceMeasure, runs: list[str], label: str) 
                 4.2,
                 label=series if series else "",
                 hover=tuple(
-                    f"{run}\n{say(x)}\nloss {y:.4f}" if np.isfinite(x) and np.isfinite(y) else run
+                    f"{run}\n{spell(x)}\nloss {y:.4f}" if np.isfinite(x) and np.isfinite(y) else run
                     for run, x, y in zip(runs, price, loss, strict=True)
                 ),
                 front=True,

@@ -101,7 +101,7 @@ class Problem:
     x: Mapping[str, Array]  # scaled, by the law's own variable names
     y: Array  # scaled loss
     loss: Loss
-    scale: Units
+    units: Units
     weights: Weights
     fixed: Mapping[str, Array] = field(default_factory=dict)  # name -> raw values (R,), held there
 
@@ -113,7 +113,7 @@ class Problem:
     @property
     def unit(self) -> float:
         """The size of one scaled residual in the caller's units."""
-        return self.scale.loss if self.loss.on == "linear" else 1.0
+        return self.units.loss if self.loss.on == "linear" else 1.0
 
     @property
     def objective_unit(self) -> float:
@@ -133,7 +133,7 @@ class Problem:
 
     def scaled_params(self, q: Mapping[str, Number], rows: NDArray[np.intp]) -> dict[str, Number]:
         """Return the parameters of the scaled law for coordinates q."""
-        params = self.law.unpack(q, self.scale)
+        params = self.law.unpack(q, self.units)
         declared = self.law.declared()
         for name, raw in self.fixed.items():
             params[name] = raw[rows][:, None]  # before units are taken: units depend on exponents alone
@@ -246,7 +246,7 @@ class Problem:
 
     def _factor(self, unit: Mapping[str, Number]) -> Number:
         kept = {of: power for of, power in unit.items() if of not in self.law.unscaled}
-        return factor(kept, self.scale)
+        return factor(kept, self.units)
 
     def _chunks(self, rows: int) -> list[NDArray[np.intp]]:
         step = max(1, CHUNK // len(self.y))

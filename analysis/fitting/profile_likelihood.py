@@ -136,7 +136,7 @@ class _Line:
         declared = problem.law.declared()[parameter]
         self.limits = declared.limits
         self.by_factors = declared.multiplicative and self.estimate > 0
-        typical = abs(self.estimate) if self.estimate else problem.scale.loss
+        typical = abs(self.estimate) if self.estimate else problem.units.loss
         self.error = error if error > 0 else 1e-6 * typical
         self.values: list[float] = []
         self.objective: list[float] = []

@@ -118,17 +118,17 @@ def apply_errors(observations: Observations, errors: str, noise: SeedNoise | Non
     choose("errors", dict.fromkeys(ERRORS), errors)
     if errors == "given":
         own = float(np.ptp(observations.column("weight"))) > 0
-        said = "by the source's own weights or errors" if own else "equally"
-        return observations, "given" if own else "equal", f"runs are weighed {said}"
+        statement = "by the source's own weights or errors" if own else "equally"
+        return observations, "given" if own else "equal", f"runs are weighed {statement}"
     if noise is None:
         raise ValueError(f"errors 'seeds': {NO_REPEATS}")
     weight = noise.at(observations.column("params")) ** -2.0
     told = noise.trend if noise.trend is not None and noise.trend.told else None
     how = "one sd, since no trend with size is told" if told is None else f"sd ~ N^{told.slope:.2f}"
-    said = f"runs are weighed by 1 / sd^2 of the measured seed noise ({how})"
+    statement = f"runs are weighed by 1 / sd^2 of the measured seed noise ({how})"
     notes = tuple(note for note in observations.notes if not note.startswith("rows are weighted"))
     table = observations.table.assign(weight=weight / weight.mean())
-    return replace(observations, table=table, notes=(*notes, said)), "seeds", said
+    return replace(observations, table=table, notes=(*notes, statement)), "seeds", statement
 
 
 def seed_noise_section(
@@ -171,14 +171,15 @@ def _trend_section(trend: Trend, grid: Array) -> SeedTrend:
 
 
 def _verdict(noise: SeedNoise, low: float, high: float, free: int, level: float) -> str:
-    said = (
+    statement = (
         f"Between seeds the final loss scatters by {noise.pooled_sd:.2g} nats ({level:.0%} interval {low:.2g} to "
         f"{high:.2g}; {free} degrees of freedom in {len(noise.rows)} repeated settings)"
     )
     trend = noise.trend
     if trend is None:
-        return f"{said}; too few sizes or runs were repeated to tell a trend with size."
+        return f"{statement}; too few sizes or runs were repeated to tell a trend with size."
     slope = f"N^{trend.slope:.2f} ({trend.low:.2f} to {trend.high:.2f})".replace("-", "−")
     if not trend.told:
-        return f"{said}, with no trend that tells sizes apart: {slope}."
-    return f"{said}, and {'grows' if trend.slope > 0 else 'falls'} with size as {slope}; `--errors seeds` weighs by it."
+        return f"{statement}, with no trend that tells sizes apart: {slope}."
+    way = "grows" if trend.slope > 0 else "falls"
+    return f"{statement}, and {way} with size as {slope}; `--errors seeds` weighs by it."

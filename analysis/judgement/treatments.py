@@ -130,7 +130,7 @@ def mean_difference(difference: Array, level: float) -> MeanDifference:
 
 
 def multiplier(optima: Optima) -> Multiplier | NoMultiplier:
-    """The times that the worse of two treatments needs the better one's FLOPs for one loss, or why it is not told.
+    """The times that the worse of two treatments needs the better one's FLOPs for one loss, or why there is no number.
 
     The interval holds every ratio of computes, about the same middle, at which the laws' log losses are no further
     apart than both half-intervals, added in squares. An end beyond the common budgets is open.
@@ -241,9 +241,11 @@ def _said_difference(names: tuple[str, str], found: MeanDifference) -> str:
         first, second, lower = second, first, n - lower
     if se is None or found["low"] is None or found["high"] is None:
         return f"At the one cell that both trained {second}'s loss is {abs(mean):.2g} nats below {first}'s"
-    said = f"{second}'s loss is {abs(mean):.2g} ± {se:.1g} nats below {first}'s (mean over cells ± its standard error)"
+    statement = (
+        f"{second}'s loss is {abs(mean):.2g} ± {se:.1g} nats below {first}'s (mean over cells ± its standard error)"
+    )
     told = "" if found["low"] * found["high"] > 0 else ", which is not told from none,"
-    return f"At equal shape and budget {said}{told} and lower in {lower} of {n} cells"
+    return f"At equal shape and budget {statement}{told} and lower in {lower} of {n} cells"
 
 
 def _said_multiplier(ratio: Multiplier | NoMultiplier, level: float) -> str:

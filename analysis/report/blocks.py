@@ -94,9 +94,9 @@ def columns(*names: str) -> list[Column]:
     return [Column(name.lstrip("#~"), number=name.startswith("#"), long=name.startswith("~")) for name in names]
 
 
-def value_cell(value: float | None, say: Callable[[float], str]) -> Cell:
+def value_cell(value: float | None, spell: Callable[[float], str]) -> Cell:
     """A value in words; a dash for null."""
-    return Cell("–" if value is None else say(value), value)
+    return Cell("–" if value is None else spell(value), value)
 
 
 def number_cell(value: float | None) -> Cell:
@@ -109,13 +109,13 @@ def percent_cell(value: float | None, digits: int) -> Cell:
     return Cell("–" if value is None else f"{100 * value:.{digits}f}%".replace("-", "−"), value)
 
 
-def interval_cell(value: float | None, ends: Ends, say: Callable[[float], str]) -> Cell:
+def interval_cell(value: float | None, ends: Ends, spell: Callable[[float], str]) -> Cell:
     """A value with its interval; a dash for null."""
-    return Cell("–") if value is None else Cell(stated(value, ends, say), value)
+    return Cell("–") if value is None else Cell(stated(value, ends, spell), value)
 
 
-def stated(value: float, ends: Ends, say: Callable[[float], str], prefix: str = "") -> str:
+def stated(value: float, ends: Ends, spell: Callable[[float], str], prefix: str = "") -> str:
     """A value with its interval, or with the words that there is none."""
     if ends["low"] is None or ends["high"] is None:
-        return f"{say(value)} (no interval)"
-    return f"{say(value)} ({prefix + ' ' if prefix else ''}{say(ends['low'])} to {say(ends['high'])})"
+        return f"{spell(value)} (no interval)"
+    return f"{spell(value)} ({prefix + ' ' if prefix else ''}{spell(ends['low'])} to {spell(ends['high'])})"

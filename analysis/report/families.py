@@ -93,8 +93,10 @@ def _by_one_estimator(parts: Parts) -> tuple[Parts, list[str]]:
         return parts, []
     moved = {name: study for name, study in studies.items() if study["used"] != CURVE}
     alike: Parts = {name: {**parts[name], "isoflop": {**study, "used": CURVE}} for name, study in moved.items()}
-    said = f"On this page every minimum is the {CURVE}'s; on its own page {', '.join(moved)} is read off the surface."
-    return {**parts, **alike}, [said]
+    statement = (
+        f"On this page every minimum is the {CURVE}'s; on its own page {', '.join(moved)} is read off the surface."
+    )
+    return {**parts, **alike}, [statement]
 
 
 def _treatments_section(found: Parts) -> Section:
@@ -275,5 +277,5 @@ def _relative(minima: Sequence[TrustedMinimum], k: int) -> float:
 def _exponent(law: ComputeLaw) -> str:
     if law["exponent"] is None:
         return "–"
-    said = stated(law["exponent"], law["interval"] or NO_ENDS, lambda value: f"{value:.3f}")
-    return said.replace("-", "−") + (" above a floor" if law["floor"] else "")
+    statement = stated(law["exponent"], law["interval"] or NO_ENDS, lambda value: f"{value:.3f}")
+    return statement.replace("-", "−") + (" above a floor" if law["floor"] else "")

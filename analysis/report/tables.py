@@ -25,8 +25,8 @@ def budgets(results: Results) -> Table:
         one = budget["estimates"].get(study["used"]) if study is not None else None
         values = [Cell("–")] * 3
         if one is not None:
-            says = ((one["params"], count), (one["tokens"], count), (one["tokens_per_param"], _ratio))
-            values = [interval_cell(found["value"], found, say) for found, say in says]
+            named = ((one["params"], count), (one["tokens"], count), (one["tokens_per_param"], _ratio))
+            values = [interval_cell(found["value"], found, spell) for found, spell in named]
         rows.append(
             [
                 value_cell(budget["budget_flops"], scientific),

@@ -85,15 +85,15 @@ def _used(
     widths = [np.log(one["high"] / one["low"]) / 2 for one in inside if one["low"] and one["high"]]
     bias, width = float(np.median(np.abs(biases))), float(np.median(widths)) if widths else np.inf
     miss = f"{np.median(biases):+.1%} in params"
-    said = f"on these grids a noise-free parabola misses the fitted surface's optimum by {miss}"
+    statement = f"on these grids a noise-free parabola misses the fitted surface's optimum by {miss}"
     if bias > width and (agreement := surface_agreement(study, lead)) < LEAST_AGREEMENT:
         return "parabola", (
-            f"the parabola is used: {said}, but parabolas through that surface have minima that those through the runs "
-            f"rule out (p = {agreement:.1g}), so that it does not tell"
+            f"the parabola is used: {statement}, but parabolas through that surface have minima that those through "
+            f"the runs rule out (p = {agreement:.1g}), so that it does not tell"
         )
     if bias > width:
-        return "surface", f"the surface is used: {said}, more than its ±{width:.0%} interval"
-    return "parabola", f"the parabola is used: {said}, " + (
+        return "surface", f"the surface is used: {statement}, more than its ±{width:.0%} interval"
+    return "parabola", f"the parabola is used: {statement}, " + (
         "and no interval is stated" if np.isinf(width) else f"less than its ±{width:.0%} interval"
     )
 

@@ -25,7 +25,7 @@ def warnings_of(document: Results) -> list[str]:
     others = [entry for entry in document["fits"] if entry not in lead]
     return [
         *edges,
-        *(["one compute budget only: nothing says how the optimum moves with compute"] if lone else []),
+        *(["one compute budget only: nothing shows how the optimum moves with compute"] if lone else []),
         *(line for entry in lead for line in (*_of_fit(entry), *_unidentified(entry))),
         *_influential(document["influence"]),
         *(line for entry in others for line in _of_fit(entry)),
@@ -114,12 +114,12 @@ def _laws(results: Results) -> Iterator[str]:
             yield "  " + _number(entry, name, value) + (f" (for {SIX_N_D})" if name in UNDER_SIX_N_D else "")
         if entry["optimum"] and cost_of(results) != SIX_N_D:
             exponents = entry["optimum"]["exponents"]
-            said = [
+            statement = [
                 f"{symbol} ~ C^{grown['value']:.4g} {interval(grown['low'], grown['high'])}"
                 for grown, symbol in ((exponents["params"], "N*"), (exponents["tokens"], "D*"))
                 if grown["value"] is not None
             ]
-            yield f"  under the runs' own {cost_of(results)}: {', '.join(said)}"
+            yield f"  under the runs' own {cost_of(results)}: {', '.join(statement)}"
         evidence, ended = entry["evidence"], entry["status"].replace("_", " ")
         yield (
             f"  objective {entry['objective']:.9g} ({loss['name']}{knee} on {loss['on']} loss, summed over "

@@ -70,9 +70,7 @@ def confounders(spec: RunSpec) -> list[PlanWarning]:
     found = []
     steps, warmup = spec.recipe.steps, spec.recipe.schedule.warmup_steps
     if steps < FEW_STEPS:
-        text = (
-            f"trains only {steps} steps: below about {FEW_STEPS:,} its loss tells of the optimizer's start, not of size"
-        )
+        text = f"trains only {steps} steps: below about {FEW_STEPS:,} its loss shows the optimizer's start, not size"
         found.append(PlanWarning("few steps", -steps, text))
     if warmup > LONG_WARMUP * steps:
         text = f"warms up for {warmup / steps:.0%} of its steps, beyond {LONG_WARMUP:.0%} of them"

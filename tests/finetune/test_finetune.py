@@ -377,4 +377,4 @@ def test_any_launcher_fine_tunes(
     assert main(["finetune", str(run_of(study, "decoder")), *asked]) == 0
     assert "1 done" in capsys.readouterr().err
     assert main(["finetune", str(run_of(study, "decoder")), *asked[:-1], "hydra/launcher=basic", "study=b"]) == 2
-    assert "choose hydra/launcher=in_process or local" in capsys.readouterr().err
+    assert "choose hydra/launcher=in_process, local" in capsys.readouterr().err

@@ -87,7 +87,8 @@ def test_a_sweep_that_stacks_can_be_launched_by_another_launcher(tmp_path: Path)
 
 def test_ctrl_c_stops_every_run_of_a_stack_and_the_same_command_goes_on(tmp_path: Path) -> None:
     longer = [part.replace("flops=3e8", "flops=3e9") for part in SEEDS]
-    command = ["train", "-m", *longer, "stack=3", "hydra.launcher.slots=1"]
+    one_slot = ["hydra.launcher.slots=1", "hydra.launcher.threads_per_slot=1"]  # of two threads one waits, if not both
+    command = ["train", "-m", *longer, "stack=3", *one_slot]
     sweep = subprocess.Popen(
         [SCALING, *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

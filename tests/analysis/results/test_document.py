@@ -236,7 +236,7 @@ def test_a_law_the_data_cannot_determine_is_refused_by_name_beside_others(tmp_pa
     assert found["fits"][0]["status"] == "refused"
     assert found["fits"][1]["status"] != "refused"
     assert any(warning.startswith("chinchilla was not fitted") for warning in found["warnings"])
-    assert "one compute budget only: nothing says how the optimum moves with compute" in found["warnings"]
+    assert "one compute budget only: nothing shows how the optimum moves with compute" in found["warnings"]
 
 
 @pytest.mark.parametrize(
