@@ -19,18 +19,23 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(VENV)/installed: pyproject.toml constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
+
+$(VENV)/made:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 14) else f"Python 3.11 to 3.13 is needed, this is {sys.version.split()[0]}; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+$(VENV)/installed: $(VENV)/made pyproject.toml constraints.txt
+	$(INSTALL) .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+$(VENV)/installed-test: $(VENV)/made pyproject.toml constraints.txt
+	$(INSTALL) '.[$(EXTRAS)]'
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/made pyproject.toml constraints.txt
+	$(INSTALL) '.[dev]'
 	touch $@
 
 clean:

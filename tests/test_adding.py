@@ -160,9 +160,9 @@ def test_a_law_touches_one_file(copied: Copied) -> None:
 
 OBJECTIVE = '''@dataclass(frozen=True)
 class EveryOther(Objective):
-    """Causal language modelling of every other token."""
+    """Causal language modelling of every other token, or of fewer."""
 
-    first: int
+    stride: int
     families = ("decoder",)
 
     def lengths(self, context: int) -> Lengths:
@@ -171,9 +171,10 @@ class EveryOther(Objective):
 
 '''
 EVERY_OTHER = '''def every_other(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Batch:
-    """Predict every other token from the tokens before it."""
-    weights_T = np.arange(chunk_BS.shape[1] - 1) % 2 == spec.objective.first
-    return batch_of((chunk_BS[:, :-1],), chunk_BS[:, 1:], np.broadcast_to(weights_T, chunk_BS[:, 1:].shape))
+    """Predict a token in every `stride` from the tokens before it, from a start that is drawn."""
+    stride, (sequences, tokens) = spec.objective.stride, chunk_BS[:, 1:].shape
+    weights_BT = (np.arange(tokens) + draws.below(stride, sequences)[:, None]) % stride == 0
+    return batch_of((chunk_BS[:, :-1],), chunk_BS[:, 1:], weights_BT)
 
 
 '''
@@ -190,16 +191,16 @@ def test_an_objective_touches_three_files(copied: Copied) -> None:
     copied.edit(
         batches, '    "infilling": infilling,\n', '    "infilling": infilling,\n    "every_other": every_other,\n'
     )
-    copied.add(preset, "# Causal language modelling of every other token.\nkind: every_other\nfirst: 0\n")
+    copied.add(preset, "# Causal language modelling of every other token.\nkind: every_other\nstride: 2\n")
     assert copied.touched() == {settings, batches, preset}
 
     copied.scaling("train", "-m", "hydra/launcher=in_process", *TINY, "objective=causal,every_other")
     causal, other = sorted(read_records(copied.work / "runs" / "default"), key=lambda r: r.spec["objective"]["kind"])
-    assert other.spec["objective"] == {"kind": "every_other", "first": 0}
+    assert other.spec["objective"] == {"kind": "every_other", "stride": 2}
     assert (causal.status, other.status) == ("done", "done")
     assert causal.val_loss_nats != other.val_loss_nats
 
-    copied.tests("tests/objectives")
+    copied.tests("tests/objectives", "-k", "every_other")
     assert copied.touched() == {settings, batches, preset}
 
 

@@ -102,7 +102,7 @@ def test_one_bad_run_fails_the_sweep_honestly_and_loses_no_other(tmp_path: Path)
 
 
 def slow_sweep() -> list[str]:
-    return ["train", "-m", *TINY, "budget.flops=1e11", "seed=0,1,2", "study=k", "runtime.checkpoint_every_s=0.05"]
+    return ["train", "-m", *TINY, "budget.flops=4e10", "seed=0,1,2", "study=k", "runtime.checkpoint_every_s=0.05"]
 
 
 def training_processes(study: Path) -> list[int]:

@@ -139,13 +139,13 @@ def _noise_marks(
             f"batch {_tokens(tokens['batch'][i])}\n{runs['measured_steps'][i]} steps measured"
             for i in rows
         )
-        for marks, x, y, ends, statement in (
+        for marks, x, y, ends, legend in (
             (left, loss, tokens["value"], (tokens["low"], high), label),
             (right, params, extra["value"], (least, extra["high"]), ""),
         ):
             between = (ends[0][rows], ends[1][rows])
             marks.append(
-                Points(x[rows], y[rows], color, shape, 4.2, label=statement, hover=texts, y_range=between, front=True)
+                Points(x[rows], y[rows], color, shape, 4.2, label=legend, hover=texts, y_range=between, front=True)
             )
         batch = "the runs' batches" if k == 0 else ""
         left.append(

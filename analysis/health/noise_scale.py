@@ -161,5 +161,5 @@ def _verdict(runs: Sequence[Measured], unmeasured: int) -> str:
     if max(below, above) <= len(sides) / 2:
         lead = "Batches lie on both sides of the critical batch, or too near it to tell"
     parts = [(below, "below"), (above, "above"), (untold, "too near to tell"), (unmeasured, "not measured")]
-    counted = ", ".join(f"{n} {statement}" for n, statement in parts if n)
+    counted = ", ".join(f"{n} {side}" for n, side in parts if n)
     return f"{lead} ({counted}, by the measured noise scale): {cost}{most}."

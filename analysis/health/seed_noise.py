@@ -118,8 +118,8 @@ def apply_errors(observations: Observations, errors: str, noise: SeedNoise | Non
     choose("errors", dict.fromkeys(ERRORS), errors)
     if errors == "given":
         own = float(np.ptp(observations.column("weight"))) > 0
-        statement = "by the source's own weights or errors" if own else "equally"
-        return observations, "given" if own else "equal", f"runs are weighed {statement}"
+        way = "by the source's own weights or errors" if own else "equally"
+        return observations, "given" if own else "equal", f"runs are weighed {way}"
     if noise is None:
         raise ValueError(f"errors 'seeds': {NO_REPEATS}")
     weight = noise.at(observations.column("params")) ** -2.0

@@ -26,7 +26,7 @@ def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str
     """
     groups = parts_of(observations)
     apart = why_apart(groups)
-    statement = [*apart]
+    lines = [*apart]
     analysed: dict[str, Results] = {}
     errors: list[ValueError] = []
     for group in groups:
@@ -35,14 +35,14 @@ def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str
                 analysed[name] = analyse(part, **settings)
             except ValueError as error:
                 errors.append(error)
-                statement.append(f"{name} was not analysed: {error}")
+                lines.append(f"{name} was not analysed: {error}")
         comparison = compare(group, analysed)
         for name in group.keys() & analysed.keys():
             analysed[name]["comparison"] = comparison
             analysed[name]["notes"] += apart
     if not analysed:
         raise errors[0]
-    return analysed, statement
+    return analysed, lines
 
 
 def compared(analysed: Mapping[str, Results]) -> list[tuple[Results, ComparisonSection]]:

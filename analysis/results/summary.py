@@ -114,12 +114,12 @@ def _laws(results: Results) -> Iterator[str]:
             yield "  " + _number(entry, name, value) + (f" (for {SIX_N_D})" if name in UNDER_SIX_N_D else "")
         if entry["optimum"] and cost_of(results) != SIX_N_D:
             exponents = entry["optimum"]["exponents"]
-            statement = [
+            optima = [
                 f"{symbol} ~ C^{grown['value']:.4g} {interval(grown['low'], grown['high'])}"
                 for grown, symbol in ((exponents["params"], "N*"), (exponents["tokens"], "D*"))
                 if grown["value"] is not None
             ]
-            yield f"  under the runs' own {cost_of(results)}: {', '.join(statement)}"
+            yield f"  under the runs' own {cost_of(results)}: {', '.join(optima)}"
         evidence, ended = entry["evidence"], entry["status"].replace("_", " ")
         yield (
             f"  objective {entry['objective']:.9g} ({loss['name']}{knee} on {loss['on']} loss, summed over "

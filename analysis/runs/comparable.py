@@ -104,15 +104,15 @@ def parts_of(observations: Observations) -> list[Parts]:
 def why_apart(groups: Iterable[Parts]) -> list[str]:
     """Lines on the parts fitted apart, with reasons: by treatment within a group, by measure between groups."""
     groups = list(groups)
-    statement = [
+    lines = [
         f"fitted apart, each by its own law: {_counted(group)}, which differ in {_settings(group)}"
         for group in groups
         if len(group) > 1
     ]
     if len(groups) > 1:
         names = "; ".join(", ".join(group) for group in groups)
-        statement.append(f"never compared, as their losses are of different predictions or texts: {names}")
-    return statement
+        lines.append(f"never compared, as their losses are of different predictions or texts: {names}")
+    return lines
 
 
 def refuse_mixture(observations: Observations) -> None:
@@ -143,10 +143,8 @@ def _splits(table: pd.DataFrame, name: str) -> bool:
 def _values(table: pd.DataFrame, name: str) -> "pd.Series[str]":
     """A setting in words that can name a part; a recipe without a parametrization has the standard one."""
     setting = name.rpartition(".")[2]
-    statement = table[name].map(
-        lambda v: v if isinstance(v, str) else f"{setting}={str(v).lower()}", na_action="ignore"
-    )
-    return statement.fillna("standard" if name == "recipe.parametrization.kind" else f"{setting}=unsaid").astype(str)
+    choice = table[name].map(lambda v: v if isinstance(v, str) else f"{setting}={str(v).lower()}", na_action="ignore")
+    return choice.fillna("standard" if name == "recipe.parametrization.kind" else f"{setting}=unsaid").astype(str)
 
 
 def _settings(parts: Mapping[str, Observations]) -> str:

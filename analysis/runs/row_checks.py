@@ -64,8 +64,8 @@ class RowChecks:
             kept = self.table.query(where, local_dict={}, global_dict={})
         except Exception as error:  # pandas raises a dozen kinds for a bad query
             names = ", ".join(str(name) for name in self.table.columns)
-            statement = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"--where {where!r} cannot be evaluated ({statement}); columns: {names}") from error
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(f"--where {where!r} cannot be evaluated ({reason}); columns: {names}") from error
         if not isinstance(kept, pd.DataFrame):
             raise ValueError(f"--where {where!r} is not a condition on rows; try 'params > 1e8'")
         told = where.replace("{", "{{").replace("}", "}}")

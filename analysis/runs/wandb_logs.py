@@ -47,8 +47,8 @@ def _inspect(log: Path) -> LoggedRun:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 or not done.stdout.strip():
-        statement = one_line(ValueError(done.stderr)) if done.stderr.strip() else "it printed nothing"
-        raise ValueError(f"{log} cannot be inspected with wandb 0.30 or newer ({statement}); pip install 'wandb>=0.30'")
+        reason = one_line(ValueError(done.stderr)) if done.stderr.strip() else "it printed nothing"
+        raise ValueError(f"{log} cannot be inspected with wandb 0.30 or newer ({reason}); pip install 'wandb>=0.30'")
     run = LoggedRun(log.stem.removeprefix("run-"))
     for line in done.stdout.splitlines():
         try:

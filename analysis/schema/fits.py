@@ -92,14 +92,19 @@ class LawCurve(Band):
     x: Annotated[list[float], "the variable, rising"]
 
 
-class FittedEntry(TypedDict):
-    """A law that was fitted."""
+class LawEntry(TypedDict):
+    """A law that was asked for."""
 
     name: Annotated[str, "name within this document: the law's, a law of one variable with its variable"]
     law: Annotated[str, "key of `analysis.laws.LAWS`"]
     variables: Annotated[list[str], "symbols of the law's variables in these data"]
     equation: Annotated[str, "the law's formula"]
     source: Annotated[str, "publication of the law"]
+
+
+class FittedEntry(LawEntry):
+    """A law that was fitted."""
+
     status: Annotated[FitStatus, "end of the search"]
     why: Annotated[str, "troubles of the fit; empty without any"]
     params: Annotated[dict[str, float | None], "value of each parameter, by symbol"]
@@ -126,14 +131,9 @@ class FittedEntry(TypedDict):
     rows: NotRequired[Annotated[list[int], "row of each residual; only where fewer than all observations were used"]]
 
 
-class RefusedEntry(TypedDict):
+class RefusedEntry(LawEntry):
     """A law that the data do not suit: the reason, and nothing fitted."""
 
-    name: Annotated[str, "name within this document"]
-    law: Annotated[str, "key of `analysis.laws.LAWS`"]
-    variables: Annotated[list[str], "symbols of the law's variables"]
-    equation: Annotated[str, "the law's formula"]
-    source: Annotated[str, "publication of the law"]
     status: Annotated[Literal["refused"], "the law was not fitted"]
     why: Annotated[str, "reason"]
     params: Annotated[dict[str, float | None], "empty"]

@@ -29,26 +29,28 @@ class Trust(TypedDict):
     notes: Annotated[list[str], "assumptions, and ratios that no run has"]
 
 
+class PredictedLoss(Trust):
+    """A predicted loss at a compute."""
+
+    given: Annotated[dict[Given, float], "numbers that were asked about"]
+    flops: Annotated[float, "compute, FLOPs"]
+    loss: Annotated[PredictedQuantity, "loss, nats per token"]
+
+
 @final
-class OptimumPrediction(Trust):
+class OptimumPrediction(PredictedLoss):
     """The compute optimum at a compute."""
 
-    given: Annotated[dict[Given, float], "numbers that were asked about"]
-    flops: Annotated[float, "compute, FLOPs"]
     params: Annotated[PredictedQuantity, "optimal parameters"]
     tokens: Annotated[PredictedQuantity, "optimal tokens"]
-    loss: Annotated[PredictedQuantity, "loss, nats per token"]
 
 
 @final
-class LossPrediction(Trust):
+class LossPrediction(PredictedLoss):
     """The loss at a size and token count."""
 
-    given: Annotated[dict[Given, float], "numbers that were asked about"]
-    flops: Annotated[float, "compute, FLOPs"]
     params_given: Annotated[float, "parameters"]
     tokens_given: Annotated[float, "tokens"]
-    loss: Annotated[PredictedQuantity, "loss, nats per token"]
 
 
 Prediction: TypeAlias = OptimumPrediction | LossPrediction

@@ -37,25 +37,20 @@ class ArmValues(TypedDict):
     batch_tokens: Annotated[float, "batch, tokens"]
 
 
-class SearchedPoint(TypedDict):
+class SearchedPoint(ArmValues):
     """One run of an arm: a line of settings through a cell."""
 
     arm: Annotated[Arm, "setting that the arm varies"]
-    learning_rate: Annotated[float, "learning rate"]
-    batch_tokens: Annotated[float, "batch, tokens"]
     run_id: Annotated[str, "the run"]
     status: Annotated[str, "end of the run: done or diverged"]
     loss: Annotated[float | None, "validation loss, nats per token; null where the run diverged before it"]
 
 
-class SearchedCell(TypedDict):
+class SearchedCell(Scale):
     """One size at one budget, and its runs."""
 
     shape: Annotated[str, "layers, width and heads"]
     budget_flops: Annotated[float, "compute of the budget, FLOPs"]
-    params: Annotated[float, "parameters"]
-    tokens: Annotated[float, "training tokens"]
-    flops: Annotated[float, "training FLOPs"]
     base: Annotated[ArmValues, "the recipe's values here"]
     points: Annotated[list[SearchedPoint], "runs"]
 
@@ -93,11 +88,9 @@ class JudgedCell(SearchedCell):
     batch_tokens: Annotated[ArmMinimum, "minimum along the batch, the learning rate moved by its square root"]
 
 
-class TunedRule(Rule):
+class TunedRule(RecipeRule):
     """The law through the minima; exponents that the cells do not fix stay the recipe's."""
 
-    at_least: Annotated[float | None, "lower limit; null without"]
-    at_most: Annotated[float | None, "upper limit; null without"]
     intervals: Annotated[dict[ScaleName, list[float]], "[low, high] of each exponent that was fitted"]
     factor: NotRequired[Annotated[float, "the middle of the law lies within this factor; absent without a minimum"]]
     kept: Annotated[list[str], "numbers that stay the recipe's"]

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scaling.config.config import CONF_DIR, asked_objective
 from scaling.data.token_text import TokenText
 from scaling.data.tokenizers import END_ID, Bpe, Bytes, Chars
 from scaling.model import build
@@ -61,7 +63,11 @@ def tensors(example: Batch) -> list[torch.Tensor]:
     return [*example.inputs, example.targets_BP, *rest]
 
 
+# The objectives of conf/objective/, so that a new one is tested on arrival, and settings that the tests reckon with.
 ALL: dict[str, Objective] = {
+    path.stem: asked_objective(yaml.safe_load(path.read_text()))
+    for path in sorted((CONF_DIR / "objective").glob("*.yaml"))
+} | {
     "causal": Causal("causal"),
     "prefix": Prefix("prefix", 0.1, 0.9),
     "masked": MASKED,
