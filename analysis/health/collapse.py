@@ -121,8 +121,11 @@ def read_curves(observations: Observations, models: Sequence[NDArray[np.intp]]) 
     """The whole curves of these models' runs, all of validation losses or all of training losses; None with too few."""
     assert observations.curves is not None
     runs, tokens = observations.table["run_id"].tolist(), observations.column("tokens")
-    by_run = dict(list(observations.curves.groupby("run_id", sort=False)))
-    found = [(row, k, by_run[runs[row]]) for k, rows in enumerate(models) for row in rows if runs[row] in by_run]
+    curves = observations.curves
+    places = curves.groupby("run_id", sort=False).indices
+    found = [
+        (row, k, curves.iloc[places[runs[row]]]) for k, rows in enumerate(models) for row in rows if runs[row] in places
+    ]
     whole = [(row, k, rows) for row, k, rows in found if rows["tokens"].max() >= tokens[row] * (1 - 1 / POINTS)]
     validated = all(rows["val_loss"].notna().sum() >= LEAST_VALIDATIONS for _, _, rows in whole)
     sampled = [(row, k, _sample(rows, validated=validated)) for row, k, rows in whole]

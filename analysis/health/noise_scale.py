@@ -6,7 +6,7 @@ run at batch B needs 1 + B / B_noise times the fewest tokens that reach its loss
 steps (section 2). It is plain gradient descent's: an adaptive optimizer's critical batch need only be near it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,8 @@ from analysis.words import count
 Array = NDArray[np.float64]
 
 COLUMNS = ("grad_square", "grad_trace", "noise_steps")  # of a training curve
+RUN_COLUMNS = ("run_id", "params", "flops", "loss", "tokens", "predicted_tokens")
+KIND, COOLDOWN = "recipe.schedule.kind", "recipe.schedule.cooldown_steps"
 LEAST_MEASURED = 8  # rows of a run with a measurement, for a bootstrap to see how they scatter
 DRAWS = 1000
 
@@ -66,11 +68,13 @@ def noise_scale_section(observations: Observations, *, seed: int, level: float) 
         }
     rng = np.random.default_rng(seed)
     table = observations.table.drop_duplicates("run_id")
-    by_run = dict(list(curves.groupby("run_id", sort=False)))
+    measured = window(curves, table)
+    columns = {name: measured[name].to_numpy(float) for name in (*COLUMNS, "tokens", "step")}
+    rows_of = measured.groupby("run_id", sort=False).indices
     measured_runs = [
-        _measure(run, measured, rng, level)
-        for _, run in table.iterrows()
-        if run["run_id"] in by_run and len(measured := window(by_run[run["run_id"]], run)) >= LEAST_MEASURED
+        _measure(run, {name: values[rows] for name, values in columns.items()}, rng, level)
+        for run in table[list(RUN_COLUMNS)].itertuples(index=False)
+        if len(rows := rows_of.get(run.run_id, ())) >= LEAST_MEASURED
     ]
     if not measured_runs:
         return {
@@ -97,12 +101,14 @@ def _columns(runs: Sequence[Measured]) -> NoiseScaleRuns:
     }
 
 
-def window(curve: pd.DataFrame, run: "pd.Series[Any]") -> pd.DataFrame:
-    """The measured rows of a run in the later half of its steps before the cooldown, of all where none is recorded."""
-    steps = float(curve["step"].max())
-    cooldown = run.get("recipe.schedule.cooldown_steps", 0.0) if run.get("recipe.schedule.kind") == "wsd" else 0.0
-    end = steps - (float(cooldown) if pd.notna(cooldown) else 0.0)
-    return curve[(curve["noise_steps"] > 0) & (curve["step"] > end / 2) & (curve["step"] <= end)]
+def window(curves: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The measured rows of every run in the later half of its steps before the cooldown, of all where none is known."""
+    cooldown = pd.Series(0.0, index=table["run_id"])
+    if {KIND, COOLDOWN} <= set(table.columns):
+        cooldown[:] = table[COOLDOWN].where(table[KIND] == "wsd", 0.0).fillna(0.0).to_numpy(float)
+    steps, run_ids = curves["step"], curves["run_id"]
+    end = steps.groupby(run_ids, sort=False).transform("max") - run_ids.map(cooldown)  # missing: a run of no table
+    return curves[(curves["noise_steps"] > 0) & (steps > end / 2) & (steps <= end)]
 
 
 def ratio(square: Array, trace: Array, steps: Array) -> Array:
@@ -123,18 +129,17 @@ def scale_with_interval(
     return float(ratio(square, trace, steps)), float(low), float(high)
 
 
-def _measure(run: "pd.Series[Any]", measured: pd.DataFrame, rng: np.random.Generator, level: float) -> Measured:
-    square, trace, steps = (measured[name].to_numpy(float) for name in COLUMNS)
-    predicted = run["predicted_tokens"]
-    read = run["tokens"] / predicted if np.isfinite(predicted) and predicted > 0 else 1.0  # tokens a predicted one
+def _measure(run: Any, measured: Mapping[str, Array], rng: np.random.Generator, level: float) -> Measured:
+    square, trace, steps = (measured[name] for name in COLUMNS)
+    predicted = run.predicted_tokens
+    read = run.tokens / predicted if np.isfinite(predicted) and predicted > 0 else 1.0  # tokens a predicted one
     value, low, high = (read * one for one in scale_with_interval(square, trace, steps, rng, level))
-    last = measured.iloc[-1]
     return Measured(
-        run_id=run["run_id"],
-        params=float(run["params"]),
-        flops=float(run["flops"]),
-        loss=float(run["loss"]),
-        batch=float(last["tokens"] / last["step"]),
+        run_id=run.run_id,
+        params=float(run.params),
+        flops=float(run.flops),
+        loss=float(run.loss),
+        batch=float(measured["tokens"][-1] / measured["step"][-1]),
         steps=int(steps.sum()),
         value=value,
         low=low,

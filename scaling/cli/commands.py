@@ -66,7 +66,7 @@ def status(options: Any) -> int:
     from scaling.plan.columns import print_status
     from scaling.plan.plan_file import read_plan
     from scaling.records.attempt import run_state, tally
-    from scaling.records.record import read_warnings, run_dirs
+    from scaling.records.record import DONE, read_warnings, run_dirs
     from scaling.terminal import flagged, terminal
 
     for study in options.studies:
@@ -78,7 +78,8 @@ def status(options: Any) -> int:
         for text in damaged:
             terminal().print(flagged("warning", text), soft_wrap=True)
         print_status(study, states, terminal())
-        for warning in (warning for path in paths.values() for warning in read_warnings(path)):
+        unfinished = [path for run_id, path in paths.items() if states[run_id][0].status != DONE]
+        for warning in (warning for path in unfinished for warning in read_warnings(path)):
             terminal().print(flagged("warning", warning), soft_wrap=True)
         print(tally(state for state, _ in states.values()) or "no runs yet")
     return 0

@@ -13,7 +13,6 @@ from scaling.machine.slots import gpu_ids
 from scaling.machine.speed import speed
 from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
 from scaling.plan.plan_file import FILE
-from scaling.plan.plan_file import read_plan as read_plan
 from scaling.plan.run import Run
 from scaling.plan.stacks import stack_id
 from scaling.plan.warnings import PlanWarning, warnings_of

@@ -20,7 +20,7 @@ from typing import Any
 
 from scaling.records.files import has_links, read_json, remove_scratch, scratch_folder, write_json
 from scaling.records.liveness import HEARTBEAT, HEARTBEAT_EVERY_S, is_live, whereabouts
-from scaling.records.record import attempt_names, read_record
+from scaling.records.record import DONE, attempt_names, read_record
 
 # States of a run without a record; a record states DONE or DIVERGED.
 RUNNING, FAILED = "running", "failed"
@@ -136,14 +136,14 @@ class Heartbeat:
 
 def run_state(run_dir: Path) -> RunState:
     """The run's state by its directory: done, diverged, running, failed, interrupted, killed or pending."""
-    latest = _latest(run_dir)
-    log = run_dir.joinpath("attempts", f"{latest:04d}", "log.txt") if latest else None
     try:
         record = read_record(run_dir)
     except ValueError as error:
-        return RunState(FAILED, 0, latest, str(error), None, None, log)
+        return RunState(FAILED, 0, _latest(run_dir), str(error), log=_log(run_dir))
     if record is not None:
-        return RunState(record.status, record.steps, latest, record.why, record.val_loss_nats, None, log)
+        log = None if record.status == DONE else _log(run_dir)
+        return RunState(record.status, record.steps, record.attempts, record.why, record.val_loss_nats, log=log)
+    latest, log = _latest(run_dir), _log(run_dir)
     if log is None:
         return RunState(PENDING, 0, 0)
     path = log.parent
@@ -174,6 +174,12 @@ def tally(states: Iterable[RunState]) -> str:
     """Numbers of runs by state, e.g. `14 done, 1 failed`; empty for no runs."""
     counts = Counter(state.status for state in states)
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+
+
+def _log(run_dir: Path) -> Path | None:
+    """The log of the latest attempt, None without attempts."""
+    latest = _latest(run_dir)
+    return run_dir / "attempts" / f"{latest:04d}" / "log.txt" if latest else None
 
 
 def _latest(run_dir: Path) -> int:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from scaling.data.files import SHOWN_DIGITS
 from scaling.records.attempt import Attempt, now
-from scaling.records.files import sync_folder
+from scaling.records.files import scratch_folder, sync_folder
 from scaling.train.sums import SUMS, damage, write_sums
 
 KEEP = 2  # the newest checkpoint, and one more in case the newest is damaged
@@ -240,7 +239,7 @@ def _aside(path: Path) -> str:
 def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
     """A hidden folder with all files of the checkpoint `name` and their digests, safe on disk."""
     parent.mkdir(exist_ok=True)
-    prepared = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}-"))
+    prepared = scratch_folder(parent, name)
     for table, tensors in tables.items():
         save_file(_tensors(tensors), prepared / f"{table}.safetensors")
     (prepared / "state.json").write_text(json.dumps({**state, DIGESTS: SUMS}))
@@ -251,7 +250,6 @@ def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]]
         list(synced)  # raises the error of a disk that could not write
     _sync(prepared / SUMS)
     sync_folder(prepared)
-    os.chmod(prepared, 0o755)
     return prepared
 
 

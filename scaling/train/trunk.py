@@ -14,7 +14,7 @@ from typing import Any
 
 from scaling.data.manifest import Manifest
 from scaling.plan.branches import is_begun, trunk_id, trunk_steps
-from scaling.plan.plan import read_plan
+from scaling.plan.plan_file import read_plan
 from scaling.records.attempt import Attempt
 from scaling.records.record import read_record
 from scaling.spec.run_spec import RunSpec
