@@ -1,5 +1,6 @@
 """Values that many tests start from."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,9 @@ def asked(spec: RunSpec, data: DataConfig, runtime: Runtime, budget_flops: float
     scale = Scale(params=1.0, tokens=1.0, flops=1.0)
     price = Allocation(scale, spec.recipe.batch_sequences, spec.recipe.steps, spec.train_tokens, 1.0, 1)
     return Run(spec, price, data, runtime, budget_flops, tuned=None, by_law=None)
+
+
+def overridden(settings: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Command-line settings with `more` in the place of those of the same name; no setting may be given twice."""
+    names = {setting.partition("=")[0] for setting in more if "=" in setting}
+    return [*(setting for setting in settings if setting.partition("=")[0] not in names), *more]

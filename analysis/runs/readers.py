@@ -13,7 +13,6 @@ Row numbers count from 1, the header not counted.
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -184,13 +183,14 @@ def _profile_row(run_dir: Path, record: RunRecord, damaged: list[str]) -> Row:
     if not (run_dir / PROFILE).exists():
         return {}
     try:
-        return _price_row(read_profile(run_dir) or {}, record)
+        return _price_row(run_dir, record)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError):
         damaged.append(f"{run_dir / PROFILE} is damaged: left out; `scaling profile {run_dir}` measures it again")
         return {}
 
 
-def _price_row(profile: Mapping[str, Any], record: RunRecord) -> Row:
+def _price_row(run_dir: Path, record: RunRecord) -> Row:
+    profile = read_profile(run_dir) or {}
     if profile["weights_sha256"] != record.weights_sha256:
         return {}
     machine, token = profile["hardware"], profile["generation"]

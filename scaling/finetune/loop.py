@@ -21,6 +21,7 @@ from scaling.finetune.scores import TEXT_SCORES, Scores, by_group, in_buckets
 from scaling.finetune.tasks import STOP, TRAIN, VAL
 from scaling.machine import hardware
 from scaling.objectives.losses import token_losses
+from scaling.records.leftovers import tidy
 from scaling.records.life import Life, Reporter, claim_run, live
 from scaling.records.record import DONE, RunRecord, read_record
 from scaling.registry import choose
@@ -72,7 +73,7 @@ def finetune(run: PlannedFinetuning, runtime: Runtime, reporter: Reporter) -> Ru
             if runtime.keep_weights and record.status == DONE and claimed.is_current():
                 checkpoint.save_weights(run_dir, model)
             if life.publish(record):
-                checkpoint.finish(run_dir, runtime.keep_weights)
+                tidy(run_dir, keep_weights=runtime.keep_weights)
                 return record
             return read_record(run_dir) or record
 

@@ -20,6 +20,7 @@ from scaling.records.attempt import INTERRUPTED, KILLED
 from scaling.records.files import remove_scratch, scratch_name
 from scaling.records.process import start_ticks
 from scaling.records.record import DONE
+from scaling.train.stop_request import StopRequest
 
 POLL_S = 0.2
 LOOK_AGAIN_S = 1.0  # pause before jobs that wait for another process are looked at again
@@ -70,36 +71,43 @@ class Pool:
         self._context.set_forkserver_preload(list(preload))
         self._running: list[_Running] = []
         self.stopping = False
+        self._obeyed = 0  # signals so far
         self._deadline = float("inf")
 
     def run(self, jobs: Sequence[Job], show: Callable[[], None] = lambda: None) -> None:
-        """Run all jobs to their ends, calling `show` a few times a second; Ctrl-C stops jobs cleanly and returns.
+        """Run all jobs to their ends, calling `show` a few times a second.
 
-        An exception of `show`, or any other, stops the jobs as Ctrl-C does before it is raised.
+        Ctrl-C, SIGTERM and SIGHUP stop jobs cleanly and return; a second signal kills the jobs' processes. An exception
+        of `show`, or any other, stops the jobs as a signal does before it is raised.
         """
         self._queue = Queue(list(jobs))
         self._look_again = 0.0
         self._log_dir.mkdir(parents=True, exist_ok=True)
         remove_scratch(self._log_dir)
-        try:
-            with _allocator():
-                self._run_all(show)
-        finally:
-            self._end_all()
-            self._queue.give_up()
+        with StopRequest(patient=True) as self._signals:
+            try:
+                with _allocator():
+                    self._run_all(show)
+            finally:
+                self._end_all()
+                self._queue.give_up()
 
     def _run_all(self, show: Callable[[], None]) -> None:
         while self._queue or self._running:
-            try:
-                self._start_waiting()
-                self._collect()
-                show()
-                if self.stopping and not self._running:
-                    break
-                if time.monotonic() > self._deadline:
-                    self._kill_idle()
-            except KeyboardInterrupt:
-                self._stop()
+            self._obey()
+            self._start_waiting()
+            self._collect()
+            show()
+            if self.stopping and not self._running:
+                break
+
+    def _obey(self) -> None:
+        """Stop the processes at the first signal, kill them at a further one, and the idle at the deadline."""
+        while self._obeyed < self._signals.count:
+            self._obeyed += 1
+            self._stop()
+        if time.monotonic() > self._deadline:
+            self._kill_idle()
 
     def _start_waiting(self) -> None:
         while self._queue and self._free and not self.stopping and time.monotonic() >= self._look_again:
@@ -197,12 +205,8 @@ class Pool:
         if self._running and not self.stopping:
             self._stop()
         while self._running:
-            try:
-                self._collect()
-                if time.monotonic() > self._deadline:
-                    self._kill_idle()
-            except KeyboardInterrupt:
-                self._stop()
+            self._obey()
+            self._collect()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from scaling.plan.plan_file import spending
 from scaling.plan.run import Run
 from scaling.plan.tables import print_plan
 from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally
+from scaling.records.leftovers import tidy
 from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
 
@@ -59,6 +60,9 @@ def sweep(
         runs = expand(cfg, fixed, axes, load)
         plan = make_plan(runs, cfg.budget.total_flops)
         print_plan(plan, console, cfg.question)
+        for run in runs:
+            if (run.directory / "record.json").exists():  # a process killed after its record leaves files behind
+                tidy(run.directory, keep_weights=run.runtime.keep_weights)
         if plan.missing:
             prepare_data(runs)
         return launch_plan(plan, fixed, launch, console)  # a launcher, too, may raise ValueError for its settings

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from scaling.records.files import create_text, has_links, read_json, remove_scratch
+from scaling.records.files import create_text, has_links, read_json
 
 SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
@@ -99,7 +99,6 @@ def publish_record(run_dir: Path, record: RunRecord) -> bool:
         create_text(run_dir / "record.json", json.dumps(to_json(record), indent=1), links=links)
     except FileExistsError:
         return False
-    remove_scratch(run_dir)
     return True
 
 

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from scaling.data.files import SHOWN_DIGITS
 from scaling.records.attempt import Attempt, now
 from scaling.records.files import scratch_folder, sync_folder
-from scaling.train.sums import SUMS, damage, write_sums
+from scaling.records.leftovers import OPTIMIZER, SUMS, newest_first, remove_superseded
+from scaling.train.sums import damage, write_sums
 
 KEEP = 2  # the newest checkpoint, and one more in case the newest is damaged
 DIGESTS = "digests"  # key of a state whose checkpoint has digests; older checkpoints have neither
@@ -121,20 +122,20 @@ def save(
     os.rename(_prepare(parent, name, tables, state), parent / name)
     sync_folder(parent)
     if attempt.is_current():
-        _remove_superseded(attempt.run_dir, keep=KEEP)
+        remove_superseded(attempt.run_dir, keep=KEEP)
 
 
 def latest(run_dir: Path) -> Start:
     """The furthest whole checkpoint that a run can resume from, with a warning about each that is damaged."""
     damaged: dict[Path, str] = {}
     found = None
-    for path in _newest_first(run_dir):
+    for path in newest_first(run_dir):
         try:
             read = _read(path)
         except (OSError, ValueError, SafetensorError) as error:
             damaged[path] = str(error)
             continue
-        if (path / "optimizer.safetensors").exists():  # otherwise the folder holds final weights alone
+        if (path / OPTIMIZER).exists():  # otherwise the folder holds final weights alone
             found = read
             break
     instead = "the run starts anew" if found is None else f"the run resumes from step {found.step}, {found.path.name}"
@@ -148,7 +149,7 @@ def save_weights(run_dir: Path, model: nn.Module) -> None:
     """Write a model's weights as the final weights of a finished run, in place of its checkpoints."""
     parent, name = run_dir / "checkpoint", f"{0:04d}-{0:08d}"
     prepared = _prepare(parent, name, {"model": model.state_dict()}, {"step": 0})
-    for path in _newest_first(run_dir):
+    for path in newest_first(run_dir):
         shutil.rmtree(path, ignore_errors=True)
     os.rename(prepared, parent / name)
 
@@ -159,7 +160,7 @@ def final_weights(run_dir: Path, weights_sha256: str) -> dict[str, Tensor]:
     Raises ValueError where none were kept, and for damaged ones.
     """
     remedy = f"put back a whole copy of the file, or delete {run_dir} and make this run again"
-    for file in (path / "model.safetensors" for path in _newest_first(run_dir)):
+    for file in (path / "model.safetensors" for path in newest_first(run_dir)):
         if not file.exists():
             continue
         try:
@@ -183,7 +184,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
 
     Raises ValueError for the state of another version's optimizer, whose tensors have another order or other shapes.
     """
-    tensors = load_file(checkpoint.path / "optimizer.safetensors")
+    tensors = load_file(checkpoint.path / OPTIMIZER)
     updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     held = {int(name.partition(".")[0]): tensor.shape for name, tensor in tensors.items() if tensor.ndim}
     if any(index >= len(updated) or updated[index].shape != shape for index, shape in held.items()):
@@ -210,28 +211,6 @@ def weights_digest(weights: nn.Module | dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def finish(run_dir: Path, keep_weights: bool) -> None:
-    """Remove the checkpoints of a published run; its final weights stay where `keep_weights` is set."""
-    _remove_superseded(run_dir, keep=1 if keep_weights else 0)
-    for path in _newest_first(run_dir):
-        for name in ("optimizer.safetensors", SUMS):  # the record has the digest of the weights that stay
-            (path / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # the folder stays where it holds weights
-        (run_dir / "checkpoint").rmdir()
-
-
-def _remove_superseded(run_dir: Path, keep: int) -> None:
-    for path in _newest_first(run_dir)[keep:]:
-        shutil.rmtree(path, ignore_errors=True)
-    for path in (run_dir / "checkpoint").glob(".*"):  # half-written by a killed attempt, or damaged
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _newest_first(run_dir: Path) -> list[Path]:
-    paths = (run_dir / "checkpoint").glob("[0-9]*-[0-9]*")
-    return sorted(paths, key=lambda path: tuple(map(int, reversed(path.name.split("-")))), reverse=True)
-
-
 def _aside(path: Path) -> str:
     return f".damaged-{path.name}"
 
@@ -241,7 +220,11 @@ def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]]
     parent.mkdir(exist_ok=True)
     prepared = scratch_folder(parent, name)
     for table, tensors in tables.items():
-        save_file(_tensors(tensors), prepared / f"{table}.safetensors")
+        path = prepared / f"{table}.safetensors"
+        save_file(_tensors(tensors), path)
+        path.chmod(
+            prepared.stat().st_mode & 0o666
+        )  # by the umask, as the folder; the library writes for its owner alone
     (prepared / "state.json").write_text(json.dumps({**state, DIGESTS: SUMS}))
     files = list(prepared.iterdir())
     with ThreadPoolExecutor(len(files)) as pool:  # the disk writes the files while this thread reads them

@@ -13,7 +13,7 @@ import torch
 from scaling.objectives.batch import Batch
 from scaling.plan.run import Run
 from scaling.plan.stacks import stack_id, why_not_stacked
-from scaling.records.attempt import RunIsLiveError
+from scaling.records.attempt import RunIsLiveError, is_trained_now
 from scaling.records.life import Reporter
 from scaling.records.record import RunRecord, read_record
 from scaling.spec.run_spec import RunSpec
@@ -53,8 +53,10 @@ def train_stack(runs: Sequence[Run], reporters: Sequence[Reporter]) -> list[Outc
             drive(list(members.values()))
             outcomes |= {i: member.outcome for i, member in members.items() if member.outcome is not None}
             waiting = [i for i in waiting if i not in outcomes]
-            if waiting and not members:
+            while waiting and not members and not stop.requested:
                 time.sleep(LOOK_AGAIN_S)
+                if not all(is_trained_now(runs[i].directory) for i in waiting):  # a claim reads and checks a checkpoint
+                    break
     return [outcomes[i] for i in range(len(runs))]
 
 

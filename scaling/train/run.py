@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from scaling.machine import hardware
 from scaling.plan.run import Run
 from scaling.records.attempt import Attempt, RunIsLiveError, is_trained_now
+from scaling.records.leftovers import tidy
 from scaling.records.life import Reporter, claim_run, live
 from scaling.records.record import RunRecord, read_record
 from scaling.train import checkpoint
@@ -59,7 +60,7 @@ async def train_claimed(
         reporter.claimed(attempt.path, run.spec.run_id, run.spec.recipe.steps, start)
         record = await train(run, setup, life, resume_from, stop, pace)
         if life.publish(record):
-            checkpoint.finish(run.directory, run.runtime.keep_weights)
+            tidy(run.directory, keep_weights=run.runtime.keep_weights)
             return record
         return read_record(run.directory) or record
 

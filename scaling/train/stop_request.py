@@ -1,21 +1,30 @@
-"""Stop requests: a signal stops a run between two steps."""
+"""Stop requests: a signal stops a run between two steps, and a launcher between two looks."""
 
 import signal
 from types import FrameType
 from typing import Any
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 class StopRequest:
-    """A context where SIGINT or SIGTERM only sets `requested`; a second signal raises KeyboardInterrupt at once."""
+    """A context that counts SIGINT, SIGTERM and SIGHUP; the second signal raises KeyboardInterrupt unless `patient`."""
 
-    def __init__(self) -> None:
-        self.requested = False
+    def __init__(self, *, patient: bool = False) -> None:
+        self.count = 0
+        self._patient = patient
         self._previous: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.count > 0
 
     def __enter__(self) -> "StopRequest":
         try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP, a shell's `&` SIGINT
+                    self._previous[number] = signal.signal(number, self._note)
         except ValueError:
             pass  # outside the main thread no handler can be set: the main thread decides
         return self
@@ -25,6 +34,6 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        self.count += 1
+        if self.count > 1 and not self._patient:
             raise KeyboardInterrupt
-        self.requested = True

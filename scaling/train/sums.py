@@ -7,8 +7,7 @@ against 0.5 of BLAKE2b, 0.6 of MD5 and 1.4 of SHA-1.
 from pathlib import Path
 
 from scaling.data.files import SHOWN_DIGITS, file_sha256
-
-SUMS = "SHA256SUMS"
+from scaling.records.leftovers import SUMS
 
 
 def write_sums(folder: Path) -> None:

@@ -132,11 +132,11 @@ def test_a_long_folder_of_temporary_files_is_no_trouble_to_the_fork_server(tmp_p
 def test_files_follow_the_umask(tmp_path: Path) -> None:
     code = (
         "import os, sys; os.umask(0o027); from scaling.cli import main;"
-        f"sys.exit(main(['train', '-m', *{TINY!r}, 'budget.flops=1e7']) or main(['status', 'runs/default']))"
+        f"settings = [*{TINY!r}, 'budget.flops=1e7', 'runtime.keep_weights=true'];"
+        "sys.exit(main(['train', '-m', *settings]) or main(['status', 'runs/default']))"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    paths = [path for path in (tmp_path / "runs").rglob("*") if path.parent.name != "checkpoint"]
-    modes = {path: path.stat().st_mode & 0o777 for path in paths}
+    modes = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "runs").rglob("*")}
     odd = {str(path): oct(mode) for path, mode in modes.items() if mode != (0o750 if path.is_dir() else 0o640)}
     assert not odd

@@ -24,6 +24,7 @@ from scaling.profiling import bench, peak_memory, timing
 from scaling.records.record import read_records
 from scaling.tune import search
 from tests.docs.documents import NAMES, ROOT, blocks, prose
+from tests.examples import overridden
 
 SHELL = ("bash", "console")
 SHAPES = [f"{{n_layers: 1, d_model: {width}, n_heads: 2}}" for width in (8, 16, 32)]
@@ -99,7 +100,7 @@ def small(command: str) -> list[str]:
     """The words of a command with the arguments of SMALL and the words of STANDS_FOR."""
     words = shlex.split(command)
     added = [argument for key, row in SMALL.items() if set(key.split()) <= set(words) for argument in row]
-    return [filled(STANDS_FOR.get(word, word)) for word in words] + added
+    return overridden([filled(STANDS_FOR.get(word, word)) for word in words], added)
 
 
 def filled(word: str) -> str:

@@ -26,7 +26,7 @@ from scaling.spec.run_spec import from_dict, to_dict
 from scaling.trackers import NoTracker
 from scaling.train.checkpoint import final_weights
 from tests.damage import DAMAGE
-from tests.examples import FAMILIES, SPEC
+from tests.examples import FAMILIES, SPEC, overridden
 from tests.small_runs import trained
 
 ROTARY = {name: (replace(shape, positions="rotary"), asked) for name, (shape, asked) in FAMILIES.items()}
@@ -74,12 +74,12 @@ QUICK = ["recipe.steps=4", "recipe.epochs=0", "recipe.evaluations=2", "recipe.ba
 
 
 def sentiment(reviews: Path, *more: str) -> list[str]:
-    return ["task=sentiment", f"task.path={reviews}", "task.examples=[10]", *QUICK, *more]
+    return overridden(["task=sentiment", f"task.path={reviews}", "task.examples=[10]", *QUICK], more)
 
 
 def translation(pairs: Path, *more: str) -> list[str]:
     columns = ["task.source_field=0", "task.target_field=1", "task.target_tokens=6", "task.generated=3"]
-    return ["task=translation", f"task.path={pairs}", *columns, "task.examples=[10]", *QUICK, *more]
+    return overridden(["task=translation", f"task.path={pairs}", *columns, "task.examples=[10]", *QUICK], more)
 
 
 def planned(source: Path, overrides: list[str]) -> FinetuningPlan:
@@ -204,7 +204,7 @@ def test_mistakes_end_in_one_line_with_nothing_written(
     more: list[str], message: str, study: Path, reviews: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(study.parent)
-    assert main(["finetune", str(run_of(study, "decoder")), *sentiment(reviews), *more]) == 2
+    assert main(["finetune", str(run_of(study, "decoder")), *sentiment(reviews, *more)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("scaling finetune: ")
     assert re.search(message, error), error

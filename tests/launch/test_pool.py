@@ -24,6 +24,8 @@ from scaling.records.process import start_ticks
 from scaling.records.record import DONE, publish_record
 from tests.examples import RECORD
 
+PRELOAD = ["tests.launch.test_pool"]  # torch is imported once, not in each process
+
 
 def work(payload: Any, channel: Channel) -> Any:
     """What a test's job does, by the name in its payload."""
@@ -53,14 +55,21 @@ def work(payload: Any, channel: Channel) -> Any:
         time.sleep(2)
         raise KeyboardInterrupt("checkpoint written")
     if kind == "share":
-        return share(value)
+        return share(*value)
     if kind == "environment":
         return {name: os.environ.get(name) for name in value}
     return value
 
 
-def share(run_dir: Path) -> int:
-    """Train a run in a fraction of a second, as a run is trained: claimed, and recorded once."""
+def share(run_dir: Path, launcher: str) -> int:
+    """Train a run in a fraction of a second, as a run is trained: claimed, and recorded once.
+
+    The first run waits for the other launcher's first process: either may be slow to start.
+    """
+    started = run_dir.parent / "started"
+    (started / launcher).mkdir(parents=True, exist_ok=True)
+    while len(list(started.iterdir())) < 2:
+        time.sleep(0.01)
     if (run_dir / "record.json").exists():
         return 0
     attempt = claim(run_dir, 0, {})
@@ -73,7 +82,7 @@ def share(run_dir: Path) -> int:
 
 def run(payloads: list[tuple[str, Any]], log_dir: Path, at_once: int = 2) -> list[Job]:
     jobs = [Job(str(index), payload) for index, payload in enumerate(payloads)]
-    Pool(slots(at_once, 1, use_gpus=False), work, log_dir, preload=[]).run(jobs)
+    Pool(slots(at_once, 1, use_gpus=False), work, log_dir, preload=PRELOAD).run(jobs)
     return jobs
 
 
@@ -157,7 +166,7 @@ def test_an_error_of_the_display_ends_every_process_before_it_is_raised(tmp_path
             raise RuntimeError("the terminal is gone")
 
     with pytest.raises(RuntimeError, match="the terminal is gone"):
-        Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=[]).run(jobs, show)
+        Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=PRELOAD).run(jobs, show)
     assert [(job.status, job.why) for job in jobs] == [
         (INTERRUPTED, "checkpoint written"),
         (INTERRUPTED, "not started"),
@@ -173,12 +182,12 @@ def test_a_killed_fork_server_costs_no_job(tmp_path: Path) -> None:
 def test_launchers_of_one_study_share_its_runs(tmp_path: Path) -> None:
     folders = [tmp_path / str(index) for index in range(8)]
     pools = [
-        [Job(folder.name, ("share", folder), is_busy=partial(is_trained_now, folder)) for folder in folders]
-        for _ in range(2)
+        [Job(folder.name, ("share", (folder, launcher)), is_busy=partial(is_trained_now, folder)) for folder in folders]
+        for launcher in ("a", "b")
     ]
     threads = [
         threading.Thread(
-            target=Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", ["tests.launch.test_pool"]).run,
+            target=Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", PRELOAD).run,
             args=(jobs,),
         )
         for jobs in pools
@@ -242,9 +251,9 @@ def test_a_process_that_writes_its_checkpoint_is_not_killed_at_the_deadline(
     def show() -> None:
         if (tmp_path / "flag").exists():
             (tmp_path / "flag").unlink()
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
-    Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=[]).run([job], show)
+    Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=PRELOAD).run([job], show)
     assert (job.status, job.why) == (INTERRUPTED, "checkpoint written")
 
 

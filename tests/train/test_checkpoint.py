@@ -9,10 +9,11 @@ import pytest
 from safetensors.torch import load_file
 
 from scaling.cli import main
+from scaling.records.leftovers import SUMS
 from scaling.records.record import RunRecord
 from scaling.train import checkpoint
 from scaling.train.run import train_run
-from scaling.train.sums import SUMS, damage, write_sums
+from scaling.train.sums import damage, write_sums
 from tests.damage import DAMAGE, flip
 from tests.examples import asked, runtime_in
 from tests.train.test_loop import DATA, StopAt, run, spec_for
