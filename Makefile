@@ -1,11 +1,12 @@
 # make quickstart: train the quickstart sweep, fit its laws, write the report.   make test: run every test.
+# make faults: kill, damage and starve runs for half an hour, and check that nothing is lost.
 # Both make .venv first. PYTHON chooses the interpreter, e.g. make PYTHON=python3.12 test.
 PYTHON ?= python3
 EXTRAS ?= test
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test faults lint clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/scaling train +sweep=quickstart -m
@@ -13,6 +14,9 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto
+
+faults: $(VENV)/installed-test
+	$(BIN)/python -m tests.faults
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -1,11 +1,8 @@
 """From sweep to report, on the CPU, as a user runs it."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,73 +96,3 @@ def test_one_bad_run_fails_the_sweep_honestly_and_loses_no_other(tmp_path: Path)
     mended = scaling(*seeds, cwd=tmp_path)
     assert mended.returncode == 0
     assert "1 to train" in mended.stderr
-
-
-def slow_sweep() -> list[str]:
-    return ["train", "-m", *TINY, "budget.flops=4e10", "seed=0,1,2", "study=k", "runtime.checkpoint_every_s=0.05"]
-
-
-def training_processes(study: Path) -> list[int]:
-    """The processes that hold a run of the study right now."""
-    held = []
-    for meta in study.glob("*/attempts/[0-9]*/meta.json"):  # not those of a claim that is being prepared
-        if not (meta.parent / "end.json").exists():
-            held.append(json.loads(meta.read_text())["pid"])
-    return held
-
-
-def wait_for_training(study: Path, launcher: subprocess.Popen[bytes], count: int) -> list[int]:
-    deadline = time.monotonic() + 60
-    while len(training_processes(study)) < count:
-        assert launcher.poll() is None, "the sweep ended before it could be disturbed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)
-    return training_processes(study)
-
-
-def stopped_cleanly(study: Path, count: int) -> list[Path]:
-    """The attempts that ended between two steps with a checkpoint, once there are `count` of them."""
-    deadline = time.monotonic() + 20
-    while True:
-        ends = list(study.glob("*/attempts/*/end.json"))
-        clean = [path for path in ends if "checkpoint written" in json.loads(path.read_text())["why"]]
-        if len(clean) >= count or time.monotonic() > deadline:
-            return clean
-        time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[float | None, str]]:
-    """What the slow sweep gives when nobody disturbs it."""
-    calm = tmp_path_factory.mktemp("calm")
-    assert scaling(*slow_sweep(), cwd=calm).returncode == 0
-    return results_of(calm / "runs" / "k")
-
-
-@pytest.mark.parametrize("victim", ["run", "launcher", "ctrl-c"])
-def test_a_disturbed_sweep_ends_with_the_results_of_an_undisturbed_one(
-    tmp_path: Path, victim: str, undisturbed: dict[str, tuple[float | None, str]]
-) -> None:
-    disturbed, study = tmp_path, tmp_path / "runs" / "k"
-    launcher = subprocess.Popen(
-        [SCALING, *slow_sweep()], cwd=disturbed, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    pids = wait_for_training(study, launcher, 2)
-    if victim == "run":
-        os.kill(pids[0], signal.SIGKILL)
-        assert launcher.wait(timeout=120) == 1
-        assert len(read_records(study)) == 2
-    elif victim == "launcher":
-        launcher.kill()
-        launcher.wait()
-        assert len(stopped_cleanly(study, count=2)) == 2  # its runs notice, and stop by themselves
-    else:
-        os.killpg(launcher.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-        assert launcher.wait(timeout=60) == 1
-        assert len(read_records(study)) < 3
-        assert len(stopped_cleanly(study, count=2)) == 2
-    again = scaling(*slow_sweep(), cwd=disturbed)
-    assert again.returncode == 0, again.stderr
-    assert results_of(study) == undisturbed
-    assert sum(record.attempts for record in read_records(study)) > 3

@@ -39,7 +39,9 @@ def _run(arguments: list[str]) -> int:
         options = _parse(arguments)
         _refuse_repeats([*getattr(options, "overrides", ()), *getattr(options, "settings", ())])
         status: int = options.run(options)
-    except ValueError as error:
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:  # an OSError names its file: a disk is full, a folder read-only
         print(f"{PROG} {command}: {error}", file=sys.stderr)
         return 2
     return status

@@ -125,6 +125,10 @@ def run_app(arguments: Sequence[str]) -> int:
         return leaving.code if isinstance(leaving.code, int) else 1
     except HydraException as error:
         return _refuse(error, overrides)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # names its file: a disk is full, a folder read-only
+        return _refuse(error)
     except Exception:
         traceback.print_exc()
         return 1

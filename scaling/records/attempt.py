@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.records.files import has_links, read_json, remove_scratch, scratch_folder, write_json
-from scaling.records.liveness import HEARTBEAT, HEARTBEAT_EVERY_S, is_live, whereabouts
+from scaling.records.liveness import HEARTBEAT, HEARTBEAT_EVERY_S, STALE_AFTER_S, is_live, whereabouts
 from scaling.records.record import DONE, attempt_names, read_record
 
 # States of a run without a record; a record states DONE or DIVERGED.
@@ -188,8 +188,11 @@ def _latest(run_dir: Path) -> int:
 
 
 def _holder(attempt_dir: Path) -> str:
-    meta = read_json(attempt_dir / "meta.json") or {}
-    return (
-        f"run {attempt_dir.parents[1].name} is being trained by process {meta.get('pid')} on {meta.get('host')}; "
-        f"stop that process or wait for it"
+    meta = read_json(attempt_dir / "meta.json")
+    holder = (
+        f"process {meta.get('pid')} on {meta.get('host')}; stop that process or wait for it"
+        if meta
+        else f"a process that its damaged {attempt_dir / 'meta.json'} does not name; without a heartbeat for "
+        f"{STALE_AFTER_S:.0f} s it counts as dead"
     )
+    return f"run {attempt_dir.parents[1].name} is being trained by {holder}"

@@ -72,10 +72,14 @@ def scratch_folder(folder: Path, purpose: str) -> Path:
 
 def remove_scratch(folder: Path) -> None:
     """Remove the scratch files and folders that dead processes left in a folder."""
-    for path in folder.glob(".*"):
-        left = SCRATCH.fullmatch(path.name)
-        if left is None:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        if not (left := SCRATCH.fullmatch(name)):
             continue
+        path = folder / name
         here = left["place"] == place_id()
         if start_ticks(int(left["pid"])) is None if here else _age_s(path) > FORGOTTEN_S:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

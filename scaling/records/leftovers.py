@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from scaling.records.files import remove_scratch
+from scaling.records.record import attempt_dirs
 
 SUMS = "SHA256SUMS"  # digests of a checkpoint's files
 OPTIMIZER = "optimizer.safetensors"  # state of a checkpoint's optimizer
@@ -27,7 +28,8 @@ def remove_superseded(run_dir: Path, keep: int) -> None:
 
 def tidy(run_dir: Path, *, keep_weights: bool) -> None:
     """Remove the leftovers of a published run; its final weights stay where `keep_weights` is set, or was before."""
-    remove_scratch(run_dir)
+    for folder in (run_dir, run_dir / "attempts", *attempt_dirs(run_dir)):
+        remove_scratch(folder)
     if not (checkpoints := newest_first(run_dir)) and not (run_dir / "checkpoint").exists():
         return
     kept = keep_weights or (checkpoints and not (checkpoints[0] / OPTIMIZER).exists())

@@ -219,21 +219,28 @@ def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]]
     """A hidden folder with all files of the checkpoint `name` and their digests, safe on disk."""
     parent.mkdir(exist_ok=True)
     prepared = scratch_folder(parent, name)
+    try:
+        _fill(prepared, tables, state)
+    except BaseException:  # a full disk needs the room
+        shutil.rmtree(prepared, ignore_errors=True)
+        raise
+    return prepared
+
+
+def _fill(folder: Path, tables: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint's files and their digests into a folder, safe on disk."""
     for table, tensors in tables.items():
-        path = prepared / f"{table}.safetensors"
+        path = folder / f"{table}.safetensors"
         save_file(_tensors(tensors), path)
-        path.chmod(
-            prepared.stat().st_mode & 0o666
-        )  # by the umask, as the folder; the library writes for its owner alone
-    (prepared / "state.json").write_text(json.dumps({**state, DIGESTS: SUMS}))
-    files = list(prepared.iterdir())
+        path.chmod(folder.stat().st_mode & 0o666)  # by the umask, as the folder; the library writes for its owner alone
+    (folder / "state.json").write_text(json.dumps({**state, DIGESTS: SUMS}))
+    files = list(folder.iterdir())
     with ThreadPoolExecutor(len(files)) as pool:  # the disk writes the files while this thread reads them
         synced = pool.map(_sync, files)
-        write_sums(prepared)
+        write_sums(folder)
         list(synced)  # raises the error of a disk that could not write
-    _sync(prepared / SUMS)
-    sync_folder(prepared)
-    return prepared
+    _sync(folder / SUMS)
+    sync_folder(folder)
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,16 @@
+"""A short run of every scenario; `make faults` runs them at length."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.machine import namespaces
+from tests.faults.scenarios import SCENARIOS
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_injury_loses_a_run_or_changes_its_record(name: str, tmp_path: Path) -> None:
+    scenario = SCENARIOS[name]
+    if why := namespaces(*scenario.needs) if scenario.needs else "":
+        pytest.skip(f"{name}: {why}")
+    assert scenario.run(tmp_path, long=False).injuries > 0
