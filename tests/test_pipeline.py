@@ -18,10 +18,6 @@ def scaling(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([SCALING, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def results_of(study: Path) -> dict[str, tuple[float | None, str]]:
-    return {record.run_id: (record.val_loss_nats, record.weights_sha256) for record in read_records(study)}
-
-
 def test_sweep_to_report(tmp_path: Path) -> None:
     trained = scaling("train", "+sweep=smoke", "-m", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr

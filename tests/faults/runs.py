@@ -21,6 +21,7 @@ from scaling.plan.run import Run
 from scaling.records.attempt import run_state
 from scaling.records.leftovers import OPTIMIZER
 from scaling.records.life import Reporter
+from scaling.records.process import start_ticks
 from scaling.records.record import DIVERGED, DONE, attempt_dirs, read_metrics, read_record
 from tests.examples import SPEC, TINY, asked, runtime_in
 
@@ -203,7 +204,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> bool:
-    """Send a signal; whether there was a process to receive it."""
+    """Send a signal; whether there was a living process to receive it."""
+    if start_ticks(pid) is None:
+        return False
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -11,7 +11,8 @@ import pytest
 
 from scaling.launch.stacking import label, stacks
 from scaling.records.record import read_metrics, read_records
-from tests.test_pipeline import SCALING, TINY, scaling, wait_for_training
+from tests.faults.runs import training, wait_for
+from tests.test_pipeline import SCALING, TINY, scaling
 
 SEEDS = [*TINY, "budget.flops=3e8", "model.n_layers=1", "model.d_model=8,16", "seed=0,1,2", "study=s"]
 
@@ -93,7 +94,7 @@ def test_ctrl_c_stops_every_run_of_a_stack_and_the_same_command_goes_on(tmp_path
         [SCALING, *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     study = tmp_path / "runs" / "s"
-    wait_for_training(study, sweep, 3)
+    wait_for(lambda: len(training(study)) == 3, sweep)
     os.killpg(sweep.pid, signal.SIGINT)
     assert sweep.wait(timeout=60) == 1
     stopped = [json.loads(path.read_text()) for path in study.glob("*/attempts/0001/end.json")]
