@@ -94,13 +94,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command(
+    plan = command(
         "plan",
         "price every run of a sweep; nothing starts",
         commands.plan,
         "+sweep=quickstart",
         "model.d_model=32,64,128 budget.flops=1e11,1e12",
-    ).add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
+    )
+    plan.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
+    plan.add_argument("--json", action="store_true", help="print the plan as one JSON document")
     tune = command(
         "tune",
         "search learning rate and batch at a few sizes of a sweep, and write them as its recipe",
@@ -125,9 +127,16 @@ def _parser() -> argparse.ArgumentParser:
         "show how the runs of a study are doing",
         commands.status,
         "runs/quickstart",
-        "runs/quickstart runs/smoke",
+        "runs/quickstart runs/smoke --json",
     )
-    status.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
+    status.add_argument(
+        "studies",
+        nargs="*",
+        type=Path,
+        metavar="STUDY",
+        help="a study's folder, runs/NAME (default: the only study in runs/)",
+    )
+    status.add_argument("--json", action="store_true", help="print one JSON document")
     bench = command(
         "bench",
         "time training steps on this machine, so that plans know how long runs take",

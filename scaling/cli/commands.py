@@ -1,5 +1,6 @@
 """Subcommands of `scaling`; each imports its own modules, so that the others start fast."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     from analysis.schema.document import Results
 
 DEFAULT_LAWS = ("chinchilla",)
+RUNS = Path("runs")  # folder of the studies that `status` looks for, as conf/config.yaml has it
 
 
 def train(arguments: list[str]) -> int:
@@ -23,13 +25,16 @@ def plan(options: Any) -> int:
     from scaling.config.grid import load_like, split_axes
     from scaling.launch.sweep import expand
     from scaling.plan.plan import make_plan
-    from scaling.plan.tables import print_plan
+    from scaling.plan.tables import as_json, print_plan
     from scaling.terminal import terminal
 
     fixed, axes = split_axes(options.overrides)
     cfg = compose(fixed)
     plan = make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
-    print_plan(plan, terminal(), cfg.question)
+    if options.json:
+        print(json.dumps(as_json(plan, cfg.question)))
+    else:
+        print_plan(plan, terminal(), cfg.question)
     return 0
 
 
@@ -63,24 +68,15 @@ def tune(options: Any) -> int:
 
 def status(options: Any) -> int:
     """Show the runs of studies and their states."""
-    from scaling.plan.columns import print_status
-    from scaling.plan.plan_file import read_plan
-    from scaling.records.attempt import run_state, tally
-    from scaling.records.record import read_warnings, run_dirs
-    from scaling.terminal import flagged, terminal
+    from scaling.plan.status import as_json, only_study, print_status, study_status
+    from scaling.terminal import terminal
 
-    for study in options.studies:
-        paths = {path.name: path for path in run_dirs(study)}
-        damaged: list[str] = []
-        steps = {line["run_id"]: line.get("steps") for line in read_plan(study, damaged)}
-        paths = {run_id: study / run_id for run_id in steps if run_id not in paths} | paths
-        states = {run_id: (run_state(paths[run_id]), steps.get(run_id)) for run_id in dict.fromkeys([*steps, *paths])}
-        for text in damaged:
-            terminal().print(flagged("warning", text), soft_wrap=True)
-        print_status(study, states, terminal())
-        for warning in (warning for path in paths.values() for warning in read_warnings(path)):
-            terminal().print(flagged("warning", warning), soft_wrap=True)
-        print(tally(state for state, _ in states.values()) or "no runs yet")
+    studies = [study_status(study) for study in options.studies or [only_study(RUNS)]]
+    if options.json:
+        print(json.dumps({"studies": [as_json(study) for study in studies]}))
+        return 0
+    for study in studies:
+        print_status(study, terminal())
     return 0
 
 
@@ -159,8 +155,6 @@ def _analyse(options: Any) -> dict[str, "Results"]:
 
 def fit(options: Any) -> int:
     """Fit laws."""
-    import json
-
     from analysis.results.parts import write_parts
 
     study = _study_of(options.data)
@@ -181,8 +175,6 @@ def fit(options: Any) -> int:
 
 def predict(options: Any) -> int:
     """Predict losses and allocations from results."""
-    import json
-
     from analysis.judgement.forecast import describe, predict
     from analysis.judgement.serving import describe_served, predict_served
     from analysis.results.document import read

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,9 +15,11 @@ from scaling.data.prepare import prepare
 from scaling.launch.jobs import JobEndedError
 from scaling.launch.stacking import PLANNED
 from scaling.plan.branches import is_begun
+from scaling.plan.columns import print_prose
 from scaling.plan.plan import Plan, PlannedRun, make_plan
 from scaling.plan.plan_file import spending
 from scaling.plan.run import Run
+from scaling.plan.status import explain
 from scaling.plan.tables import print_plan
 from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally
 from scaling.records.record import DIVERGED, DONE
@@ -130,19 +131,13 @@ def conclude(plan: Plan, console: Console, unclaimed: Mapping[str, RunState] = M
     """
     states = {run.run_id: unclaimed.get(run.run_id) or run_state(plan.study_dir / run.run_id) for run in plan.runs}
     summary = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
-    console.print(summary, soft_wrap=True)
+    print_prose(console, summary)
     branches = {run.run_id for run in plan.runs if run.trunk is not None}
     for run_id, state in states.items():
         if state.status != DONE:
             waits = "waits for the run that takes its first steps" if run_id in branches else "never started"
-            console.print(explain(plan.study_dir, run_id, state, waits), soft_wrap=True)
+            print_prose(console, explain(run_id, state, waits))
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
         console.print("The same command again trains only what is missing, from the last checkpoints.")
     return finished
-
-
-def explain(study_dir: Path, run_id: str, state: RunState, waits: str = "never started") -> str:
-    """One line about a run that is not done: its state, the reason, and its log."""
-    look = f"; look at {state.log}" if state.log and state.log.exists() else ""
-    return f"  {run_id} {state.status} at step {state.step}: {state.why or waits}{look}"

@@ -1,5 +1,6 @@
 """The task function of every Hydra launcher: one configuration trained to its record."""
 
+import math
 import os
 import sys
 import traceback
@@ -18,10 +19,10 @@ from omegaconf import DictConfig
 
 from scaling.config.config import CONF_DIR, compose, in_words, to_run, user_search_path
 from scaling.config.grid import split_axes
-from scaling.launch.reporting import is_launched, reporter, stacked_reporters
+from scaling.launch.reporting import is_launched, report_outcome, reporter, stacked_reporters
 from scaling.plan.run import Run
 from scaling.records.attempt import RunIsLiveError
-from scaling.records.record import RunRecord
+from scaling.records.record import DIVERGED, RunRecord
 from scaling.spec.runtime import check_study
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -41,8 +42,8 @@ def configured_run(cfg: DictConfig) -> Run:
     return run
 
 
-def train_task(cfg: DictConfig) -> str:
-    """Train the configured run unless it is finished; return its run id."""
+def train_task(cfg: DictConfig) -> float:
+    """Train the configured run unless it is finished; return its loss, which optimising sweepers minimise."""
     run = configured_run(cfg)
     from scaling.train.run import train_run  # imports torch
 
@@ -52,11 +53,17 @@ def train_task(cfg: DictConfig) -> str:
     finally:
         run_reporter.close()
     _print(run, record)
-    return record.run_id
+    report_outcome([record])
+    return loss_of(record)
 
 
-def train_in_lockstep(runs: Sequence[Run]) -> list[str]:
-    """Train a stack's unfinished runs in lockstep; return the ids of all its runs.
+def loss_of(record: RunRecord) -> float:
+    """The validation loss that an optimising sweeper minimises, nats; infinite for a run that diverged."""
+    return math.inf if record.val_loss_nats is None or record.status == DIVERGED else record.val_loss_nats
+
+
+def train_in_lockstep(runs: Sequence[Run]) -> list[float]:
+    """Train a stack's unfinished runs in lockstep; return the losses of all its runs.
 
     An exception that ends one run does not affect the others, and is raised when they have ended.
     """
@@ -64,19 +71,22 @@ def train_in_lockstep(runs: Sequence[Run]) -> list[str]:
 
     reporters = stacked_reporters([run.spec.run_id for run in runs])
     failed: dict[str, BaseException] = {}
+    records: list[RunRecord] = []
     for run, outcome in zip(runs, train_stack(runs, reporters), strict=True):
         if isinstance(outcome, BaseException):
             traceback.print_exception(outcome)
             failed[run.spec.run_id] = outcome
         else:
             _print(run, outcome)
+            records.append(outcome)
     if failed:
         stopped = all(isinstance(error, KeyboardInterrupt) for error in failed.values())
         if all(isinstance(error, RunIsLiveError) for error in failed.values()):
             raise next(iter(failed.values()))
         why = "; ".join(f"{run_id}: {error}" for run_id, error in failed.items())
         raise KeyboardInterrupt(why) if stopped else RuntimeError(f"{len(failed)} of {len(runs)} runs: {why}")
-    return [run.spec.run_id for run in runs]
+    report_outcome(records)
+    return [loss_of(record) for record in records]
 
 
 def _print(run: Run, record: RunRecord) -> None:
@@ -97,7 +107,7 @@ def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
     return plugin.launch
 
 
-def command_task(cfg: DictConfig) -> str:
+def command_task(cfg: DictConfig) -> float:
     """The task of the command: a mistake in the configuration of a single run ends it, in one line."""
     try:
         return train_task(cfg)

@@ -49,6 +49,7 @@ class PlannedRun:
     steps: int
     batch_tokens: int
     learning_rate: float
+    seed: int
     trunk: str | None  # id of the steps that the run shares with others of the plan; None for a run by itself
     trunk_steps: int  # steps that the run shares
     stack: str | None  # id that runs have in common which can be stacked; None for a run that cannot be
@@ -195,6 +196,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         steps=spec.recipe.steps,
         batch_tokens=spec.batch_tokens,
         learning_rate=spec.recipe.optimizer.learning_rate,
+        seed=spec.seed,
         trunk=None,
         trunk_steps=0,
         stack=stack_id(spec),
