@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scaling.cli import commands
+from scaling.cli.completion import SCRIPTS, candidates
+from scaling.config.presets import choices
 
 PROG = "scaling"
+SWEEPS = ("plan", "tune", "train", "check-transfer")  # commands of a sweep's overrides, whose help lists the presets
+PRESETS = "choose with NAME=, or write a file of your own into ./conf/:\n"
 CLOSED_PIPE = 141  # exit status of a command that the closed pipe of its output ended: 128 + SIGPIPE
 T = TypeVar("T", int, float)
 
@@ -67,7 +71,7 @@ def _open_closed_streams() -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse options and overrides in any order: argparse by itself takes no override after the first option."""
-    parser = _parser()
+    parser, _ = _parser()
     options, rest = parser.parse_known_args(arguments)
     late = [part for part in rest if "=" in part and not part.startswith("-") and "overrides" in options]
     if len(late) < len(rest):
@@ -77,10 +81,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and the parser of each command."""
+    chosen = f"{PRESETS}{choices()}\n"
     parser = argparse.ArgumentParser(
-        prog=PROG, description="Scaling-law experiments: plan a grid, train it, fit the law, draw it."
+        prog=PROG,
+        description="Scaling-law experiments: plan a grid, train it, fit the law, draw it.",
+        epilog=chosen,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    commands_by_name: dict[str, argparse.ArgumentParser] = {}
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND [OPTIONS]")
 
     def command(name: str, summary: str, run: Callable[[Any], int], *examples: str) -> argparse.ArgumentParser:
@@ -88,10 +98,13 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            epilog="examples:\n" + "".join(f"  {PROG} {name} {example}\n" for example in examples),
+            epilog=(chosen if name in SWEEPS else "")
+            + "examples:\n"
+            + "".join(f"  {PROG} {name} {example}\n" for example in examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(run=run)
+        commands_by_name[name] = sub
         return sub
 
     plan = command(
@@ -252,7 +265,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--steps", type=int, default=6, help="of training (default: %(default)s)")
     check.add_argument("--seeds", type=int, default=2, help="models of each size (default: %(default)s)")
     check.add_argument("--out", type=Path, default=Path("check-transfer.png"), help="the figure (default: %(default)s)")
-    return parser
+    completion = command(
+        "completion",
+        "print the shell's script that completes this command's words with the tab key",
+        _complete,
+        "bash >> ~/.bashrc",
+        'query "scaling train model=g"',
+    )
+    completion.add_argument("shell", choices=(*SCRIPTS, "query"), help="bash; query prints the words that may end LINE")
+    completion.add_argument("line", nargs="?", default="", metavar="LINE", help="a line to be completed")
+    return parser, commands_by_name
 
 
 def _add_profile_options(parser: argparse.ArgumentParser) -> None:
@@ -309,6 +331,14 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         choices=("budget", "none"),
         help="budget: also fit on the smaller budgets and predict the larger (default); none",
     )
+
+
+def _complete(options: argparse.Namespace) -> int:
+    if options.shell == "query":
+        print("\n".join(candidates(options.line, _parser()[1])))
+    else:
+        print(SCRIPTS[options.shell], end="")
+    return 0
 
 
 def _unreachable(options: Any) -> int:

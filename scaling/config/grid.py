@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from scaling.config.config import Known, asked_objective, compose, model_shape, run_of, typed
@@ -35,7 +36,11 @@ def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]
     """Command-line overrides that hold in every cell, and the axes to sweep over (`seed=0,1`), apart."""
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
+    for override in parsed:
         if override.is_sweep_override():
             values = override.sweep_string_iterator()
             axes[override.get_key_element()] = list(itertools.islice(values, MOST_CELLS + 1))

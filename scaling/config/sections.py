@@ -95,8 +95,8 @@ class Sections:
                 *path, last = key.split(".")
                 before = self._raw
                 for name in path:
-                    before = before.get(name, {})
-                if last in before:
+                    before = before.get(name, {}) if isinstance(before, dict) else {}
+                if isinstance(before, dict) and last in before:
                     OmegaConf.update(self._cfg, key, before[last])
 
 

@@ -84,6 +84,7 @@ class Config:
     seed: int
     val_tokens: int
     stack: int
+    fail_fast: bool
     planned: str | None
     model: ModelSettings
     objective: dict[str, Any]  # "kind" and the fields of that objective's class in scaling/spec/objective.py

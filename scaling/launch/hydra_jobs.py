@@ -42,7 +42,7 @@ def launch(
         )
         for stack, name in zip(job_stacks, job_labels(job_overrides, job_stacks, study_dir), strict=True)
     ]
-    run_jobs(launcher, jobs, _run_job, study_dir)
+    run_jobs(launcher, jobs, _run_job, study_dir, fail_fast=config.fail_fast)
     returns: dict[int, JobReturn] = {}
     for job, stack in zip(jobs, job_stacks, strict=True):
         for number, index in enumerate(stack):

@@ -56,11 +56,9 @@ class LiveTable:
             if job.ended is not None and index not in self._printed:
                 self._printed.add(index)
                 printed = _runs([self._jobs[k] for k in self._printed])
-                self._console.print(
-                    f"[{printed}/{_runs(self._jobs)}] {job.label} {outcome(job)} {_loss(job)} "
-                    f"in {_elapsed(job)} {job.why}".rstrip(),
-                    soft_wrap=True,
-                )
+                parts = (job.label, outcome(job), _loss(job), f"in {_elapsed(job)}", job.why)
+                text = " ".join(part for part in parts if part)
+                self._console.print(f"[{printed}/{_runs(self._jobs)}] {text}", soft_wrap=True)
 
     def _table(self) -> Text:
         done = _runs([job for job in self._jobs if job.ended is not None])

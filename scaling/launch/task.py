@@ -12,19 +12,22 @@ import hydra
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException, ConfigCompositionException, HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from scaling.config.config import CONF_DIR, compose, in_words, to_run, user_search_path
+from scaling.config.config import check_folders, compose, in_words, refuse_folder, to_run, user_search_path
 from scaling.config.grid import split_axes
+from scaling.config.presets import CONF_DIR
 from scaling.launch.reporting import is_launched, report_outcome, reporter, stacked_reporters
 from scaling.plan.run import Run
 from scaling.records.attempt import RunIsLiveError
 from scaling.records.record import DIVERGED, RunRecord
 from scaling.spec.runtime import check_study
 
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # which runs_dir and study decide
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -108,13 +111,20 @@ def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
 
 
 def command_task(cfg: DictConfig) -> float:
-    """The task of the command: a mistake in the configuration of a single run ends it, in one line."""
+    """The task of the command: a mistake of the user ends a single run in one line."""
     try:
+        check_folders(HydraConfig.get(), cfg.runs_dir, cfg.study)
         return train_task(cfg)
-    except CompactHydraException as error:
-        if is_launched():
+    except (CompactHydraException, ValueError) as error:
+        if is_launched() or not is_ours(error):
             raise
         raise SystemExit(_refuse(error)) from None
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this package raised the error: its ValueErrors name a user's mistake, and a library's a fault of ours."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("scaling.")
 
 
 def run_app(arguments: Sequence[str]) -> int:
@@ -124,9 +134,15 @@ def run_app(arguments: Sequence[str]) -> int:
     # Hydra's parser accepts overrides only in one stretch, not some before its flags and some after.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     flags = [word for word in arguments if word not in overrides]
+    if {"-sc", "--shell-completion"} & {*flags}:
+        raise ValueError("Hydra's completion does not know this command's own words; use  scaling completion bash")
     for word in overrides:
-        if word.startswith("study="):
-            check_study(word.removeprefix("study=").strip("'\""))  # Hydra makes the folder before the task begins
+        key, _, value = word.partition("=")
+        # Hydra makes these folders before the task begins.
+        if key == "study":
+            check_study(value.strip("'\""))
+        if key.lstrip("+~") in FOLDERS:
+            refuse_folder(key.lstrip("+~"), value)
     sys.argv = ["scaling train", *overrides, *user_search_path(), *flags]
     try:
         with _raised():

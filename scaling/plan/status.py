@@ -71,7 +71,8 @@ def study_status(study_dir: Path) -> StudyStatus:
     lines = {line["run_id"]: line for line in read_plan(study_dir, warnings)}
     ids = dict.fromkeys([*lines, *paths])
     runs = tuple(_run_status(study_dir / run_id, lines.get(run_id)) for run_id in ids)
-    warnings += [warning for run_id in ids for warning in read_warnings(study_dir / run_id)]
+    unfinished = [run.run_id for run in runs if run.state.status != DONE]
+    warnings += [warning for run_id in unfinished for warning in read_warnings(study_dir / run_id)]
     return StudyStatus(study_dir, runs, tuple(warnings))
 
 

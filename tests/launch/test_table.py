@@ -33,7 +33,7 @@ def test_a_diverged_run_is_not_done_and_its_last_loss_is_no_result(
     job.started, job.ended = 0.0, 1.0
     with LiveTable([job], []):
         pass
-    assert capsys.readouterr().err.splitlines()[-1].split("] ")[1] == f"seed=0 {outcome}  in 1.0 s"
+    assert capsys.readouterr().err.splitlines()[-1].split("] ")[1] == f"seed=0 {outcome} in 1.0 s"
 
 
 @pytest.mark.parametrize(("width", "speeds"), [(60, False), (80, True)])
