@@ -71,7 +71,7 @@ def _open_closed_streams() -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse options and overrides in any order: argparse by itself takes no override after the first option."""
-    parser, _ = _parser()
+    parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     late = [part for part in rest if "=" in part and not part.startswith("-") and "overrides" in options]
     if len(late) < len(rest):
@@ -81,7 +81,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _parser() -> argparse.ArgumentParser:
+    return _parsers()[0]
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser, and the parser of each command."""
     chosen = f"{PRESETS}{choices()}\n"
     parser = argparse.ArgumentParser(
@@ -335,7 +339,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
 
 def _complete(options: argparse.Namespace) -> int:
     if options.shell == "query":
-        print("\n".join(candidates(options.line, _parser()[1])))
+        print("\n".join(candidates(options.line, _parsers()[1])))
     else:
         print(SCRIPTS[options.shell], end="")
     return 0
