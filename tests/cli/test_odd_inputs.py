@@ -105,7 +105,7 @@ def test_one_run_and_a_sweep_refuse_mistakes_in_one_line(
         (["runtime.device=cuda"], "runtime.device=cuda, but"),
         (
             ["data=text", "data.source.paths=[corpus.txt]", "data.tokenizer=bpe", "data.vocab_size=20"],
-            "data.vocab_size=20",
+            "tokenizer bpe needs vocab_size of at least 257",
         ),
     ],
 )
