@@ -28,7 +28,7 @@ from scaling.shapes.flops import OPTIMIZER_FLOPS
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import allocate
 from scaling.spec.objective import OBJECTIVE_SPECS, Objective, asks_next_sentence, check_pair, own_ids, special_ids
-from scaling.spec.recipe import resolve
+from scaling.spec.recipe import LAWS, law_of, resolve
 from scaling.spec.run_spec import DataSpec, RunSpec
 from scaling.spec.runtime import Runtime, check_study
 
@@ -207,7 +207,7 @@ def run_of(config: Config, known: Known | None = None, specials: Mapping[str, in
             f"batch of this recipe is one sequence of model.context={shape.context}: set "
             f"recipe.batch_tokens.at_least={2 * shape.context} or more, or objective.next_sentence=false"
         )
-    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, config.recipe.tuned, by_law)
+    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget, config.recipe.tuned, by_law)
 
 
 def _runtime(config: Config, cache_dir: Path) -> Runtime:
@@ -295,10 +295,11 @@ def _paths(value: Any) -> tuple[str, ...]:
 
 
 def recipe_values(cfg: DictConfig) -> dict[str, Any]:
-    """The recipe of a configuration as plain values, its laws not resolved to a scale."""
+    """The recipe of a configuration as plain values, its laws not resolved to a scale, constants among them."""
     values = OmegaConf.to_container(cfg.recipe, resolve=True)
     assert isinstance(values, dict)
-    return {str(name): value for name, value in values.items()}
+    laws = {name: dataclasses.asdict(law_of(f"recipe.{name}", values[name])) for name in LAWS}
+    return {str(name): laws.get(str(name), value) for name, value in values.items()}
 
 
 def task_overrides(cfg: DictConfig) -> list[str]:

@@ -41,7 +41,11 @@ def expand(
     for name in sorted({*held, *axes}):
         if where := grid.sets(name):
             raise ValueError(f"{name} is what the sweep's {where} sets in every cell: override that instead")
-    grid = replace(grid, axes={name: values for name, values in grid.axes.items() if name not in held})
+    grid = replace(
+        grid,
+        axes={name: values for name, values in grid.axes.items() if name not in held},
+        zip={name: values for name, values in grid.zip.items() if name not in held and name not in axes},
+    )
 
     def composed(row: Sequence[str]) -> DictConfig:
         return load(cfg, [*fixed, *row])

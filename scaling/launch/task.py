@@ -22,6 +22,7 @@ from scaling.config.config import check_folders, compose, in_words, refuse_folde
 from scaling.config.grid import split_axes
 from scaling.config.presets import CONF_DIR
 from scaling.launch.reporting import is_launched, report_outcome, reporter, stacked_reporters
+from scaling.plan.limits import check_limits
 from scaling.plan.run import Run
 from scaling.records.attempt import RunIsLiveError
 from scaling.records.record import DIVERGED, RunRecord
@@ -35,6 +36,8 @@ def configured_run(cfg: DictConfig) -> Run:
     """The configured run; CompactHydraException where the configuration is invalid or is no longer the planned run."""
     try:
         run = to_run(cfg)
+        if not (run.directory / "record.json").exists():
+            check_limits([run])
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
     if cfg.planned not in (None, run.spec.run_id):

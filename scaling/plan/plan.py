@@ -12,6 +12,7 @@ from scaling.data.sources import TextSource
 from scaling.machine.slots import gpu_ids
 from scaling.machine.speed import speed
 from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
+from scaling.plan.limits import check_limits
 from scaling.plan.plan_file import FILE
 from scaling.plan.plan_file import read_plan as read_plan
 from scaling.plan.run import Run
@@ -109,7 +110,10 @@ class Plan:
 
 
 def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
-    """The plan of these runs; OverBudgetError, with the arithmetic, where they cost more than `total_flops`."""
+    """The plan of these runs; OverBudgetError, with the arithmetic, where they cost more than `total_flops`.
+
+    Raises ValueError for runs beyond the limits of their budget, unless they are finished.
+    """
     if not runs:
         raise ValueError("the grid has no cells; give hydra.sweeper.budgets and .shapes, or sweep over something")
     first: dict[str, Run] = {}
@@ -120,6 +124,7 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
             merged.append(f"{' '.join(run.overrides)} is the same run as {' '.join(twin.overrides)}")
         else:
             first[run.spec.run_id] = run
+    check_limits([run for run in first.values() if not (run.directory / "record.json").exists()])
     gpu = wants_gpu(runs[0])
     priced = shared([price(run, run_state(run.directory), gpu) for run in first.values()], first)
     device = "cuda" if gpu else "cpu"

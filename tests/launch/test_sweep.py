@@ -16,9 +16,17 @@ from scaling.plan.plan import make_plan
 from scaling.records.attempt import FAILED, INTERRUPTED
 from scaling.records.record import DIVERGED, DONE, read_records
 from scaling.terminal import terminal
+from tests.examples import SHORT
 from tests.test_pipeline import SCALING
 
-TINY = ["data=synthetic", "data.source.tokens=10000", "budget.flops=1e7", "model.d_model=16", "model.n_layers=1"]
+TINY = [
+    "data=synthetic",
+    "data.source.tokens=10000",
+    *SHORT,
+    "budget.flops=1e7",
+    "model.d_model=16",
+    "model.n_layers=1",
+]
 
 
 def concluded(status: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
