@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from scaling.cli import commands
 from scaling.cli.completion import SCRIPTS, candidates
 from scaling.config.presets import choices
+from scaling.machine.devices import DEVICES
 
 PROG = "scaling"
 SWEEPS = ("plan", "tune", "train", "check-transfer")  # commands of a sweep's overrides, whose help lists the presets
@@ -116,10 +117,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "price every run of a sweep; nothing starts",
         commands.plan,
         "+sweep=quickstart",
-        "model.d_model=32,64,128 budget.flops=1e11,1e12",
+        "+sweep=gpu-1e18 --on h100 --count 8 --usd-per-hour 2.5",
     )
     plan.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
     plan.add_argument("--json", action="store_true", help="print the plan as one JSON document")
+    plan.add_argument("--on", metavar="DEVICE", help=f"price it on a machine that is not here: {', '.join(DEVICES)}")
+    plan.add_argument("--count", type=int, default=1, metavar="K", help="devices of --on, a run each (default: 1)")
+    plan.add_argument("--usd-per-hour", type=float, metavar="USD", help="price of one device of --on for an hour")
     tune = command(
         "tune",
         "search learning rate and batch at a few sizes of a sweep, and write them as its recipe",

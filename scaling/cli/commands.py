@@ -24,17 +24,28 @@ def plan(options: Any) -> int:
     from scaling.config.config import compose
     from scaling.config.grid import load_like, split_axes
     from scaling.launch.sweep import expand
+    from scaling.machine.devices import device
+    from scaling.plan.cost import cost_on, in_words
     from scaling.plan.plan import make_plan
     from scaling.plan.tables import as_json, print_plan
     from scaling.terminal import terminal
 
     fixed, axes = split_axes(options.overrides)
     cfg = compose(fixed)
-    plan = make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
+    on = None if options.on is None else device(options.on)
+    runs = expand(cfg, fixed, axes, load_like)
+    plan = make_plan(runs, cfg.budget.total_flops, options.on and options.on.lower())
+    cost, lines = None, []
+    if on is not None:
+        specs = {run.spec.run_id: run.spec for run in runs}
+        cost = cost_on(plan, specs, on, options.count, options.usd_per_hour)
+        lines = in_words(cost, on, options.usd_per_hour)
+    elif options.count != 1 or options.usd_per_hour is not None:
+        raise ValueError("--count and --usd-per-hour price another machine: name it with --on, as --on h100")
     if options.json:
-        print(json.dumps(as_json(plan, cfg.question)))
+        print(json.dumps(as_json(plan, cfg.question, cost)))
     else:
-        print_plan(plan, terminal(), cfg.question)
+        print_plan(plan, terminal(), cfg.question, lines)
     return 0
 
 
@@ -84,7 +95,15 @@ def bench(options: Any) -> int:
     """Time training steps on this machine."""
     from scaling.config.config import compose
     from scaling.machine.speed import fit_speed, remember, speed
-    from scaling.profiling.bench import CASES, bench_launchers, device_here, print_timings, time_cases, time_matmul
+    from scaling.profiling.bench import (
+        CASES,
+        bench_launchers,
+        device_here,
+        device_name,
+        print_timings,
+        time_cases,
+        time_matmul,
+    )
     from scaling.spec.run_spec import check_precision
     from scaling.terminal import terminal
 
@@ -109,6 +128,8 @@ def bench(options: Any) -> int:
     by_itself = [timing for timing in timings if timing.stacked == 1]
     side_by_side = max(timing.runs for timing in by_itself)
     fitted = fit_speed([timing.sample for timing in by_itself if timing.runs == side_by_side])
+    if (known := device_name()) is not None:  # plans for such a device elsewhere (`plan --on`) reckon so too
+        remember(options.cache, known, precision, fitted)
     print(
         f"a step of one run: {fitted.step_s * 1e3:.2f} ms + {fitted.layer_s * 1e3:.2f} ms a layer "
         f"+ its FLOPs at {fitted.flops_per_s:.3g} FLOP/s; plans with this cache reckon so: "

@@ -10,7 +10,7 @@ from scaling.data.cache import manifest
 from scaling.data.prepare import DataConfig
 from scaling.data.sources import TextSource
 from scaling.machine.slots import gpu_ids
-from scaling.machine.speed import speed
+from scaling.machine.speed import Speed, speed
 from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
 from scaling.plan.limits import check_limits
 from scaling.plan.plan_file import FILE
@@ -109,10 +109,11 @@ class Plan:
         return path
 
 
-def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
-    """The plan of these runs; OverBudgetError, with the arithmetic, where they cost more than `total_flops`.
+def make_plan(runs: Sequence[Run], total_flops: float | None, on: str | None = None) -> Plan:
+    """The plan of these runs, timed on this machine, or `on` a device that devices.py names.
 
-    Raises ValueError for runs beyond the limits of their budget, unless they are finished.
+    OverBudgetError, with the arithmetic, where they cost more than `total_flops`. ValueError for runs beyond the limits
+    of their budget, unless they are finished.
     """
     if not runs:
         raise ValueError("the grid has no cells; give hydra.sweeper.budgets and .shapes, or sweep over something")
@@ -125,10 +126,9 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
         else:
             first[run.spec.run_id] = run
     check_limits([run for run in first.values() if not (run.directory / "record.json").exists()])
-    gpu = wants_gpu(runs[0])
-    priced = shared([price(run, run_state(run.directory), gpu) for run in first.values()], first)
-    device = "cuda" if gpu else "cpu"
-    timed_here = all(speed(run.runtime.cache_dir, device, run.spec.recipe.precision)[1] for run in runs)
+    device = on or ("cuda" if wants_gpu(runs[0]) else "cpu")
+    priced = shared([price(run, run_state(run.directory), device) for run in first.values()], first)
+    timed_here = all(expected_speed(run, device)[1] for run in runs)
     plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged), timed_here)
     if total_flops is not None and plan.total_flops > total_flops:
         raise OverBudgetError(
@@ -179,10 +179,15 @@ def wants_gpu(run: Run) -> bool:
     return run.runtime.device == "cuda" or (run.runtime.device == "auto" and bool(gpu_ids()))
 
 
-def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
+def expected_speed(run: Run, device: str) -> tuple[Speed, bool]:
+    """The speed of a run on "cpu", "cuda" or a known device, and whether it was measured."""
+    return speed(run.runtime.cache_dir, device, run.spec.recipe.precision, run.spec.model.d_model)
+
+
+def price(run: Run, state: RunState, device: str) -> PlannedRun:
     """One run with its price and its warnings."""
     spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
-    expected, _ = speed(run.runtime.cache_dir, "cuda" if gpu else "cpu", spec.recipe.precision)
+    expected, _ = expected_speed(run, device)
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)

@@ -1,6 +1,6 @@
 """The table of a plan on a terminal, as wide as the terminal, and the plan as JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scaling.plan.columns import Column, print_columns, print_prose
+from scaling.plan.cost import Cost
 from scaling.plan.labels import axes, named, setting
 from scaling.plan.plan import Plan, PlannedRun, arithmetic
 from scaling.quantities import duration, short
@@ -16,8 +17,8 @@ from scaling.terminal import flagged
 MOST_GROUPS = 0.5  # budgets over runs: with more, as where tokens are the budget, groups would hold single runs
 
 
-def print_plan(plan: Plan, console: Console, question: str | None) -> None:
-    """Print the priced grid, its totals and its warnings."""
+def print_plan(plan: Plan, console: Console, question: str | None, cost: Sequence[str] = ()) -> None:
+    """Print the priced grid, its totals and its warnings; `cost` are lines about machines that are not here."""
     if question:
         print_prose(console, Text(question.strip(), style="bold"))
     groups = budget_groups(plan)
@@ -28,12 +29,14 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
     order = ". The longest run starts first" if groups else ""
     print_prose(console, Text(legend + order, "dim"))
     seconds = sum(run.estimated_s for run in plan.missing)
-    assumed = "" if plan.timed_here else " (assumed speed; `scaling bench` measures this machine's)"
+    assumed = "" if plan.timed_here or cost else " (assumed speed; `scaling bench` measures this machine's)"
     print_prose(
         console,
         f"{len(plan.runs)} runs, {len(plan.missing)} to train; {plan.total_flops:.4g} FLOPs in all "
         f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time{assumed}",
     )
+    for line in cost:
+        print_prose(console, line)
     if any(run.trunk is not None for run in plan.runs):
         print_prose(console, sharing(plan))
     for text in plan.merged:
@@ -99,8 +102,8 @@ def sharing(plan: Plan) -> str:
     )
 
 
-def as_json(plan: Plan, question: str | None) -> Mapping[str, Any]:
-    """The plan as one document: its totals, and its runs as in plan.jsonl."""
+def as_json(plan: Plan, question: str | None, cost: Cost | None = None) -> Mapping[str, Any]:
+    """The plan as one document: its totals, its cost on another machine if asked, and its runs as in plan.jsonl."""
     return {
         "question": question,
         "study_dir": str(plan.study_dir),
@@ -109,6 +112,7 @@ def as_json(plan: Plan, question: str | None) -> Mapping[str, Any]:
         "to_train": len(plan.missing),
         "estimated_s": sum(run.estimated_s for run in plan.missing),
         "timed_here": plan.timed_here,
+        "cost": None if cost is None else asdict(cost),
         "merged": plan.merged,
         "runs": [asdict(run) for run in plan.runs],
     }

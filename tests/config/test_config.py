@@ -1,6 +1,7 @@
 """From command-line overrides to runs, and what is said when they make no sense."""
 
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,17 @@ def test_every_sweep_has_a_question_a_cap_and_a_plan_within_it(sweep: str) -> No
     plan = plan_of(f"+sweep={sweep}")
     assert len(plan.runs) >= 5 * len(cfg.hydra.sweeper.budgets)
     assert plan.total_flops <= cfg.budget.total_flops
+
+
+def test_the_gpu_sweep_has_long_enough_data_for_every_size_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("a test asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    plan = plan_of("+sweep=gpu-1e18")
+    assert min(run.tokens_per_param for run in plan.runs) >= 3
+    assert max(run.epochs for run in plan.runs) < 0.5
+    assert plan.worst_warnings() == []
 
 
 def test_what_does_not_decide_the_outcome_does_not_enter_the_identity() -> None:
