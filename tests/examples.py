@@ -11,13 +11,16 @@ from scaling.plan.run import Run
 from scaling.records.record import SCHEMA, RunRecord
 from scaling.shapes.families import EncoderDecoderShape, EncoderShape
 from scaling.shapes.shape import TransformerShape
-from scaling.spec.budget import Allocation, Scale
+from scaling.spec.budget import Allocation, Budget, Scale
 from scaling.spec.objective import Causal, Denoising, Masked, Objective
 from scaling.spec.run_spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
 from scaling.spec.runtime import Runtime
 
 # Presets of a model, which conf/model/plain.yaml is not: it leaves the size open.
 PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml") if path.stem != "plain")
+
+# Limits of a budget for runs that are too short to be measurements, and quick.
+SHORT = ["budget.least_steps=1", "budget.tolerance=100"]
 
 # The shape and the runtime of a preset, so that a new option or setting needs no line here.
 _GPT2_RUN = to_run(compose(["model=gpt2", "model.vocab_size=50257", "data=synthetic"]))
@@ -143,7 +146,8 @@ def asked(spec: RunSpec, data: DataConfig, runtime: Runtime, budget_flops: float
     """A run as training takes it; its price is nobody's business here."""
     scale = Scale(params=1.0, tokens=1.0, flops=1.0)
     price = Allocation(scale, spec.recipe.batch_sequences, spec.recipe.steps, spec.train_tokens, 1.0, 1)
-    return Run(spec, price, data, runtime, budget_flops, tuned=None, by_law=None)
+    budget = Budget(budget_flops, None if budget_flops else 1.0, None, tolerance=0.1, least_steps=1)
+    return Run(spec, price, data, runtime, budget, tuned=None, by_law=None)
 
 
 def overridden(settings: Sequence[str], more: Sequence[str]) -> list[str]:

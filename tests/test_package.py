@@ -63,7 +63,7 @@ def test_an_installed_wheel_plans_and_trains_outside_the_checkout(installed: Pat
         "import scaling, hydra_plugins.scaling_launcher;"
         f"assert scaling.__file__.startswith({str(installed)!r}), scaling.__file__;"
         "from scaling.cli import main; assert main(['plan', '+sweep=smoke']) == 0;"
-        "sys.exit(main(['train', 'data=synthetic', 'data.source.tokens=100000', 'budget.flops=1e8']))"
+        "sys.exit(main(['train', 'data=synthetic', 'data.source.tokens=100000', 'budget.flops=1e9']))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -9,9 +9,10 @@ import pytest
 
 from scaling.plan.plan_file import read_plan
 from scaling.records.record import read_records
+from tests.examples import SHORT
 
 SCALING = Path(sys.executable).parent / "scaling"
-TINY = ["data=synthetic", "data.source.tokens=200000", "val_tokens=2048"]
+TINY = ["data=synthetic", "data.source.tokens=200000", "val_tokens=2048", *SHORT]
 
 
 def scaling(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

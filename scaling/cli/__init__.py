@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scaling.cli import commands
+from scaling.cli.completion import SCRIPTS, candidates
+from scaling.config.presets import choices
+from scaling.machine.devices import DEVICES
 
 PROG = "scaling"
+SWEEPS = ("plan", "tune", "train", "check-transfer")  # commands of a sweep's overrides, whose help lists the presets
+PRESETS = "choose with NAME=, or write a file of your own into ./conf/:\n"
 CLOSED_PIPE = 141  # exit status of a command that the closed pipe of its output ended: 128 + SIGPIPE
 T = TypeVar("T", int, float)
 
@@ -80,9 +85,19 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
+    return _parsers()[0]
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and the parser of each command."""
+    chosen = f"{PRESETS}{choices()}\n"
     parser = argparse.ArgumentParser(
-        prog=PROG, description="Scaling-law experiments: plan a grid, train it, fit the law, draw it."
+        prog=PROG,
+        description="Scaling-law experiments: plan a grid, train it, fit the law, draw it.",
+        epilog=chosen,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    commands_by_name: dict[str, argparse.ArgumentParser] = {}
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND [OPTIONS]")
 
     def command(name: str, summary: str, run: Callable[[Any], int], *examples: str) -> argparse.ArgumentParser:
@@ -90,19 +105,27 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            epilog="examples:\n" + "".join(f"  {PROG} {name} {example}\n" for example in examples),
+            epilog=(chosen if name in SWEEPS else "")
+            + "examples:\n"
+            + "".join(f"  {PROG} {name} {example}\n" for example in examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(run=run)
+        commands_by_name[name] = sub
         return sub
 
-    command(
+    plan = command(
         "plan",
         "price every run of a sweep; nothing starts",
         commands.plan,
         "+sweep=quickstart",
-        "model.d_model=32,64,128 budget.flops=1e11,1e12",
-    ).add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
+        "+sweep=gpu-1e18 --on h100 --count 8 --usd-per-hour 2.5",
+    )
+    plan.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
+    plan.add_argument("--json", action="store_true", help="print the plan as one JSON document")
+    plan.add_argument("--on", metavar="DEVICE", help=f"price it on a machine that is not here: {', '.join(DEVICES)}")
+    plan.add_argument("--count", type=int, default=1, metavar="K", help="devices of --on, a run each (default: 1)")
+    plan.add_argument("--usd-per-hour", type=float, metavar="USD", help="price of one device of --on for an hour")
     tune = command(
         "tune",
         "search learning rate and batch at a few sizes of a sweep, and write them as its recipe",
@@ -127,9 +150,16 @@ def _parser() -> argparse.ArgumentParser:
         "show how the runs of a study are doing",
         commands.status,
         "runs/quickstart",
-        "runs/quickstart runs/smoke",
+        "runs/quickstart runs/smoke --json",
     )
-    status.add_argument("studies", nargs="+", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
+    status.add_argument(
+        "studies",
+        nargs="*",
+        type=Path,
+        metavar="STUDY",
+        help="a study's folder, runs/NAME (default: the only study in runs/)",
+    )
+    status.add_argument("--json", action="store_true", help="print one JSON document")
     bench = command(
         "bench",
         "time training steps on this machine, so that plans know how long runs take",
@@ -245,7 +275,16 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--steps", type=int, default=6, help="of training (default: %(default)s)")
     check.add_argument("--seeds", type=int, default=2, help="models of each size (default: %(default)s)")
     check.add_argument("--out", type=Path, default=Path("check-transfer.png"), help="the figure (default: %(default)s)")
-    return parser
+    completion = command(
+        "completion",
+        "print the shell's script that completes this command's words with the tab key",
+        _complete,
+        "bash >> ~/.bashrc",
+        'query "scaling train model=g"',
+    )
+    completion.add_argument("shell", choices=(*SCRIPTS, "query"), help="bash; query prints the words that may end LINE")
+    completion.add_argument("line", nargs="?", default="", metavar="LINE", help="a line to be completed")
+    return parser, commands_by_name
 
 
 def _add_profile_options(parser: argparse.ArgumentParser) -> None:
@@ -302,6 +341,14 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         choices=("budget", "none"),
         help="budget: also fit on the smaller budgets and predict the larger (default); none",
     )
+
+
+def _complete(options: argparse.Namespace) -> int:
+    if options.shell == "query":
+        print("\n".join(candidates(options.line, _parsers()[1])))
+    else:
+        print(SCRIPTS[options.shell], end="")
+    return 0
 
 
 def _unreachable(options: Any) -> int:

@@ -1,5 +1,6 @@
 """Subcommands of `scaling`; each imports its own modules, so that the others start fast."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     from analysis.schema.document import Results
 
 DEFAULT_LAWS = ("chinchilla",)
+RUNS = Path("runs")  # folder of the studies that `status` looks for, as conf/config.yaml has it
 
 
 def train(arguments: list[str]) -> int:
@@ -22,14 +24,28 @@ def plan(options: Any) -> int:
     from scaling.config.config import compose
     from scaling.config.grid import load_like, split_axes
     from scaling.launch.sweep import expand
+    from scaling.machine.devices import device
+    from scaling.plan.cost import cost_on, in_words
     from scaling.plan.plan import make_plan
-    from scaling.plan.tables import print_plan
+    from scaling.plan.tables import as_json, print_plan
     from scaling.terminal import terminal
 
     fixed, axes = split_axes(options.overrides)
     cfg = compose(fixed)
-    plan = make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
-    print_plan(plan, terminal(), cfg.question)
+    on = None if options.on is None else device(options.on)
+    runs = expand(cfg, fixed, axes, load_like)
+    plan = make_plan(runs, cfg.budget.total_flops, options.on and options.on.lower())
+    cost, lines = None, []
+    if on is not None:
+        specs = {run.spec.run_id: run.spec for run in runs}
+        cost = cost_on(plan, specs, on, options.count, options.usd_per_hour)
+        lines = in_words(cost, on, options.usd_per_hour)
+    elif options.count != 1 or options.usd_per_hour is not None:
+        raise ValueError("--count and --usd-per-hour price another machine: name it with --on, as --on h100")
+    if options.json:
+        print(json.dumps(as_json(plan, cfg.question, cost)))
+    else:
+        print_plan(plan, terminal(), cfg.question, lines)
     return 0
 
 
@@ -63,25 +79,15 @@ def tune(options: Any) -> int:
 
 def status(options: Any) -> int:
     """Show the runs of studies and their states."""
-    from scaling.plan.columns import print_status
-    from scaling.plan.plan_file import read_plan
-    from scaling.records.attempt import run_state, tally
-    from scaling.records.record import DONE, read_warnings, run_dirs
-    from scaling.terminal import flagged, terminal
+    from scaling.plan.status import as_json, only_study, print_status, study_status
+    from scaling.terminal import terminal
 
-    for study in options.studies:
-        paths = {path.name: path for path in run_dirs(study)}
-        damaged: list[str] = []
-        steps = {line["run_id"]: line.get("steps") for line in read_plan(study, damaged)}
-        paths = {run_id: study / run_id for run_id in steps if run_id not in paths} | paths
-        states = {run_id: (run_state(paths[run_id]), steps.get(run_id)) for run_id in dict.fromkeys([*steps, *paths])}
-        for text in damaged:
-            terminal().print(flagged("warning", text), soft_wrap=True)
-        print_status(study, states, terminal())
-        unfinished = [path for run_id, path in paths.items() if states[run_id][0].status != DONE]
-        for warning in (warning for path in unfinished for warning in read_warnings(path)):
-            terminal().print(flagged("warning", warning), soft_wrap=True)
-        print(tally(state for state, _ in states.values()) or "no runs yet")
+    studies = [study_status(study) for study in options.studies or [only_study(RUNS)]]
+    if options.json:
+        print(json.dumps({"studies": [as_json(study) for study in studies]}))
+        return 0
+    for study in studies:
+        print_status(study, terminal())
     return 0
 
 
@@ -89,7 +95,15 @@ def bench(options: Any) -> int:
     """Time training steps on this machine."""
     from scaling.config.config import compose
     from scaling.machine.speed import fit_speed, remember, speed
-    from scaling.profiling.bench import CASES, bench_launchers, device_here, print_timings, time_cases, time_matmul
+    from scaling.profiling.bench import (
+        CASES,
+        bench_launchers,
+        device_here,
+        device_name,
+        print_timings,
+        time_cases,
+        time_matmul,
+    )
     from scaling.spec.run_spec import check_precision
     from scaling.terminal import terminal
 
@@ -114,6 +128,8 @@ def bench(options: Any) -> int:
     by_itself = [timing for timing in timings if timing.stacked == 1]
     side_by_side = max(timing.runs for timing in by_itself)
     fitted = fit_speed([timing.sample for timing in by_itself if timing.runs == side_by_side])
+    if (known := device_name()) is not None:  # plans for such a device elsewhere (`plan --on`) reckon so too
+        remember(options.cache, known, precision, fitted)
     print(
         f"a step of one run: {fitted.step_s * 1e3:.2f} ms + {fitted.layer_s * 1e3:.2f} ms a layer "
         f"+ its FLOPs at {fitted.flops_per_s:.3g} FLOP/s; plans with this cache reckon so: "
@@ -160,8 +176,6 @@ def _analyse(options: Any) -> dict[str, "Results"]:
 
 def fit(options: Any) -> int:
     """Fit laws."""
-    import json
-
     from analysis.results.parts import write_parts
 
     study = _study_of(options.data)
@@ -182,8 +196,6 @@ def fit(options: Any) -> int:
 
 def predict(options: Any) -> int:
     """Predict losses and allocations from results."""
-    import json
-
     from analysis.judgement.forecast import describe, predict
     from analysis.judgement.serving import describe_served, predict_served
     from analysis.results.document import read

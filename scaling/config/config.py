@@ -3,17 +3,20 @@
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from scaling.config.presets import CONF_DIR
 from scaling.config.settings import Config, DataSettings, ModelSettings, RuntimeSettings
 from scaling.data.prepare import DataConfig, identify, known_specials
 from scaling.data.pretrained import END_TOKENS
@@ -25,15 +28,11 @@ from scaling.shapes.flops import OPTIMIZER_FLOPS
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import allocate
 from scaling.spec.objective import OBJECTIVE_SPECS, Objective, asks_next_sentence, check_pair, own_ids, special_ids
-from scaling.spec.recipe import resolve
+from scaling.spec.recipe import LAWS, law_of, resolve
 from scaling.spec.run_spec import DataSpec, RunSpec
-from scaling.spec.runtime import Runtime
+from scaling.spec.runtime import Runtime, check_study
 
 T = TypeVar("T")
-
-_HERE = Path(__file__).resolve().parents[1]
-# The configs of an installed wheel lie beside the package's modules, those of a checkout one level up.
-CONF_DIR = next(path for path in (_HERE / "conf", _HERE.parent / "conf") if (path / "config.yaml").is_file())
 
 ConfigStore.instance().store(name="settings", node=Config)
 
@@ -52,11 +51,40 @@ def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
 
     `name` is the file in conf/ that composition starts from.
     """
-    with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
+    with hydra_here(anew=True):
         try:
             return hydra_compose(name, overrides=[*user_search_path(), *overrides], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise ValueError(in_words(error, overrides)) from error
+
+
+@contextmanager
+def hydra_here(*, anew: bool = False) -> Iterator[None]:
+    """Within, Hydra composes from conf/: in the application that is running, or `anew`."""
+    if GlobalHydra.instance().is_initialized() and not anew:
+        yield
+    else:
+        with initialize_config_dir(config_dir=str(CONF_DIR), version_base="1.3", job_name="scaling"):
+            yield
+
+
+def check_folders(hydra: Any, runs_dir: str, study: str) -> None:
+    """ValueError for a folder of Hydra's own that is not the study's, where all runs lie."""
+    check_study(study)
+    where = Path(runs_dir) / study
+    for name, value in (("run.dir", hydra.run.dir), ("sweep.dir", hydra.sweep.dir)):
+        if Path(value) != where:
+            refuse_folder(f"hydra.{name}", value)
+    if hydra.sweep.subdir != ".":
+        refuse_folder("hydra.sweep.subdir", hydra.sweep.subdir)
+
+
+def refuse_folder(name: str, value: str) -> None:
+    """ValueError for a setting of Hydra's folders."""
+    raise ValueError(
+        f"{name}={value}: the runs of a study lie in runs_dir/study, by their ids, so that no run is trained twice; "
+        f"choose the folder with runs_dir=DIR study=NAME"
+    )
 
 
 def in_words(error: Exception, overrides: Sequence[str] = ()) -> str:
@@ -82,7 +110,8 @@ def _names(where: str, overrides: Sequence[str]) -> list[str]:
     """Names of the settings below a key, under those of the overrides that pick config groups."""
     groups = [part for part in overrides if "." not in part.partition("=")[0] and "{" not in part and "," not in part]
     try:
-        found = OmegaConf.select(hydra_compose("config", overrides=groups, return_hydra_config=True), where)
+        with hydra_here():
+            found = OmegaConf.select(hydra_compose("config", overrides=groups, return_hydra_config=True), where)
     except (HydraException, OmegaConfBaseException):
         return []
     return [str(name) for name in found] if isinstance(found, DictConfig) else []
@@ -178,7 +207,7 @@ def run_of(config: Config, known: Known | None = None, specials: Mapping[str, in
             f"batch of this recipe is one sequence of model.context={shape.context}: set "
             f"recipe.batch_tokens.at_least={2 * shape.context} or more, or objective.next_sentence=false"
         )
-    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget.flops, config.recipe.tuned, by_law)
+    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget, config.recipe.tuned, by_law)
 
 
 def _runtime(config: Config, cache_dir: Path) -> Runtime:
@@ -266,10 +295,11 @@ def _paths(value: Any) -> tuple[str, ...]:
 
 
 def recipe_values(cfg: DictConfig) -> dict[str, Any]:
-    """The recipe of a configuration as plain values, its laws not resolved to a scale."""
+    """The recipe of a configuration as plain values, its laws not resolved to a scale, constants among them."""
     values = OmegaConf.to_container(cfg.recipe, resolve=True)
     assert isinstance(values, dict)
-    return {str(name): value for name, value in values.items()}
+    laws = {name: dataclasses.asdict(law_of(f"recipe.{name}", values[name])) for name in LAWS}
+    return {str(name): laws.get(str(name), value) for name, value in values.items()}
 
 
 def task_overrides(cfg: DictConfig) -> list[str]:

@@ -8,6 +8,7 @@ from functools import cache, partial
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from scaling.config.config import Known, asked_objective, compose, model_shape, run_of, typed
@@ -35,7 +36,11 @@ def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]
     """Command-line overrides that hold in every cell, and the axes to sweep over (`seed=0,1`), apart."""
     fixed: list[str] = []
     axes: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ValueError(str(error).partition("\n")[0]) from error
+    for override in parsed:
         if override.is_sweep_override():
             values = override.sweep_string_iterator()
             axes[override.get_key_element()] = list(itertools.islice(values, MOST_CELLS + 1))
@@ -52,12 +57,14 @@ def cells(grid: Grid, axes: Mapping[str, Sequence[str]], rows: Rows) -> list[tup
     the cell's sizes. ValueError, with the arithmetic, for more than MOST_CELLS cells.
     """
     axes = {**{key: [spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
+    zipped = [tuple(zip(grid.zip, map(spell, row), strict=True)) for row in zip(*grid.zip.values(), strict=True)]
     _refuse_too_many(grid, axes)
     if grid.branches and len(grid.budgets) < 2:
         raise ValueError(
             "hydra.sweeper.branches=true lets budgets share trunks: give at least two hydra.sweeper.budgets"
         )
-    others = list(itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items())))
+    crossed = [[((key, value),) for value in values] for key, values in axes.items()] + ([zipped] if zipped else [])
+    others = [tuple(f"{key}={value}" for group in row for key, value in group) for row in itertools.product(*crossed)]
     shapes = [tuple(f"model.{name}={spell(value)}" for name, value in shape.items()) for shape in grid.shapes or [{}]]
     count = cache(partial(_count, rows))
     found: list[tuple[float | None, tuple[str, ...], tuple[str, ...]]] = []
@@ -86,6 +93,7 @@ def _refuse_too_many(grid: Grid, axes: Mapping[str, Sequence[str]]) -> None:
     """ValueError, with the arithmetic, for a grid of more than MOST_CELLS cells."""
     shapes = grid.sizes.count if grid.sizes is not None else len(grid.shapes)
     sides = {"budgets": len(grid.budgets), "shapes": shapes} | {key: len(values) for key, values in axes.items()}
+    sides |= {f"zipped {name}": len(values) for name, values in list(grid.zip.items())[:1]}
     product = math.prod(count for count in sides.values() if count)
     if product > MOST_CELLS:
         words = " x ".join(f"{count:,} {name}" for name, count in sides.items() if count > 1)

@@ -50,8 +50,10 @@ class Rows:
         return "." not in key and "/" not in key and self._is_config(key)
 
     def _is_value(self, part: str) -> bool:
-        key = part.partition("=")[0]
-        return not (key[0] in "+~" or "/" in key or "@" in key or key.startswith("hydra.") or self._is_config(key))
+        key, _, value = part.partition("=")
+        if key[0] in "+~" or "/" in key or "@" in key or key.startswith("hydra."):
+            return False
+        return is_number(value) or not self._is_config(key)  # a number may stand for a law
 
 
 class Sections:
@@ -95,9 +97,9 @@ class Sections:
                 *path, last = key.split(".")
                 before = self._raw
                 for name in path:
-                    before = before.get(name, {})
-                if last in before:
-                    OmegaConf.update(self._cfg, key, before[last])
+                    before = before.get(name, {}) if isinstance(before, dict) else {}
+                if isinstance(before, dict) and last in before:
+                    OmegaConf.update(self._cfg, key, before[last], merge=False)
 
 
 def is_section(cfg: DictConfig, key: str) -> bool:
@@ -106,6 +108,15 @@ def is_section(cfg: DictConfig, key: str) -> bool:
         return bool(OmegaConf.is_config(OmegaConf.select(cfg, key)))
     except OmegaConfBaseException:  # there is no such setting
         return False
+
+
+def is_number(text: str) -> bool:
+    """Whether a value is a number in the spelling of Hydra's grammar."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _section(part: str) -> str:

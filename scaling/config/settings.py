@@ -84,6 +84,7 @@ class Config:
     seed: int
     val_tokens: int
     stack: int
+    fail_fast: bool
     planned: str | None
     model: ModelSettings
     objective: dict[str, Any]  # "kind" and the fields of that objective's class in scaling/spec/objective.py
@@ -117,6 +118,18 @@ class Grid:
     sizes: Sizes | None
     branches: bool  # budgets of one shape share a trunk: see scaling/plan/branches.py
     axes: dict[str, list[Any]]
+    zip: dict[str, list[Any]]  # settings that advance together, each with as many values
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(values) for name, values in self.zip.items()}
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f"{name} has {count} values" for name, count in lengths.items())
+            raise ValueError(f"hydra.sweeper.zip: {found}: give as many values to each, since they advance together")
+        if both := [name for name in self.zip if name in self.axes]:
+            raise ValueError(f"{both[0]} stands in hydra.sweeper.axes and in hydra.sweeper.zip: keep one")
+        for name in (*self.axes, *self.zip):
+            if where := self.sets(name):
+                raise ValueError(f"{name} is set by {where} in every cell: take it out of hydra.sweeper.axes and zip")
 
     def sets(self, name: str) -> str:
         """The setting of this grid that gives every cell its own value of `name`; empty where no setting does."""

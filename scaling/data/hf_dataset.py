@@ -35,6 +35,7 @@ class HfDataset:
     revision: str | None
     streaming: bool
     max_documents: int | None
+    text_bytes: int | None  # size of the text where known, so that a plan asks nobody; no part of the identity
 
     def __post_init__(self) -> None:
         if self.max_documents is not None and self.max_documents < 2:
@@ -58,7 +59,9 @@ class HfDataset:
 
     def content_bytes(self) -> int:
         local = self._local()
-        if local is None:
+        if self.text_bytes is not None:
+            size = self.text_bytes
+        elif local is None:
             with self._explained():
                 splits = (
                     self._datasets().load_dataset_builder(self.path, self.config, revision=self._commit()).info.splits

@@ -13,8 +13,8 @@ from scaling.finetune.settings import read_settings
 from scaling.launch.jobs import Channel, Job
 from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import ChannelReporter
-from scaling.launch.sweep import explain
 from scaling.machine.slots import gpu_ids
+from scaling.plan.status import explain
 from scaling.records.attempt import FAILED, KILLED, is_trained_now, tally
 from scaling.records.record import DIVERGED, DONE
 from scaling.spec.runtime import Runtime
@@ -59,7 +59,9 @@ def _finetune(payload: tuple[PlannedFinetuning, Runtime], channel: Channel) -> s
     from scaling.finetune.loop import finetune  # imports torch
 
     run, runtime = payload
-    return finetune(run, replace(runtime, threads=channel.threads), ChannelReporter(channel)).run_id
+    record = finetune(run, replace(runtime, threads=channel.threads), ChannelReporter(channel))
+    channel.report(outcome=record.status)
+    return record.run_id
 
 
 def _show(plan: FinetuningPlan, console: Console) -> None:
@@ -78,7 +80,7 @@ def _conclude(plan: FinetuningPlan, console: Console) -> bool:
     console.print(f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}", soft_wrap=True)
     for run_id, state in states.items():
         if state.status == DIVERGED:
-            console.print(explain(plan.study_dir, run_id, state), soft_wrap=True)
+            console.print(explain(run_id, state), soft_wrap=True)
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
         console.print("The same command again trains only what is missing, from the last checkpoints.")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.config.config import CONF_DIR, compose, typed
+from scaling.config.config import compose, typed
+from scaling.config.presets import CONF_DIR
 from scaling.config.settings import TrackerSettings
 from scaling.finetune.tasks import TASKS, Task
 from scaling.registry import choose

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 from scaling.launch.jobs import Channel, Job, JobEndedError
 from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
-from scaling.launch.stacking import label, planned_ids, stacks
+from scaling.launch.stacking import job_labels, planned_ids, stacks
 from scaling.machine.slots import gpu_ids
 from scaling.records.attempt import is_trained_now
 from scaling.records.record import DONE
@@ -35,14 +35,14 @@ def launch(
     job_stacks = stacks(job_overrides, config.stack, study_dir, use_gpus)
     jobs = [
         Job(
-            label([job_overrides[index] for index in stack]),
+            name,
             (context, task, config, [(list(job_overrides[index]), initial_job_idx + index) for index in stack]),
             runs=len(stack),
             is_busy=partial(_all_trained_now, study_dir, planned_ids([job_overrides[index] for index in stack])),
         )
-        for stack in job_stacks
+        for stack, name in zip(job_stacks, job_labels(job_overrides, job_stacks, study_dir), strict=True)
     ]
-    run_jobs(launcher, jobs, _run_job, study_dir)
+    run_jobs(launcher, jobs, _run_job, study_dir, fail_fast=config.fail_fast)
     returns: dict[int, JobReturn] = {}
     for job, stack in zip(jobs, job_stacks, strict=True):
         for number, index in enumerate(stack):

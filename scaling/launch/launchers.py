@@ -12,7 +12,9 @@ from scaling.launch.jobs import Job, Target
 from scaling.launch.local import Local
 from scaling.launch.table import LiveTable
 from scaling.machine.slots import Slot
+from scaling.records.attempt import FAILED, KILLED
 from scaling.registry import choose
+from scaling.terminal import terminal
 
 
 class Launcher(Protocol):
@@ -49,8 +51,30 @@ def make_launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:
 
 
 def run_jobs(
-    launcher: Launcher, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str] = ()
+    launcher: Launcher,
+    jobs: Sequence[Job],
+    target: Target,
+    log_dir: Path,
+    preload: Sequence[str] = (),
+    *,
+    fail_fast: bool = False,
 ) -> None:
-    """Run jobs with a launcher, under a live table of the jobs."""
+    """Run jobs with a launcher, under a live table of the jobs; with `fail_fast`, until the first of them fails."""
     with LiveTable(jobs, launcher.slots) as table:
-        launcher.run(jobs, target, log_dir, preload, table.refresh)
+        show = _until_failure(jobs, table.refresh) if fail_fast else table.refresh
+        launcher.run(jobs, target, log_dir, preload, show)
+
+
+def _until_failure(jobs: Sequence[Job], show: Callable[[], None]) -> Callable[[], None]:
+    """The same `show`, which stops the launcher once, as Ctrl-C does, when a job has failed."""
+    stopped = False
+
+    def shown() -> None:
+        nonlocal stopped
+        show()
+        if not stopped and any(job.status in (FAILED, KILLED) for job in jobs):
+            stopped = True
+            terminal(stderr=True).print("fail_fast=true: a run failed, and the others stop")
+            raise KeyboardInterrupt
+
+    return shown

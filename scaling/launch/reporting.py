@@ -1,16 +1,24 @@
 """Reporters of a run: to the launcher of this process, or to a progress line on this terminal."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from scaling.launch.jobs import Channel
 from scaling.quantities import short
 from scaling.records.life import Reporter
+from scaling.records.record import RunRecord
 from scaling.terminal import terminal
+
+# Columns that a progress line takes beside its bar, and more where it shows the run's id and FLOP/s.
+LEAST_ROOM = len(" step 100,000/100,000 loss 10.000 (val 10.000) 99.9k tokens/s 00:00 ")
+RUN, FLOPS = "0123456789ab ", "  99.9G FLOP/s"
+UNITS = {"tokens_per_s": " tokens/s", "flops_per_s": " FLOP/s"}
 
 _channel: Channel | None = None
 
@@ -29,6 +37,14 @@ def reporting_to(channel: Channel) -> Iterator[None]:
 def is_launched() -> bool:
     """Whether a launcher runs this process's job."""
     return _channel is not None
+
+
+def report_outcome(records: Sequence[RunRecord]) -> None:
+    """Report to the launcher, if any, how the job's runs ended: `diverged`, or `1 diverged, 1 done` of a stack."""
+    if _channel is not None and records:
+        counts = Counter(record.status for record in records)
+        words = [status if len(counts) == 1 else f"{count} {status}" for status, count in sorted(counts.items())]
+        _channel.report(outcome=", ".join(words))
 
 
 def reporter(progress: bool) -> Reporter:
@@ -84,17 +100,20 @@ class StackedReporter(ChannelReporter):
 
 
 class ProgressReporter(Reporter):
-    """A reporter to a progress line: steps, loss, tokens/s, FLOP/s, time left."""
+    """A reporter to a progress line: steps, loss, tokens/s, FLOP/s, time left, as the terminal has room."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or terminal(stderr=True)
+        room = console.width - LEAST_ROOM
+        wide = room >= len(RUN) + len(FLOPS)
+        self._speeds = ("tokens_per_s", "flops_per_s") if wide else ("tokens_per_s",)
+        texts = ["step {task.completed:,.0f}/{task.total:,.0f}", "loss {task.fields[loss]}", "{task.fields[speed]}"]
         self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}", markup=False),
-            TextColumn("loss {task.fields[loss]}", markup=False),
-            TextColumn("{task.fields[speed]}", markup=False),
-            TimeRemainingColumn(),
-            console=terminal(stderr=True),
+            *([TextColumn("{task.description}", markup=False)] if wide else []),
+            BarColumn(max(1, min(40, room - (len(RUN) + len(FLOPS) if wide else 0)))),
+            *(TextColumn(text, markup=False) for text in texts),
+            TimeRemainingColumn(compact=True),
+            console=console,
         )
         self._task: TaskID | None = None
 
@@ -105,7 +124,7 @@ class ProgressReporter(Reporter):
     def row(self, row: dict[str, Any]) -> None:
         assert self._task is not None
         loss = f"{row['train_loss']:.3f}" + (f" (val {row['val_loss']:.3f})" if "val_loss" in row else "")
-        speed = f"{short(row['tokens_per_s'])} tokens/s  {short(row['flops_per_s'])} FLOP/s"
+        speed = "  ".join(short(row[name]) + UNITS[name] for name in self._speeds)
         self._progress.update(self._task, completed=row["step"], loss=loss, speed=speed)
 
     def close(self) -> None:

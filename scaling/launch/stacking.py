@@ -1,8 +1,9 @@
-"""Stacks of a sweep: the jobs that train as one, and a stack's label."""
+"""Stacks of a sweep: the jobs that train as one, and the jobs' labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from scaling.plan.labels import axes, labels, side_by_side
 from scaling.plan.plan_file import read_plan
 from scaling.plan.stacks import CPU_BATCH_TOKENS
 
@@ -40,13 +41,13 @@ def planned_ids(jobs: Sequence[Sequence[str]]) -> list[str]:
     return [part.removeprefix(PLANNED).strip("'") for part in named]
 
 
-def label(jobs: Sequence[Sequence[str]]) -> str:
-    """The overrides of a stack's jobs as one line, with differing values side by side: `seed=0|1`."""
-    if len({tuple(part.partition("=")[0] for part in overrides) for overrides in jobs}) > 1:
-        return " ".join(jobs[0])  # the jobs override different settings, so that no values stand side by side
-    return " ".join(_side_by_side(parts) for parts in zip(*jobs, strict=True))
-
-
-def _side_by_side(overrides: Sequence[str]) -> str:
-    first, *others = dict.fromkeys(overrides)
-    return "|".join([first, *(other.partition("=")[2] for other in others)])
+def job_labels(jobs: Sequence[Sequence[str]], stacked: Sequence[Sequence[int]], study_dir: Path) -> list[str]:
+    """A label for each stack: its runs' by the plan, and the settings that differ for jobs outside the plan."""
+    planned = labels(read_plan(study_dir))
+    own = [[part for part in job if not part.startswith(("+", "hydra", PLANNED))] for job in jobs]
+    differing = axes(own, shown=()) or [part.partition("=")[0] for job in own for part in job]
+    found = []
+    for job, parts in zip(jobs, own, strict=True):
+        run_id = next(iter(planned_ids([job])), "")
+        found.append(planned.get(run_id) or " ".join(part for part in parts if part.partition("=")[0] in differing))
+    return [side_by_side([found[index] for index in stack]) for stack in stacked]

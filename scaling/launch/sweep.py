@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -10,17 +9,21 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 from rich.console import Console
 
+from scaling.config.config import check_folders
 from scaling.config.grid import cell_runs, cells, grid_of, split_axes
 from scaling.config.sections import Rows
 from scaling.data.prepare import prepare
 from scaling.launch.jobs import JobEndedError
 from scaling.launch.stacking import PLANNED
+from scaling.machine.slots import gpu_ids
 from scaling.plan.branches import is_begun
+from scaling.plan.columns import print_prose
 from scaling.plan.plan import Plan, PlannedRun, make_plan
 from scaling.plan.plan_file import spending
 from scaling.plan.run import Run
+from scaling.plan.status import explain
 from scaling.plan.tables import print_plan
-from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally
+from scaling.records.attempt import FAILED, INTERRUPTED, KILLED, PENDING, RunState, run_state, tally
 from scaling.records.leftovers import tidy
 from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
@@ -34,11 +37,16 @@ def expand(
     A setting that the command line fixes to one value is no longer an axis of the sweep, as `seed=0` in a sweep over
     seeds. Raises ValueError for a setting that both the command line and every cell set.
     """
+    check_folders(cfg.hydra, cfg.runs_dir, cfg.study)
     grid, held = grid_of(cfg), {override.partition("=")[0].lstrip("+") for override in fixed}
     for name in sorted({*held, *axes}):
         if where := grid.sets(name):
             raise ValueError(f"{name} is what the sweep's {where} sets in every cell: override that instead")
-    grid = replace(grid, axes={name: values for name, values in grid.axes.items() if name not in held})
+    grid = replace(
+        grid,
+        axes={name: values for name, values in grid.axes.items() if name not in held},
+        zip={name: values for name, values in grid.zip.items() if name not in held and name not in axes},
+    )
 
     def composed(row: Sequence[str]) -> DictConfig:
         return load(cfg, [*fixed, *row])
@@ -65,15 +73,24 @@ def sweep(
                 tidy(run.directory, keep_weights=run.runtime.keep_weights)
         if plan.missing:
             prepare_data(runs)
-        return launch_plan(plan, fixed, launch, console)  # a launcher, too, may raise ValueError for its settings
+        # A launcher, too, may raise ValueError for its settings.
+        return launch_plan(plan, fixed, launch, console, fail_fast=cfg.fail_fast)
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
 
 
 def launch_plan(
-    plan: Plan, fixed: Sequence[str], launch: Callable[..., Sequence[Any]], console: Console
+    plan: Plan,
+    fixed: Sequence[str],
+    launch: Callable[..., Sequence[Any]],
+    console: Console,
+    *,
+    fail_fast: bool = False,
 ) -> Sequence[Any]:
-    """Write the plan and train its missing runs; raise SystemExit(1) unless every planned run is finished then."""
+    """Write the plan and train its missing runs; raise SystemExit(1) unless every planned run is finished then.
+
+    With `fail_fast`, no other wave of runs starts after a failure.
+    """
     plan.write()
     returns: list[Any] = []
     launched: set[str] = set()
@@ -87,8 +104,9 @@ def launch_plan(
         for run, outcome in zip(wave, outcomes, strict=False):  # Hydra's own launchers end with the first failure
             if states[run.run_id].status == PENDING and (end := _end_of_job(outcome)) is not None:
                 states[run.run_id] = unclaimed[run.run_id] = end
-        if any(state.status in (INTERRUPTED, PENDING) for state in states.values()):
-            break  # the user stopped the sweep
+        ends = {state.status for state in states.values()}
+        if ends & {INTERRUPTED, PENDING} or (fail_fast and ends & {FAILED, KILLED}):
+            break  # the user, or a failure, stopped the sweep
     if not conclude(plan, console, unclaimed):
         raise SystemExit(1)
     return returns
@@ -106,7 +124,9 @@ def _end_of_job(outcome: Any) -> RunState | None:
 
 
 def prepare_data(runs: Sequence[Run]) -> None:
-    """Prepare the data of all runs once, with a progress bar; bad input ends a sweep before it starts."""
+    """Prepare the data of all runs once, with a progress bar; bad input, or no GPU, ends a sweep before it starts."""
+    if any(run.runtime.device == "cuda" for run in runs) and not gpu_ids():
+        raise ValueError("runtime.device=cuda, but the driver has no GPU here; use runtime.device=cpu or auto")
     for data, spec in {run.spec.data: (run.data, run.spec.data) for run in runs}.values():
         prepare(data, spec, runs[0].runtime.cache_dir, progress=True)
 
@@ -134,19 +154,13 @@ def conclude(plan: Plan, console: Console, unclaimed: Mapping[str, RunState] = M
     """
     states = {run.run_id: unclaimed.get(run.run_id) or run_state(plan.study_dir / run.run_id) for run in plan.runs}
     summary = f"{plan.study_dir}: {len(states)} runs: {tally(states.values())}; {spending(plan.study_dir)}"
-    console.print(summary, soft_wrap=True)
+    print_prose(console, summary)
     branches = {run.run_id for run in plan.runs if run.trunk is not None}
     for run_id, state in states.items():
         if state.status != DONE:
             waits = "waits for the run that takes its first steps" if run_id in branches else "never started"
-            console.print(explain(plan.study_dir, run_id, state, waits), soft_wrap=True)
+            print_prose(console, explain(run_id, state, waits))
     finished = all(state.status in (DONE, DIVERGED) for state in states.values())
     if not finished:
         console.print("The same command again trains only what is missing, from the last checkpoints.")
     return finished
-
-
-def explain(study_dir: Path, run_id: str, state: RunState, waits: str = "never started") -> str:
-    """One line about a run that is not done: its state, the reason, and its log."""
-    look = f"; look at {state.log}" if state.log and state.log.exists() else ""
-    return f"  {run_id} {state.status} at step {state.step}: {state.why or waits}{look}"

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Sequence
 
-from rich import box
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
-from scaling.launch.jobs import Job
+from scaling.launch.jobs import RUNNING, Job
 from scaling.machine.slots import Slot
+from scaling.plan.columns import Column, fitting, lines_of, width_of
 from scaling.quantities import short
-from scaling.records.record import DONE
+from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
 
 REFRESH_S = 0.5
@@ -56,50 +56,50 @@ class LiveTable:
             if job.ended is not None and index not in self._printed:
                 self._printed.add(index)
                 printed = _runs([self._jobs[k] for k in self._printed])
-                self._console.print(
-                    f"[{printed}/{_runs(self._jobs)}] {_name(job)} {job.status} {_loss(job)} "
-                    f"in {_elapsed(job)} {job.why}".rstrip(),
-                    soft_wrap=True,
-                )
+                parts = (job.label, outcome(job), _loss(job), f"in {_elapsed(job)}", job.why)
+                text = " ".join(part for part in parts if part)
+                self._console.print(f"[{printed}/{_runs(self._jobs)}] {text}", soft_wrap=True)
 
-    def _table(self) -> Table:
+    def _table(self) -> Text:
         done = _runs([job for job in self._jobs if job.ended is not None])
         elapsed = time.monotonic() - self._start
-        table = Table(
-            title=f"{done} of {_runs(self._jobs)} runs ended, {elapsed:.0f} s",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-        )
-        for column in ("run", "slot", "status", "step", "loss", "tokens/s", "FLOP/s", "time"):
-            table.add_column(column, justify="left" if column in ("run", "slot", "status") else "right")
-        order = sorted(self._jobs, key=lambda job: (job.status != "running", job.ended is None))
-        for job in order[:ROWS]:
-            latest = job.latest
-            table.add_row(
-                _name(job),
-                job.slot,
-                job.status,
-                f"{latest.get('step', 0):,}/{latest['steps']:,}" if "steps" in latest else "",
-                _loss(job),
-                short(latest["tokens_per_s"]) if "tokens_per_s" in latest and job.ended is None else "",
-                short(latest["flops_per_s"]) if "flops_per_s" in latest and job.ended is None else "",
-                _elapsed(job),
-            )
-        return table
+        order = sorted(self._jobs, key=lambda job: (job.status != RUNNING, job.ended is None))[:ROWS]
+        lines = lines_of(fitting(_columns(order), width_of(self._console)))
+        return Text("\n".join([f"{done} of {_runs(self._jobs)} runs ended, {elapsed:.0f} s", *lines]))
+
+
+def _columns(jobs: Sequence[Job]) -> list[Column]:
+    def speed(job: Job, name: str) -> str:
+        return short(job.latest[name]) if name in job.latest and job.ended is None else ""
+
+    return [
+        Column("run", [job.label for job in jobs], False),
+        Column("slot", [job.slot for job in jobs], False, 3),
+        Column("status", [outcome(job) for job in jobs], False),
+        Column("step", [_step(job) for job in jobs], rank=2),
+        Column("loss", [_loss(job) for job in jobs]),
+        Column("tokens/s", [speed(job, "tokens_per_s") for job in jobs], rank=4),
+        Column("FLOP/s", [speed(job, "flops_per_s") for job in jobs], rank=5),
+        Column("time", [_elapsed(job) for job in jobs], rank=1),
+    ]
+
+
+def _step(job: Job) -> str:
+    return f"{job.latest.get('step', 0):,}/{job.latest['steps']:,}" if "steps" in job.latest else ""
+
+
+def outcome(job: Job) -> str:
+    """The end of the job's runs as their records state it, e.g. `diverged`; before it, the job's status."""
+    return str(job.latest.get("outcome", job.status)) if job.status == DONE else job.status
 
 
 def _runs(jobs: Sequence[Job]) -> int:
     return sum(job.runs for job in jobs)
 
 
-def _name(job: Job) -> str:
-    """The last four overrides that are a cell's own settings; overrides common to the sweep are left out."""
-    own = [part for part in job.label.split(" ") if "=" in part and not part.startswith(("+", "hydra", "planned"))]
-    return " ".join(part.removeprefix("model.").removeprefix("budget.") for part in own[-4:])
-
-
 def _loss(job: Job) -> str:
+    if DIVERGED in outcome(job):
+        return ""  # the last loss of a diverged run is no result
     if job.status == DONE and "val_loss" in job.latest:
         return f"val {job.latest['val_loss']:.4f}"
     return f"{job.latest['train_loss']:.3f}" if "train_loss" in job.latest else ""

@@ -1,5 +1,6 @@
 """The task function of every Hydra launcher: one configuration trained to its record."""
 
+import math
 import os
 import sys
 import traceback
@@ -11,19 +12,23 @@ import hydra
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import CompactHydraException, ConfigCompositionException, HydraException
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from scaling.config.config import CONF_DIR, compose, in_words, to_run, user_search_path
+from scaling.config.config import check_folders, compose, in_words, refuse_folder, to_run, user_search_path
 from scaling.config.grid import split_axes
-from scaling.launch.reporting import is_launched, reporter, stacked_reporters
+from scaling.config.presets import CONF_DIR
+from scaling.launch.reporting import is_launched, report_outcome, reporter, stacked_reporters
+from scaling.plan.limits import check_limits
 from scaling.plan.run import Run
 from scaling.records.attempt import RunIsLiveError
-from scaling.records.record import RunRecord
+from scaling.records.record import DIVERGED, RunRecord
 from scaling.spec.runtime import check_study
 
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")  # which runs_dir and study decide
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -31,6 +36,8 @@ def configured_run(cfg: DictConfig) -> Run:
     """The configured run; CompactHydraException where the configuration is invalid or is no longer the planned run."""
     try:
         run = to_run(cfg)
+        if not (run.directory / "record.json").exists():
+            check_limits([run])
     except ValueError as error:
         raise CompactHydraException(str(error)) from error
     if cfg.planned not in (None, run.spec.run_id):
@@ -41,8 +48,8 @@ def configured_run(cfg: DictConfig) -> Run:
     return run
 
 
-def train_task(cfg: DictConfig) -> str:
-    """Train the configured run unless it is finished; return its run id."""
+def train_task(cfg: DictConfig) -> float:
+    """Train the configured run unless it is finished; return its loss, which optimising sweepers minimise."""
     run = configured_run(cfg)
     from scaling.train.run import train_run  # imports torch
 
@@ -52,11 +59,17 @@ def train_task(cfg: DictConfig) -> str:
     finally:
         run_reporter.close()
     _print(run, record)
-    return record.run_id
+    report_outcome([record])
+    return loss_of(record)
 
 
-def train_in_lockstep(runs: Sequence[Run]) -> list[str]:
-    """Train a stack's unfinished runs in lockstep; return the ids of all its runs.
+def loss_of(record: RunRecord) -> float:
+    """The validation loss that an optimising sweeper minimises, nats; infinite for a run that diverged."""
+    return math.inf if record.val_loss_nats is None or record.status == DIVERGED else record.val_loss_nats
+
+
+def train_in_lockstep(runs: Sequence[Run]) -> list[float]:
+    """Train a stack's unfinished runs in lockstep; return the losses of all its runs.
 
     An exception that ends one run does not affect the others, and is raised when they have ended.
     """
@@ -64,19 +77,22 @@ def train_in_lockstep(runs: Sequence[Run]) -> list[str]:
 
     reporters = stacked_reporters([run.spec.run_id for run in runs])
     failed: dict[str, BaseException] = {}
+    records: list[RunRecord] = []
     for run, outcome in zip(runs, train_stack(runs, reporters), strict=True):
         if isinstance(outcome, BaseException):
             traceback.print_exception(outcome)
             failed[run.spec.run_id] = outcome
         else:
             _print(run, outcome)
+            records.append(outcome)
     if failed:
         stopped = all(isinstance(error, KeyboardInterrupt) for error in failed.values())
         if all(isinstance(error, RunIsLiveError) for error in failed.values()):
             raise next(iter(failed.values()))
         why = "; ".join(f"{run_id}: {error}" for run_id, error in failed.items())
         raise KeyboardInterrupt(why) if stopped else RuntimeError(f"{len(failed)} of {len(runs)} runs: {why}")
-    return [run.spec.run_id for run in runs]
+    report_outcome(records)
+    return [loss_of(record) for record in records]
 
 
 def _print(run: Run, record: RunRecord) -> None:
@@ -97,14 +113,21 @@ def hydra_launcher(cfg: DictConfig) -> Callable[..., Sequence[Any]]:
     return plugin.launch
 
 
-def command_task(cfg: DictConfig) -> str:
-    """The task of the command: a mistake in the configuration of a single run ends it, in one line."""
+def command_task(cfg: DictConfig) -> float:
+    """The task of the command: a mistake of the user ends a single run in one line."""
     try:
+        check_folders(HydraConfig.get(), cfg.runs_dir, cfg.study)
         return train_task(cfg)
-    except CompactHydraException as error:
-        if is_launched():
+    except (CompactHydraException, ValueError) as error:
+        if is_launched() or not is_ours(error):
             raise
         raise SystemExit(_refuse(error)) from None
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this package raised the error: its ValueErrors name a user's mistake, and a library's a fault of ours."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("scaling.")
 
 
 def run_app(arguments: Sequence[str]) -> int:
@@ -114,9 +137,15 @@ def run_app(arguments: Sequence[str]) -> int:
     # Hydra's parser accepts overrides only in one stretch, not some before its flags and some after.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     flags = [word for word in arguments if word not in overrides]
+    if {"-sc", "--shell-completion"} & {*flags}:
+        raise ValueError("Hydra's completion does not know this command's own words; use  scaling completion bash")
     for word in overrides:
-        if word.startswith("study="):
-            check_study(word.removeprefix("study=").strip("'\""))  # Hydra makes the folder before the task begins
+        key, _, value = word.partition("=")
+        # Hydra makes these folders before the task begins.
+        if key == "study":
+            check_study(value.strip("'\""))
+        if key.lstrip("+~") in FOLDERS:
+            refuse_folder(key.lstrip("+~"), value)
     sys.argv = ["scaling train", *overrides, *user_search_path(), *flags]
     try:
         with _raised():

@@ -12,19 +12,8 @@ from typing import Any
 import torch
 
 import scaling
+from scaling.machine.devices import DEVICES, known_device
 from scaling.machine.slots import GPU_SHARE, cpu_cores
-
-# Peaks of dense bf16 tensor cores from the vendors' data sheets, FLOP/s.
-BF16_PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "V100": 125e12,
-    "4090": 165e12,
-    "3090": 71e12,
-}
 
 
 def pick_device(wanted: str, precision: str) -> torch.device:
@@ -88,10 +77,9 @@ def git_commit() -> str | None:
 def peak_flops(device: torch.device, precision: str) -> float:
     """FLOP/s that a device could reach: the data sheet's bf16 peak of a known GPU, else a large matmul timed here."""
     if device.type == "cuda" and precision == "bf16":
-        name = torch.cuda.get_device_name(device)
-        for known, peak in BF16_PEAK_FLOPS.items():
-            if known in name:
-                return peak
+        known = known_device(torch.cuda.get_device_name(device))
+        if known is not None:
+            return DEVICES[known].peak_flops(precision)
     return matmul_flops(device, precision)
 
 

@@ -2,10 +2,11 @@
 
 import socket
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from scaling.machine.devices import DEVICES
 from scaling.records.files import read_json, write_json
 from scaling.spec.run_spec import RunSpec
 
@@ -37,14 +38,23 @@ def layers(spec: RunSpec) -> int:
     return spec.model.n_layers * len(spec.model.towers())
 
 
-def speed(cache_dir: Path, device: str, precision: str) -> tuple[Speed, bool]:
-    """The speed that plans use for "cpu" or "cuda", and whether it was measured here."""
+def speed(cache_dir: Path, device: str, precision: str, width: int = 0) -> tuple[Speed, bool]:
+    """The speed that plans use for "cpu" or "cuda" here or for a known device, and whether it was measured.
+
+    The assumed speed of a known device follows the model's width.
+    """
     measured = _read(_path(cache_dir)).get(_key(device, precision))
-    return (ASSUMED[device], False) if measured is None else (Speed(**measured), True)
+    if measured is not None:
+        return Speed(**measured), True
+    if device in ASSUMED:
+        return ASSUMED[device], False
+    known = DEVICES[device]
+    reached = known.peak_flops(precision) * known.efficiency(precision, width)
+    return replace(ASSUMED["cuda"], flops_per_s=reached), False
 
 
 def remember(cache_dir: Path, device: str, precision: str, found: Speed) -> Path:
-    """Store the speed of this machine, which every plan with this cache then uses."""
+    """Store the speed of this machine, or of a known device, which every plan with this cache then uses."""
     path = _path(cache_dir)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**_read(path), _key(device, precision): asdict(found)})
@@ -75,7 +85,8 @@ def _path(cache_dir: Path) -> Path:
 
 
 def _key(device: str, precision: str) -> str:
-    return f"{socket.gethostname()} {device} {precision}"
+    here = f"{socket.gethostname()} " if device in ASSUMED else ""  # a known device is the same everywhere
+    return f"{here}{device} {precision}"
 
 
 @cache

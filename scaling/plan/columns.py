@@ -1,64 +1,74 @@
-"""Columns on a terminal: a table of words and numbers, and a study's runs in one."""
+"""Columns on a terminal: a table of words and numbers, which leaves columns out where the terminal is narrow."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scaling.quantities import short
-from scaling.records.attempt import RunState
 from scaling.terminal import terminal
 
-LONG = 500  # rows of a table beyond which it is printed as plain lines
 WIDE = 160  # columns of a table in a log file, which has no width of its own
+GAP = "  "
 
 
-def print_status(study_dir: Path, states: dict[str, tuple[RunState, int | None]], console: Console) -> None:
-    """Print every run of a study: status, progress, loss, speed."""
-    numbers = ("step", "loss", "tokens/s", "attempts")
-    rows = [
-        (
-            run_id,
-            state.status,
-            f"{state.step:,}" + (f"/{steps:,}" if steps else ""),
-            "" if state.loss_nats is None else f"{state.loss_nats:.4f}",
-            "" if state.tokens_per_s is None else short(state.tokens_per_s),
-            str(state.attempts),
-            state.why,
-        )
-        for run_id, (state, steps) in states.items()
-    ]
-    console.print(Text(str(study_dir), style="italic"), soft_wrap=True)
-    print_columns({name: name in numbers for name in ("run", "status", *numbers, "why")}, rows, console)
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; a narrow terminal leaves out the highest rank first, and never a column of rank 0."""
+
+    head: str
+    cells: Sequence[str]
+    right: bool = True
+    rank: int = 0
+
+    @property
+    def width(self) -> int:
+        return max(map(len, (self.head, *self.cells)))
+
+    def padded(self) -> list[str]:
+        """The head and the cells, all of one width."""
+        form = f"{{:{'>' if self.right else '<'}{self.width}}}"
+        return [form.format(cell) for cell in (self.head, *self.cells)]
 
 
-def print_columns(
-    heads: Mapping[str, bool], rows: Sequence[tuple[str, ...]], console: Console, no_wrap: Sequence[str] = ()
-) -> None:
-    """Print a table; `heads` states of each column whether its cells stand to the right.
+def fitting(columns: Sequence[Column], width: int) -> list[Column]:
+    """The columns that a table of this width has room for; columns without any cell are left out too."""
+    kept = [column for column in columns if any(column.cells)]
+    while sum(column.width + len(GAP) for column in kept) - len(GAP) > width:
+        last = max(kept, key=lambda column: column.rank, default=None)
+        if last is None or not last.rank:
+            break
+        kept.remove(last)
+    return kept
 
-    A long table is printed as plain lines, in a tenth of the time and as wide as its cells.
+
+def lines_of(columns: Sequence[Column]) -> list[str]:
+    """The lines of a table: its heads, then its rows."""
+    return [GAP.join(row) for row in zip(*(column.padded() for column in columns), strict=True)]
+
+
+def print_columns(columns: Sequence[Column], console: Console, groups: Sequence[tuple[str, int]] = ()) -> None:
+    """Print a table whose rows may stand in groups, each with its title and its number of rows.
+
+    The names of columns that the width leaves out follow in a line.
     """
-    if len(rows) > LONG:
-        cells = [tuple(heads), *([" ".join(cell.split()) for cell in row] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        form = " " + "   ".join(
-            f"{{:{'>' if right else '<'}{n}}}" for right, n in zip(heads.values(), widths, strict=True)
-        )
-        head, *lines = [form.format(*row) + " " for row in cells]
-        blank = " " * len(head)
-        rule = f" {'─' * (len(head) - 2)} "
-        console.file.write("\n".join([blank, head, rule, *lines, blank, ""]))
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, right in heads.items():
-        table.add_column(name, justify="right" if right else "left", no_wrap=name in no_wrap)
-    for row in rows:
-        table.add_row(*row)
-    wide(console).print(table)
+    width = width_of(console)
+    kept = fitting(columns, width)
+    head, *rows = lines_of(kept)
+    lines = [head, "─" * min(width, len(head))]
+    start = 0
+    for title, count in groups or [("", len(rows))]:
+        lines += [title, *rows[start : start + count]] if title else rows[start : start + count]
+        start += count
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+    left_out = [column.head for column in columns if any(column.cells) and column not in kept]
+    if left_out:
+        needed = len(GAP.join(column.padded()[0] for column in columns if any(column.cells)))
+        console.print(f"no room for: {', '.join(left_out)} ({needed} columns show all)", style="dim")
+    console.print()
 
 
 def print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
@@ -69,8 +79,17 @@ def print_rows(rows: Sequence[tuple[str, ...]], console: Console) -> None:
     wide(console).print(table)
 
 
+def print_prose(console: Console, text: str | Text) -> None:
+    """Print a sentence: on a terminal its lines end between words, in a log it is one line."""
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def width_of(console: Console) -> int:
+    """Columns of the console; WIDE for a log file unless the environment's COLUMNS states a width."""
+    return console.width if console.is_terminal or console.record or "COLUMNS" in os.environ else WIDE
+
+
 def wide(console: Console) -> Console:
     """The console, or one of WIDE columns where a log file stands in for a terminal."""
-    if console.is_terminal or console.record:
-        return console
-    return terminal(file=console.file, width=WIDE)
+    width = width_of(console)
+    return console if width == console.width else terminal(file=console.file, width=width)

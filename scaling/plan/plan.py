@@ -10,8 +10,9 @@ from scaling.data.cache import manifest
 from scaling.data.prepare import DataConfig
 from scaling.data.sources import TextSource
 from scaling.machine.slots import gpu_ids
-from scaling.machine.speed import speed
+from scaling.machine.speed import Speed, speed
 from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
+from scaling.plan.limits import check_limits
 from scaling.plan.plan_file import FILE
 from scaling.plan.run import Run
 from scaling.plan.stacks import stack_id
@@ -48,6 +49,7 @@ class PlannedRun:
     steps: int
     batch_tokens: int
     learning_rate: float
+    seed: int
     trunk: str | None  # id of the steps that the run shares with others of the plan; None for a run by itself
     trunk_steps: int  # steps that the run shares
     stack: str | None  # id that runs have in common which can be stacked; None for a run that cannot be
@@ -106,8 +108,12 @@ class Plan:
         return path
 
 
-def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
-    """The plan of these runs; OverBudgetError, with the arithmetic, where they cost more than `total_flops`."""
+def make_plan(runs: Sequence[Run], total_flops: float | None, on: str | None = None) -> Plan:
+    """The plan of these runs, timed on this machine, or `on` a device that devices.py names.
+
+    OverBudgetError, with the arithmetic, where they cost more than `total_flops`. ValueError for runs beyond the limits
+    of their budget, unless they are finished.
+    """
     if not runs:
         raise ValueError("the grid has no cells; give hydra.sweeper.budgets and .shapes, or sweep over something")
     first: dict[str, Run] = {}
@@ -118,10 +124,10 @@ def make_plan(runs: Sequence[Run], total_flops: float | None) -> Plan:
             merged.append(f"{' '.join(run.overrides)} is the same run as {' '.join(twin.overrides)}")
         else:
             first[run.spec.run_id] = run
-    gpu = wants_gpu(runs[0])
-    priced = shared([price(run, run_state(run.directory), gpu) for run in first.values()], first)
-    device = "cuda" if gpu else "cpu"
-    timed_here = all(speed(run.runtime.cache_dir, device, run.spec.recipe.precision)[1] for run in runs)
+    check_limits([run for run in first.values() if not (run.directory / "record.json").exists()])
+    device = on or ("cuda" if wants_gpu(runs[0]) else "cpu")
+    priced = shared([price(run, run_state(run.directory), device) for run in first.values()], first)
+    timed_here = all(expected_speed(run, device)[1] for run in runs)
     plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged), timed_here)
     if total_flops is not None and plan.total_flops > total_flops:
         raise OverBudgetError(
@@ -172,10 +178,15 @@ def wants_gpu(run: Run) -> bool:
     return run.runtime.device == "cuda" or (run.runtime.device == "auto" and bool(gpu_ids()))
 
 
-def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
+def expected_speed(run: Run, device: str) -> tuple[Speed, bool]:
+    """The speed of a run on "cpu", "cuda" or a known device, and whether it was measured."""
+    return speed(run.runtime.cache_dir, device, run.spec.recipe.precision, run.spec.model.d_model)
+
+
+def price(run: Run, state: RunState, device: str) -> PlannedRun:
     """One run with its price and its warnings."""
     spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
-    expected, _ = speed(run.runtime.cache_dir, "cuda" if gpu else "cpu", spec.recipe.precision)
+    expected, _ = expected_speed(run, device)
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)
@@ -194,6 +205,7 @@ def price(run: Run, state: RunState, gpu: bool) -> PlannedRun:
         steps=spec.recipe.steps,
         batch_tokens=spec.batch_tokens,
         learning_rate=spec.recipe.optimizer.learning_rate,
+        seed=spec.seed,
         trunk=None,
         trunk_steps=0,
         stack=stack_id(spec),

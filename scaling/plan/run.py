@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.data.prepare import DataConfig
-from scaling.spec.budget import Allocation
+from scaling.spec.budget import Allocation, Budget
 from scaling.spec.recipe import Tuned
 from scaling.spec.run_spec import RecipeSpec, RunSpec
 from scaling.spec.runtime import Runtime
@@ -18,10 +18,15 @@ class Run:
     allocation: Allocation
     data: DataConfig
     runtime: Runtime
-    budget_flops: float | None  # requested FLOPs; None where the budget is in tokens
+    budget: Budget
     tuned: Tuned | None  # ranges in which the recipe's laws were measured
     by_law: RecipeSpec | None  # recipe at the run's own scale, where its own is taken at a reference; None otherwise
     overrides: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def budget_flops(self) -> float | None:
+        """Requested FLOPs; None where the budget is in tokens."""
+        return self.budget.flops
 
     @property
     def directory(self) -> Path:

@@ -1,103 +1,93 @@
-"""The table of a plan on a terminal."""
+"""The table of a plan on a terminal, as wide as the terminal, and the plan as JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from scaling.plan.columns import print_columns
+from scaling.plan.columns import Column, print_columns, print_prose
+from scaling.plan.cost import Cost
+from scaling.plan.labels import axes, named, setting
 from scaling.plan.plan import Plan, PlannedRun, arithmetic
 from scaling.quantities import duration, short
 from scaling.terminal import flagged
 
-# Prefixes of overrides whose effect a column of the plan's table shows.
-SHOWN = (
-    "budget.",
-    "objective",
-    "model.n_layers",
-    "model.d_model",
-    "model.n_heads",
-    "recipe.reference_flops",
-    "recipe.learning_rate",
-    "recipe.batch_tokens",
-)
+MOST_GROUPS = 0.5  # budgets over runs: with more, as where tokens are the budget, groups would hold single runs
 
 
-def print_plan(plan: Plan, console: Console, question: str | None) -> None:
-    """Print the priced grid, its totals and its warnings."""
+def print_plan(plan: Plan, console: Console, question: str | None, cost: Sequence[str] = ()) -> None:
+    """Print the priced grid, its totals and its warnings; `cost` are lines about machines that are not here."""
     if question:
-        console.print(Text(question.strip(), style="bold"))
-    branched = any(run.trunk is not None for run in plan.runs)
-    mixed = len({(run.family, run.objective) for run in plan.runs}) > 1
-    axes = {key: name for key, name in _axes(plan).items() if not (mixed and key == "model")}  # "asked" shows the model
-    words = ("run", "status", *(("asked",) if mixed else ()), *axes.values())
-    numbers = (
-        "shape",
-        "N",
-        "tokens",
-        "D/N",
-        "steps",
-        "batch",
-        "lr",
-        *(("lr by law", "batch by law") if branched else ()),
-        "epochs",
-        "C (exact)",
-        *(("C paid",) if branched else ()),
-        "memory",
-        "time",
-    )
-    rows = []
-    for run in plan.runs:
-        row = (
-            run.run_id,
-            run.status,
-            *((f"{run.family} {run.objective}",) if mixed else ()),
-            *(_override(run, key) for key in axes),
-            f"{run.n_layers}x{run.d_model}/{run.n_heads}",
-            short(run.n_params["non_embedding"]),
-            short(run.train_tokens),
-            f"{run.tokens_per_param:.3g}",
-            f"{run.steps:,}",
-            f"{run.batch_tokens:,}",
-            f"{run.learning_rate:.2g}",
-            *((f"{run.law_learning_rate:.2g}", f"{run.law_batch_tokens:,}") if branched else ()),
-            ("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}",
-            f"{run.train_flops:.3g}",
-            *((f"{run.paid_flops:.3g}",) if branched else ()),
-            f"{short(run.memory_bytes)}B",
-            duration(run.estimated_s),
-        )
-        rows.append(row)
-    print_columns(dict.fromkeys(words, False) | dict.fromkeys(numbers, True), rows, console, words)
-    console.print(
-        "shape: layers x width / heads; N: non-embedding parameters; C: exact training FLOPs",
-        style="dim",
-        soft_wrap=True,
-    )
+        print_prose(console, Text(question.strip(), style="bold"))
+    groups = budget_groups(plan)
+    runs = [run for _, members in groups for run in members] or list(plan.runs)
+    titles = [(title(flops, members), len(members)) for flops, members in groups]
+    print_columns(columns_of(runs, grouped=bool(groups)), console, titles)
+    legend = "shape: layers x width / heads; N: non-embedding parameters; C: exact training FLOPs"
+    order = ". The longest run starts first" if groups else ""
+    print_prose(console, Text(legend + order, "dim"))
     seconds = sum(run.estimated_s for run in plan.missing)
-    console.print(
+    assumed = "" if plan.timed_here or cost else " (assumed speed; `scaling bench` measures this machine's)"
+    print_prose(
+        console,
         f"{len(plan.runs)} runs, {len(plan.missing)} to train; {plan.total_flops:.4g} FLOPs in all "
-        f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time"
-        + ("" if plan.timed_here else " (assumed speed; `scaling bench` measures this machine's)"),
-        soft_wrap=True,
+        f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time{assumed}",
     )
-    if branched:
-        console.print(sharing(plan), soft_wrap=True)
+    for line in cost:
+        print_prose(console, line)
+    if any(run.trunk is not None for run in plan.runs):
+        print_prose(console, sharing(plan))
     for text in plan.merged:
-        console.print(flagged("merged", text), soft_wrap=True)
+        print_prose(console, flagged("merged", text))
     for run_id, warning, hits in plan.worst_warnings():
         others = f" ({hits} of {len(plan.runs)} runs do so; this one most)" if hits > 1 else ""
-        console.print(flagged("warning", f"{run_id} {warning.text}{others}"), soft_wrap=True)
+        print_prose(console, flagged("warning", f"{run_id} {warning.text}{others}"))
 
 
-def _axes(plan: Plan) -> dict[str, str]:
-    """Settings in which the plan's cells differ and that no other column shows, each with the name of its column."""
-    keys = dict.fromkeys(part.partition("=")[0] for run in plan.runs for part in run.overrides)
-    apart = [key for key in keys if not key.startswith(SHOWN) and len({_override(run, key) for run in plan.runs}) > 1]
-    return {key: key.removeprefix("recipe.").removeprefix("model.") for key in apart}
+def budget_groups(plan: Plan) -> list[tuple[float, list[PlannedRun]]]:
+    """Runs of each budget, small models first, from the smallest budget on; empty where budgets group nothing."""
+    budgets = sorted({run.requested_flops for run in plan.runs})
+    if not 1 < len(budgets) <= MOST_GROUPS * len(plan.runs):
+        return []
+    members: dict[float, list[PlannedRun]] = {flops: [] for flops in budgets}
+    for run in sorted(plan.runs, key=lambda run: (run.n_params["non_embedding"], run.overrides)):
+        members[run.requested_flops].append(run)
+    return list(members.items())
 
 
-def _override(run: PlannedRun, key: str) -> str:
-    """The value that a cell gives to a setting; empty where the cell gives none."""
-    return next((value for name, _, value in (part.partition("=") for part in run.overrides) if name == key), "")
+def title(flops: float, runs: list[PlannedRun]) -> str:
+    """The heading of a budget's runs."""
+    seconds = sum(run.estimated_s for run in runs)
+    return f"C = {flops:.3g} FLOPs: {len(runs)} runs, {duration(seconds)} of one slot's time"
+
+
+def columns_of(runs: list[PlannedRun], *, grouped: bool) -> list[Column]:
+    """Columns of a plan's table; where headings state the budgets, the exact compute goes early."""
+    mixed = len({(run.family, run.objective) for run in runs}) > 1
+    keys = [key for key in axes(run.overrides for run in runs) if not (mixed and key == "model")]  # "asked" shows it
+    alike = len({run.status for run in runs}) == 1
+    return [
+        Column("run", [run.run_id for run in runs], False, 4),
+        Column("status", [run.status for run in runs], False, 8 if alike else 5),
+        Column("asked", [f"{run.family} {run.objective}" if mixed else "" for run in runs], False),
+        *(Column(named(key), [setting(run.overrides, key) for run in runs], False) for key in keys),
+        Column("shape", [f"{run.n_layers}x{run.d_model}/{run.n_heads}" for run in runs]),
+        Column("N", [short(run.n_params["non_embedding"]) for run in runs]),
+        Column("tokens", [short(run.train_tokens) for run in runs], rank=1),
+        Column("D/N", [short(run.tokens_per_param) for run in runs], rank=3),
+        Column("steps", [f"{run.steps:,}" for run in runs], rank=5),
+        Column("batch", [f"{run.batch_tokens:,}" for run in runs], rank=6),
+        Column("lr", [f"{run.learning_rate:.2g}" for run in runs], rank=6),
+        Column("lr by law", [f"{run.law_learning_rate:.2g}" if run.trunk else "" for run in runs], rank=9),
+        Column("batch by law", [f"{run.law_batch_tokens:,}" if run.trunk else "" for run in runs], rank=9),
+        Column("epochs", [("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}" for run in runs], rank=9),
+        Column("C (exact)", [f"{run.train_flops:.3g}" for run in runs], rank=8 if grouped else 2),
+        Column("C paid", [f"{run.paid_flops:.3g}" if run.trunk else "" for run in runs], rank=7),
+        Column("memory", [f"{short(run.memory_bytes)}B" for run in runs], rank=10),
+        Column("time", [duration(run.estimated_s) for run in runs], rank=2),
+    ]
 
 
 def sharing(plan: Plan) -> str:
@@ -110,3 +100,19 @@ def sharing(plan: Plan) -> str:
         f"have one batch, warm-up and learning rate, the recipe's at the geometric mean of their budgets; what it "
         f"gives at their own stands beside, 'by law'"
     )
+
+
+def as_json(plan: Plan, question: str | None, cost: Cost | None = None) -> Mapping[str, Any]:
+    """The plan as one document: its totals, its cost on another machine if asked, and its runs as in plan.jsonl."""
+    return {
+        "question": question,
+        "study_dir": str(plan.study_dir),
+        "total_flops": plan.total_flops,
+        "alone_flops": plan.alone_flops,
+        "to_train": len(plan.missing),
+        "estimated_s": sum(run.estimated_s for run in plan.missing),
+        "timed_here": plan.timed_here,
+        "cost": None if cost is None else asdict(cost),
+        "merged": plan.merged,
+        "runs": [asdict(run) for run in plan.runs],
+    }

@@ -3,7 +3,9 @@
 The training loop itself is timed, on random tokens and by its own metric rows, without validation and start-up.
 """
 
+import shutil
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from rich.table import Table
 from scaling.config.config import compose, to_run
 from scaling.launch.jobs import Channel, Job, Target
 from scaling.launch.launchers import Launcher, make_launcher
+from scaling.machine.devices import known_device
 from scaling.machine.slots import Slot, gpu_ids
 from scaling.machine.speed import Speed, layers
 from scaling.plan.columns import wide
@@ -255,6 +258,15 @@ def _tokens_per_s(run: Run) -> float:
     rows = read_metrics(run.directory)
     speeds: list[float] = [row["tokens_per_s"] for row in rows[round(WARM_SHARE * len(rows)) :]]
     return statistics.median(speeds)
+
+
+def device_name() -> str | None:
+    """The name in `machine/devices.py` of this machine's GPU; None without a GPU, or for an unknown one."""
+    if not gpu_ids() or shutil.which("nvidia-smi") is None:
+        return None
+    asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    names = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    return known_device(names[0]) if names else None
 
 
 def device_here() -> str:

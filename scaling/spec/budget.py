@@ -12,13 +12,19 @@ TOLERANCE = 0.01
 
 @dataclass
 class Budget:
-    """The budget of one run, of which exactly one of `flops` and `tokens` is set, and the cap of a plan."""
+    """The budget of one run, with exactly one of `flops` and `tokens`, its limits, and the cap of a plan."""
 
     flops: float | None  # exact training FLOPs of a run
     tokens: float | None  # training tokens of a run
     total_flops: float | None  # cap on a whole plan
+    tolerance: float  # share of the budget by which a run's whole steps may miss it
+    least_steps: int  # steps of a run, at least
 
     def __post_init__(self) -> None:
+        if not self.tolerance >= 0:
+            raise ValueError(f"budget.tolerance={self.tolerance}: must be 0 or above, as 0.1 for 10%")
+        if self.least_steps < 1:
+            raise ValueError(f"budget.least_steps={self.least_steps}: must be at least 1")
         for name in ("flops", "tokens", "total_flops"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

@@ -1,6 +1,8 @@
 """Recipes: batch size, learning rate, decay and schedule as functions of scale, resolved to a spec's plain numbers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from scaling.registry import choose
 from scaling.shapes.flops import OPTIMIZER_FLOPS
@@ -10,6 +12,8 @@ from scaling.spec.parametrization import PARAMETRIZATIONS, Base, parametrize
 from scaling.spec.run_spec import OptimizerSpec, RecipeSpec, ScheduleSpec, check_precision
 
 SCHEDULES = {"wsd": ("linear", "1-sqrt"), "cosine": ("cosine",)}  # kind -> its cooldown shapes
+
+CONSTANT = {"value": None, "params": 0.0, "tokens": 0.0, "flops": 0.0, "at_least": None, "at_most": None}
 
 TUNED_SLACK = 1.05  # a run this factor outside the tuned range still counts as inside
 
@@ -33,6 +37,31 @@ class ScaleLaw:
         if self.at_least is not None:
             value = max(value, self.at_least)
         return value if self.at_most is None else min(value, self.at_most)
+
+
+if TYPE_CHECKING:
+    Law = ScaleLaw
+else:
+    Law = Any  # in a configuration a number stands for a constant, and OmegaConf has no union of a number and a class
+
+LAWS = ("learning_rate", "batch_tokens", "weight_decay")  # settings of a recipe that are laws
+
+
+def law_of(name: str, given: Any) -> ScaleLaw:
+    """The law that a recipe's setting gives: a number is a constant; ValueError for neither a law nor a number."""
+    if isinstance(given, ScaleLaw):
+        return given
+    values = given if isinstance(given, Mapping) else {**CONSTANT, "value": given}
+    for key in values:
+        choose(f"setting of {name}", CONSTANT, str(key))
+    if missing := [key for key in CONSTANT if key not in values]:
+        raise ValueError(f"{name}.{missing[0]} is missing: a law has {', '.join(CONSTANT)}")
+    for key, value in values.items():
+        if not isinstance(value, int | float) and not (value is None and key in ("at_least", "at_most")):
+            which = name if given is value else f"{name}.{key}"
+            raise ValueError(f"{which}={value}: must be a number, as {name}=1e-3 for the same at every scale")
+    numbers: dict[str, Any] = {str(key): None if value is None else float(value) for key, value in values.items()}
+    return ScaleLaw(**numbers)
 
 
 @dataclass
@@ -106,9 +135,9 @@ class RecipeRules:
     base_d_model: int | None  # width of the model that the numbers below were found for; null when standard
     base_n_layers: int | None
     base_head_width: int | None
-    learning_rate: ScaleLaw
-    batch_tokens: ScaleLaw
-    weight_decay: ScaleLaw
+    learning_rate: Law
+    batch_tokens: Law
+    weight_decay: Law
     beta1: float
     beta2: float | None
     beta2_half_life_tokens: float | None  # half-life instead of beta2, which then follows the batch (Marek et al. 2025)
@@ -121,6 +150,8 @@ class RecipeRules:
     reference_flops: float | None  # compute at which the laws are evaluated; None: the run's own
 
     def __post_init__(self) -> None:
+        for name in LAWS:
+            setattr(self, name, law_of(f"recipe.{name}", getattr(self, name)))
         if self.reference_flops is not None and not 0 < self.reference_flops < float("inf"):
             raise ValueError(f"recipe.reference_flops={self.reference_flops}: must be positive and finite")
         choose("recipe.optimizer", OPTIMIZER_FLOPS, self.optimizer)

@@ -58,7 +58,7 @@ def choose_cells(runs: Sequence[Run], cap: float, budgets: Sequence[float], runs
     if len(sizes) < 2:
         raise ValueError(
             f"the sweep has one size ({short(next(iter(sizes)))} parameters), and a law in N takes two: give it more "
-            f"shapes, or search by hand with  scaling train -m recipe.learning_rate.value=1e-3,2e-3,4e-3"
+            f"shapes, or search by hand with  scaling train -m recipe.learning_rate=1e-3,2e-3,4e-3"
         )
     if not budgets:
         cells_worth = min(SIZES, len(sizes)) * (1 + 1 / BUDGET_RATIO)

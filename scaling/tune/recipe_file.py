@@ -7,6 +7,7 @@ from typing import Any
 
 from scaling.config.config import compose, recipe_values
 from scaling.quantities import short
+from scaling.spec.recipe import LAWS
 from scaling.tune.search import IN_WORDS
 
 Json = dict[str, Any]
@@ -80,8 +81,14 @@ def command(name: str, overrides: Sequence[str]) -> str:
     The command repeats the recipe's values that the sweep's own file would override.
     """
     others = [override for override in overrides if not override.startswith(("recipe=", "recipe."))]
-    wanted, composed = (_leaves(recipe_values(compose([*own, f"recipe={name}"]))) for own in ([], others))
-    needed = [f"{key}={_flow(value)}" for key, value in wanted.items() if composed.get(key) != value]
+    wanted, composed = (compose([*own, f"recipe={name}"]) for own in ([], others))
+    values = recipe_values(wanted)
+    # A number has no settings of its own to override, so a law in its place is given as a whole.
+    whole = {f"recipe.{law}": values[law] for law in LAWS if not isinstance(composed.recipe[law], Mapping)}
+    given = _leaves(recipe_values(composed))
+    parts = {key: value for key, value in _leaves(values).items() if given.get(key) != value}
+    parts = {key: value for key, value in parts.items() if key.rpartition(".")[0] not in whole}
+    needed = [f"{key}={_flow(value)}" for key, value in {**whole, **parts}.items()]
     return shlex.join(["scaling", "train", *others, f"recipe={name}", *needed, "-m"])
 
 

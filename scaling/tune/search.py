@@ -30,9 +30,6 @@ RUNS_PER_CELL = 1 + sum(2 * reach for reach in REACH.values())
 BATCH_ROOT = 0.5  # Adam's learning rate follows the batch's square root (Malladi et al. 2022)
 # Settings outside a run's identity: only the last validation counts, and a search needs no weights.
 LEAN = ("runtime.eval_fractions=[]", "runtime.keep_weights=false")
-FLAT = tuple(f"recipe.{law}.{name}=0" for law in (BATCH, RATE) for name in ("params", "tokens", "flops")) + tuple(
-    f"recipe.{law}.{name}=null" for law in (BATCH, RATE) for name in ("at_least", "at_most")
-)
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,11 @@ class Searched:
 
     def add(self, arm: str, steps: Sequence[int], middle: float) -> bool:
         """Add points of an arm, at learning rates around `middle`; False where no point can run."""
-        before = len(self.points)
+        before, least = len(self.points), max(2, self.run.budget.least_steps)
         for step in steps:
             batch = self.base(BATCH) * (FACTOR**step if arm == BATCH else 1.0)
             rate = middle * FACTOR ** (step if arm == RATE else BATCH_ROOT * step)
-            if batch >= self.run.spec.model.sequence_tokens and batch * 2 <= self.run.spec.train_tokens:
+            if batch >= self.run.spec.model.sequence_tokens and batch * least <= self.run.spec.train_tokens:
                 self.points.append(Point(arm, step, float(f"{rate:.4g}"), round(batch)))
         return len(self.points) > before
 
@@ -72,8 +69,8 @@ class Searched:
         return [point.step for point in self.points if point.arm == arm]
 
     def overrides(self, point: Point) -> tuple[str, ...]:
-        settings = (f"recipe.{BATCH}.value={point.batch_tokens}", f"recipe.{RATE}.value={point.learning_rate:g}")
-        return (*FLAT, *self.cell.overrides, *settings)
+        constants = (f"recipe.{BATCH}={point.batch_tokens}", f"recipe.{RATE}={point.learning_rate:g}")
+        return (*self.cell.overrides, *constants)
 
 
 class Search:

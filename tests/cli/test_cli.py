@@ -22,6 +22,7 @@ COMMANDS = (
     "export",
     "profile",
     "check-transfer",
+    "completion",
 )
 
 
@@ -82,3 +83,21 @@ def test_an_option_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[st
 def test_overrides_may_stand_after_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "+sweep=quickstart", "--flops", "1e9", "recipe.optimizer=adam"]) == 2
     assert "unknown recipe.optimizer 'adam'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["plan"], ["train"], ["tune"]])
+def test_help_lists_the_presets_that_there_are(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    (tmp_path / "conf" / "sweep" / "mine.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    text = help_of(*command, capsys=capsys)
+    for start, name in (("+sweep=", "mine"), ("+sweep=", "quickstart"), ("model=", "llama"), ("data=", "text")):
+        assert re.search(rf"^  {re.escape(start)} +.*\b{name}\b", text, re.MULTILINE), start
+    assert "plain" not in text
+
+
+def test_hydras_own_completion_is_refused_with_the_command_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-sc", "install=bash"]) == 2
+    assert "scaling completion bash" in capsys.readouterr().err

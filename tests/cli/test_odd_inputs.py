@@ -34,6 +34,13 @@ SWEEPER = "unknown setting of hydra.sweeper"
         (["+sweep=mine"], f"{SWEEPER} 'bugdets': did you mean 'budgets'?"),
         (["hydra.sweeper.sizes={cuont: 1}"], "unknown setting of sizes 'cuont': did you mean 'count'?"),
         (["hydra.sweeper.shapes=[{n_layer: 2}]"], "unknown setting of model 'n_layer': did you mean 'n_layers'?"),
+        (
+            ["hydra.sweeper.shapes=[{d_modle: 2, n_heads: 2}]"],
+            "unknown setting of model 'd_modle': did you mean 'd_model'?",
+        ),
+        (["hydra.sweeper.shapes=[{n_layers.x: 2}]"], "model.n_layers: "),
+        (["hydra.sweeper.shapes=[{family.x: 2}]"], "unknown setting of model.family 'x'"),
+        (["hydra.sweeper.shapes=[{'n layers': 2}]"], "n layers"),
         (["+hydra.sweeper.axes={sede: [0, 1]}"], "unknown setting 'sede': did you mean 'seed'?"),
         (
             ["objective.whole_wrods=true", "model=bert"],
@@ -75,6 +82,8 @@ def test_odd_settings_are_refused_with_the_choices(
         (["modle.n_heads=7"], "unknown setting 'modle': did you mean 'model'?"),
         (["seed=1", "seed=2"], "seed is given twice"),
         (["study=../x"], "study=../x: its folder would not lie inside runs_dir"),
+        (["hydra.run.dir=elsewhere"], "hydra.run.dir=elsewhere: the runs of a study lie in runs_dir/study"),
+        (["hydra.sweep.dir=elsewhere"], "choose the folder with runs_dir=DIR study=NAME"),
     ],
 )
 def test_one_run_and_a_sweep_refuse_mistakes_in_one_line(
@@ -86,7 +95,39 @@ def test_one_run_and_a_sweep_refuse_mistakes_in_one_line(
     (line,) = refused.stderr.splitlines()
     assert line.startswith("scaling train: ")
     assert message in line
-    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+    assert {path.name for path in tmp_path.rglob("*")} <= {"here", "runs", "default"}
+
+
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["runtime.device=cuda"], "runtime.device=cuda, but"),
+        (
+            ["data=text", "data.source.paths=[corpus.txt]", "data.tokenizer=bpe", "data.vocab_size=20"],
+            "tokenizer bpe needs vocab_size of at least 257",
+        ),
+    ],
+)
+def test_mistakes_that_only_training_finds_are_one_line_too(
+    overrides: list[str], message: str, flags: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "corpus.txt").write_text("a text of a few words\n" * 2000)
+    refused = scaling("train", "budget.flops=1e9", *overrides, *flags, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    last = refused.stderr.splitlines()[-1]
+    assert last.startswith("scaling train: ")
+    assert message in last
+
+
+def test_folders_of_hydra_in_a_file_are_refused_too(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    (tmp_path / "conf" / "sweep" / "mine.yaml").write_text("# @package _global_\nhydra: {sweep: {subdir: x}}\n")
+    for command in (["plan"], ["train", "-m"], ["train"]):
+        refused = scaling(*command, *TINY, "+sweep=mine", cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "hydra.sweep.subdir=x: the runs of a study lie in runs_dir/study" in refused.stderr.splitlines()[-1]
 
 
 def test_budgets_keep_their_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

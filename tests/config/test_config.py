@@ -1,5 +1,7 @@
 """From command-line overrides to runs, and what is said when they make no sense."""
 
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +18,11 @@ from scaling.launch.task import train_task
 from scaling.plan.plan import OverBudgetError, make_plan
 from scaling.plan.tables import print_plan
 from scaling.shapes.matmuls import parameter_counts
-from tests.examples import PRESETS
+from tests.examples import PRESETS, SHORT
 
 RECIPES = sorted(path.stem for path in (CONF_DIR / "recipe").glob("*.yaml"))
 SWEEPS = sorted(path.stem for path in (CONF_DIR / "sweep").glob("*.yaml"))
-SYNTHETIC = ["data=synthetic", "data.source.tokens=10000"]
+SYNTHETIC = ["data=synthetic", "data.source.tokens=10000", *SHORT]
 
 
 @pytest.fixture(autouse=True)
@@ -140,6 +142,17 @@ def test_every_sweep_has_a_question_a_cap_and_a_plan_within_it(sweep: str) -> No
     assert plan.total_flops <= cfg.budget.total_flops
 
 
+def test_the_gpu_sweep_has_long_enough_data_for_every_size_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("a test asked for the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    plan = plan_of("+sweep=gpu-1e18")
+    assert min(run.tokens_per_param for run in plan.runs) >= 3
+    assert max(run.epochs for run in plan.runs) < 0.5
+    assert plan.worst_warnings() == []
+
+
 def test_what_does_not_decide_the_outcome_does_not_enter_the_identity() -> None:
     plain = to_run(compose(SYNTHETIC))
     other = to_run(
@@ -220,6 +233,67 @@ def test_axes_cross_with_the_grid_and_nothing_is_dropped() -> None:
     assert len(plan.runs) == 2 * 2 * 2 * 3
     seen = {(run.requested_flops, run.d_model, *run.overrides[-2:]) for run in plan.runs}
     assert len(seen) == 24
+
+
+def test_zipped_settings_advance_together_and_cross_with_the_axes() -> None:
+    zipped = "+hydra.sweeper.zip={recipe.beta1: [0.8, 0.9], recipe.beta2: [0.95, 0.99]}"
+    asked = [*SYNTHETIC, "budget.flops=1e9", zipped, "seed=0,1,2"]
+    assert sorted(run.overrides for run in plan_of(*asked).runs) == [
+        (f"seed={seed}", f"recipe.beta1={beta1}", f"recipe.beta2={beta2}")
+        for seed in "012"
+        for beta1, beta2 in (("0.8", "0.95"), ("0.9", "0.99"))
+    ]
+    held = plan_of(*asked, "recipe.beta1=0.7")
+    assert {run.overrides[1:] for run in held.runs} == {("recipe.beta2=0.95",), ("recipe.beta2=0.99",)}
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("zip={seed: [0, 1], recipe.beta1: [0.9]}", "seed has 2 values, recipe.beta1 has 1 values: give as many"),
+        (
+            "zip={seed: [0]} +hydra.sweeper.axes={seed: [0]}",
+            "seed stands in hydra.sweeper.axes and in",
+        ),
+        (
+            "zip={budget.flops: [1e9]} hydra.sweeper.budgets=[1e9]",
+            "budget.flops is set by hydra.sweeper.budgets",
+        ),
+    ],
+)
+def test_a_zip_that_does_not_add_up_is_refused(grid: str, message: str) -> None:
+    parts = re.split(" (?=[+]|hydra)", f"+hydra.sweeper.{grid}")
+    with pytest.raises(ValueError, match=message):
+        plan_of(*SYNTHETIC, *parts)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "batch_tokens", "weight_decay"])
+def test_a_number_is_a_law_of_that_value_at_every_scale(name: str, tmp_path: Path) -> None:
+    constant = "{value: 0.5, params: 0, tokens: 0, flops: 0, at_least: null, at_most: null}"
+    asked = [*SYNTHETIC, "budget.flops=1e9", "recipe=quickstart"]
+    (law,) = plan_of(*asked, f"recipe.{name}={constant}").runs
+    (tmp_path / "conf" / "recipe").mkdir(parents=True)
+    (tmp_path / "conf" / "recipe" / "mine.yaml").write_text(f"defaults: [quickstart, _self_]\n{name}: 0.5\n")
+    for number in (f"recipe.{name}=0.5", f"+hydra.sweeper.axes={{recipe.{name}: [0.5]}}", f"recipe.{name}=0.5,0.25"):
+        assert law.run_id in {run.run_id for run in plan_of(*asked, number).runs}
+    assert [run.run_id for run in plan_of(*asked[:-1], "recipe=mine").runs] == [law.run_id]
+    rows = plan_of(*asked, "recipe.learning_rate=0.5,0.25", "seed=0,1").runs
+    assert sorted((run.learning_rate, run.seed) for run in rows) == [(0.25, 0), (0.25, 1), (0.5, 0), (0.5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("recipe.learning_rate=fast", "recipe.learning_rate=fast: must be a number, as recipe.learning_rate=1e-3"),
+        ("recipe.learning_rate.value=fast", "recipe.learning_rate.value=fast: must be a number"),
+        ("recipe.learning_rate.value=null", "recipe.learning_rate.value=None: must be a number"),
+        ("+recipe.learning_rate.vale=1", "unknown setting of recipe.learning_rate 'vale': did you mean 'value'"),
+        ("~recipe.learning_rate.params", "recipe.learning_rate.params is missing: a law has value, params"),
+    ],
+)
+def test_a_law_that_is_none_is_refused_by_name(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        to_run(compose([*SYNTHETIC, override]))
 
 
 def test_what_the_command_line_fixes_is_no_axis_of_the_sweep() -> None:

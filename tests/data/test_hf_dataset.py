@@ -31,7 +31,7 @@ def datasets(tmp_path, monkeypatch):
 
 def source(path, **changes) -> HfDataset:
     values = {"config": None, "split": "train", "field": "text", "revision": None}
-    values |= {"streaming": False, "max_documents": None}
+    values |= {"streaming": False, "max_documents": None, "text_bytes": None}
     return HfDataset(path=str(path), **{**values, **changes})
 
 

@@ -7,6 +7,7 @@ from scaling.config.settings import DataSettings
 from scaling.data.sources import SOURCES
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "data").glob("*.yaml") if path.stem != "plain")
+NAMED = {"fineweb-edu": "hf"}  # presets of one data set each, by the kind of their source
 MISSING = {"text": ["data.source.paths=x"], "tokens": ["data.source.train=x"], "hf": ["data.source.path=x"]}
 
 
@@ -20,12 +21,12 @@ def configured(*overrides: str):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_leaves_the_data_as_they_are(preset):
     found = configured(f"data={preset}", *MISSING.get(preset, []))
-    assert found.source.kind == preset
+    assert found.source.kind == NAMED.get(preset, preset)
     assert (found.noise, found.duplicate, found.tokenizer_path, found.end_token) == (0.0, 0.0, None, None)
 
 
 def test_every_source_has_a_preset():
-    assert sorted(SOURCES) == PRESETS
+    assert sorted(SOURCES) == sorted({*PRESETS} - {*NAMED})
 
 
 def test_each_setting_arrives():
@@ -36,7 +37,8 @@ def test_each_setting_arrives():
 
 
 def test_the_settings_of_a_data_set_arrive():
-    names = ["config=c", "split=s", "field=f", "revision=r", "streaming=true", "max_documents=7"]
+    names = ["config=c", "split=s", "field=f", "revision=r", "streaming=true", "max_documents=7", "text_bytes=9"]
     found = configured("data=hf", "data.source.path=owner/name", *(f"data.source.{name}" for name in names)).source
     assert (found.path, found.config, found.split, found.field) == ("owner/name", "c", "s", "f")
     assert (found.revision, found.streaming, found.max_documents) == ("r", True, 7)
+    assert found.text_bytes == found.content_bytes() == 9

@@ -29,6 +29,7 @@ from tests.examples import overridden
 SHELL = ("bash", "console")
 SHAPES = [f"{{n_layers: 1, d_model: {width}, n_heads: 2}}" for width in (8, 16, 32)]
 SHORT = ["recipe.batch_tokens.value=1e-2", "model.context=16", "val_tokens=1024", "runtime.threads=1"]
+LIMITS = ["budget.least_steps=1", "budget.tolerance=100"]  # short runs are no measurements, and quick
 HERE = ["hydra/launcher=in_process", "runtime.progress=false"]
 POINT = ["--bootstrap", "0", "--holdout", "none"]
 
@@ -41,11 +42,12 @@ def grid(sizes: int, *budgets: str) -> list[str]:
 
 # Arguments that make a command small, by words of the command; a command with all words of a row gets its arguments.
 SMALL: dict[str, list[str]] = {
-    "scaling train": [*SHORT, *HERE, "runtime.eval_fractions=[]"],
+    "scaling plan": LIMITS,
+    "scaling train": [*SHORT, *HERE, *LIMITS, "runtime.eval_fractions=[]"],
     "scaling train +sweep=quickstart": [*grid(3, "1e8", "2e8", "4e8"), "hydra.sweeper.axes={seed: [0]}"],
     "scaling train +sweep=objectives": grid(1, "2e8"),
     "scaling train +sweep=optimisers": grid(3, "1e8", "2e8"),
-    "scaling tune": [*SHORT, *HERE, *grid(2, "1e8"), "--budgets", "1e8", "--flops", "1.6e9"],
+    "scaling tune": [*SHORT, *HERE, *LIMITS, *grid(2, "1e8"), "--budgets", "1e8", "--flops", "1.6e9"],
     "scaling bench": ["hydra/launcher=in_process", "--seconds", "0.01"],
     "scaling fit": POINT,
     "scaling report": POINT,

@@ -50,6 +50,17 @@ def test_a_launcher_has_its_yaml_and_trains_a_sweep(name: str, tmp_path: Path, m
     assert len(read_records(Path("runs/s"))) == 2
 
 
+@pytest.mark.parametrize("settings", [{"name": "local", "slots": 1}, {"name": "in_process"}], ids=str)
+@pytest.mark.parametrize(("fail_fast", "last"), [(False, DONE), (True, INTERRUPTED)])
+def test_the_first_failure_stops_the_others_if_asked(
+    fail_fast: bool, last: str, settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = [Job(f"n={payload}", payload) for payload in (4, "four", 6)]
+    run_jobs(make_launcher(settings, use_gpus=False), jobs, halve, tmp_path, fail_fast=fail_fast)
+    assert [job.status for job in jobs] == [DONE, FAILED, last]
+    assert capsys.readouterr().err.count("fail_fast=true: a run failed, and the others stop") == fail_fast
+
+
 def test_a_stop_in_this_process_starts_no_other_job(tmp_path: Path) -> None:
     jobs = [Job("a", "stop"), Job("b", 2)]
     run_jobs(make_launcher({"name": "in_process"}, use_gpus=False), jobs, halve, tmp_path)

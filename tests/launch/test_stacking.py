@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scaling.launch.stacking import label, stacks
+from scaling.launch.stacking import job_labels, stacks
 from scaling.records.record import read_metrics, read_records
 from tests.faults.runs import training, wait_for
 from tests.test_pipeline import SCALING, TINY, scaling
@@ -42,10 +42,18 @@ def test_large_batches_are_stacked_on_a_gpu_alone_and_unplanned_jobs_nowhere(tmp
     assert stacks([["seed=0"], ["seed=1"]], 2, tmp_path, gpu=True) == [[0], [1]]
 
 
-def test_a_stack_is_named_by_what_differs() -> None:
-    assert label([["a=1", "seed=0"], ["a=1", "seed=1"]]) == "a=1 seed=0|1"
-    assert label([["a=1", "seed=0"]]) == "a=1 seed=0"
-    assert label([["a=1", "seed=0"], ["b=1"]]) == "a=1 seed=0"
+def test_jobs_outside_a_plan_are_named_by_their_settings(tmp_path: Path) -> None:
+    jobs = [["+sweep=s", "a=1", "seed=0"], ["+sweep=s", "a=1", "seed=1"], ["+sweep=s", "a=1", "seed=2", "b=1"]]
+    assert job_labels(jobs, [[0, 1], [2]], tmp_path) == ["seed=0|1", "seed=2 b=1"]
+    assert job_labels(jobs[:1], [[0]], tmp_path) == ["a=1 seed=0"]
+
+
+def test_planned_jobs_are_named_by_their_plan(tmp_path: Path) -> None:
+    counts = {"n_params": {"non_embedding": 1500}, "requested_flops": 1e9, "train_tokens": 2e5}
+    lines = [{"run_id": run_id, **counts, "seed": seed} for seed, run_id in enumerate(("x", "y"))]
+    (tmp_path / "plan.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    jobs = [["study=s", f"seed={seed}", f"planned='{run_id}'"] for seed, run_id in enumerate(("x", "y"))]
+    assert job_labels(jobs, [[0, 1]], tmp_path) == ["N=1.5k C=1e+09 D=200k seed=0|1"]
 
 
 def losses(study: Path) -> dict[str, Any]:

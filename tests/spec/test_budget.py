@@ -37,7 +37,7 @@ def test_realised_compute_is_the_nearest_to_the_budget_in_whole_steps(
     budget: float, batch: float, width: int, context: int
 ) -> None:
     shape: DecoderShape = replace(TINY, d_model=width, n_heads=4, n_kv_heads=4, context=context)
-    got = allocate(shape, Budget(budget, None, None), lambda scale: batch)
+    got = allocate(shape, Budget(budget, None, None, 0.1, 20), lambda scale: batch)
     assert got.realised_flops == int(flops.exact(shape)) * got.train_tokens
     step_flops = got.realised_flops // got.steps
     rounding = budget * 2**-50  # of a float64 budget this large
@@ -47,13 +47,13 @@ def test_realised_compute_is_the_nearest_to_the_budget_in_whole_steps(
 
 
 def test_a_token_budget_buys_these_tokens() -> None:
-    got = allocate(TINY, Budget(None, 16_000, None), lambda scale: 160)
+    got = allocate(TINY, Budget(None, 16_000, None, 0.1, 20), lambda scale: 160)
     assert (got.batch_sequences, got.steps, got.train_tokens) == (10, 100, 16_000)
     assert got.requested_flops == 16_000 * flops.exact(TINY)
 
 
 def test_a_budget_pays_for_the_optimizer_in_steps() -> None:
-    budget = Budget(1e10, None, None)
+    budget = Budget(1e10, None, None, 0.1, 20)
     without, paid = (allocate(TINY, budget, lambda scale: 64, cost) for cost in (0, flops.muon_flops(TINY)))
     assert paid.steps < without.steps
     assert paid.realised_flops == pytest.approx(1e10, rel=1e-3)
@@ -62,16 +62,16 @@ def test_a_budget_pays_for_the_optimizer_in_steps() -> None:
 
 
 def test_a_token_budget_asks_for_the_optimizers_flops_too() -> None:
-    got = allocate(TINY, Budget(None, 16_000, None), lambda scale: 160, flops.muon_flops(TINY))
+    got = allocate(TINY, Budget(None, 16_000, None, 0.1, 20), lambda scale: 160, flops.muon_flops(TINY))
     assert got.requested_flops == got.realised_flops == 16_000 * flops.exact(TINY) + 100 * flops.muon_flops(TINY)
 
 
 def test_runs_of_one_trunk_take_the_recipe_of_its_reference_whatever_their_length() -> None:
     short, long = (
-        allocate(TINY, Budget(budget, None, None), lambda scale: scale.tokens / 100, reference_flops=1e10)
+        allocate(TINY, Budget(budget, None, None, 0.1, 20), lambda scale: scale.tokens / 100, reference_flops=1e10)
         for budget in (1e9, 1e11)
     )
-    assert short.scale == long.scale == allocate(TINY, Budget(1e10, None, None), lambda scale: 160).scale
+    assert short.scale == long.scale == allocate(TINY, Budget(1e10, None, None, 0.1, 20), lambda scale: 160).scale
     assert short.scale.tokens * flops.exact(TINY) == short.scale.flops == pytest.approx(1e10)
     assert short.batch_sequences == long.batch_sequences
     assert short.realised_flops == pytest.approx(1e9, rel=0.1)
@@ -79,20 +79,20 @@ def test_runs_of_one_trunk_take_the_recipe_of_its_reference_whatever_their_lengt
 
 
 def test_the_smallest_budget_buys_one_step_of_one_sequence() -> None:
-    got = allocate(TINY, Budget(0.5, None, None), lambda scale: 0.1)
+    got = allocate(TINY, Budget(0.5, None, None, 0.1, 20), lambda scale: 0.1)
     assert (got.steps, got.batch_sequences) == (1, 1)
 
 
 @pytest.mark.parametrize("values", [(1e9, 1e6), (None, None)])
 def test_flops_and_tokens_exclude_each_other(values: tuple[float | None, float | None]) -> None:
     with pytest.raises(ValueError, match="set exactly one"):
-        Budget(*values, None)
+        Budget(*values, None, 0.1, 20)
 
 
 @pytest.mark.parametrize("flops_budget", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_budget_must_be_positive_and_finite(flops_budget: float) -> None:
     with pytest.raises(ValueError, match=r"budget\.flops=.*positive and finite"):
-        Budget(flops_budget, None, None)
+        Budget(flops_budget, None, None, 0.1, 20)
 
 
 def test_recipe_laws_are_power_laws_of_scale() -> None:
@@ -169,36 +169,36 @@ def test_power_lines_decay_keeps_the_timescale(params: float, ratio: float, time
 
 def test_momentum_half_life_in_tokens_follows_the_batch() -> None:
     rules = replace(RULES, beta2=None, beta2_half_life_tokens=2560)
-    allocation = allocate(TINY, Budget(None, 25_600, None), rules.batch_tokens)
+    allocation = allocate(TINY, Budget(None, 25_600, None, 0.1, 20), rules.batch_tokens)
     assert resolve(rules, TINY, allocation).optimizer.beta2 ** (2560 / 256) == pytest.approx(0.5)
 
 
 def test_lengths_in_tokens_and_fractions_agree() -> None:
-    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    allocation = allocate(TINY, Budget(None, 25_600, None, 0.1, 20), RULES.batch_tokens)
     assert Length(None, 0.25, None).steps(allocation) == Length(6_400, None, None).steps(allocation) == 25
 
 
 def test_of_several_lengths_the_shortest_holds() -> None:
-    allocation = allocate(TINY, Budget(None, 25_600_000, None), RULES.batch_tokens)
+    allocation = allocate(TINY, Budget(None, 25_600_000, None, 0.1, 20), RULES.batch_tokens)
     assert Length(None, 0.05, 1.0).steps(allocation) == round(allocation.scale.params / 256) == 53
     assert Length(None, 2e-4, 1.0).steps(allocation) == Length(5_120, None, 1.0).steps(allocation) == 20
 
 
 def test_a_length_beyond_the_run_is_all_of_the_run() -> None:
-    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    allocation = allocate(TINY, Budget(None, 25_600, None, 0.1, 20), RULES.batch_tokens)
     assert Length(51_200, None, None).steps(allocation) == allocation.steps == 100
 
 
 def test_a_cosine_has_no_cooldown_of_its_own() -> None:
     schedule = replace(RULES.schedule, kind="cosine", cooldown_shape="cosine")
-    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    allocation = allocate(TINY, Budget(None, 25_600, None, 0.1, 20), RULES.batch_tokens)
     assert resolve(RULES, TINY, allocation).schedule.cooldown_steps == 20
     assert resolve(replace(RULES, schedule=schedule), TINY, allocation).schedule.cooldown_steps == 0
 
 
 def test_warmup_and_cooldown_must_fit_into_the_run() -> None:
     schedule = replace(RULES.schedule, warmup=Length(20_000, None, None), cooldown=Length(None, 0.5, None))
-    allocation = allocate(TINY, Budget(None, 25_600, None), RULES.batch_tokens)
+    allocation = allocate(TINY, Budget(None, 25_600, None, 0.1, 20), RULES.batch_tokens)
     with pytest.raises(ValueError, match="78 warm-up and 50 cooldown steps do not fit into a run of 100"):
         resolve(replace(RULES, schedule=schedule), TINY, allocation)
 

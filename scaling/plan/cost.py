@@ -1,0 +1,76 @@
+"""The cost of a plan on machines that are not here: GPU-hours, wall time, dollars and energy."""
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scaling.machine.devices import Device
+from scaling.plan.plan import Plan
+from scaling.quantities import duration, short
+from scaling.spec.memory import step_bytes
+from scaling.spec.run_spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A plan's cost on `count` devices, one run each at a time, the longest first."""
+
+    device: str
+    count: int
+    gpu_hours: float  # of training, summed over the runs
+    wall_s: float
+    usd: float | None  # all devices for the wall time; None without a price
+    kwh: float  # of the devices while they train, at their boards' limit, without hosts and cooling
+    efficiency: tuple[float, float]  # lowest and highest share of the peak over the runs
+    measured: bool  # whether `scaling bench` measured the speed on such a device
+    too_large: tuple[str, ...]  # runs that a device's memory does not hold even by single sequences
+
+
+def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int, usd_per_hour: float | None) -> Cost:
+    """The cost of a plan's missing runs, whose specs are given by run id; the plan is priced on this device.
+
+    ValueError for a count or a price that is none.
+    """
+    if count < 1:
+        raise ValueError(f"--count {count}: must be at least 1")
+    if usd_per_hour is not None and not usd_per_hour >= 0:
+        raise ValueError(f"--usd-per-hour {usd_per_hour:g}: must be 0 or above")
+    runs = plan.missing
+    busy = [0.0] * count
+    for run in runs:  # longest first
+        heapq.heapreplace(busy, busy[0] + run.estimated_s)
+    wall_s, gpu_hours = max(busy), sum(run.estimated_s for run in runs) / 3600
+    peaks = {run.run_id: device.peak_flops(specs[run.run_id].recipe.precision) for run in runs}
+    shares = [run.paid_flops / run.estimated_s / peaks[run.run_id] for run in runs] or [0.0]
+    return Cost(
+        device=device.title,
+        count=count,
+        gpu_hours=gpu_hours,
+        wall_s=wall_s,
+        usd=None if usd_per_hour is None else count * wall_s / 3600 * usd_per_hour,
+        kwh=gpu_hours * device.watts / 1000,
+        efficiency=(min(shares), max(shares)),
+        measured=plan.timed_here,
+        too_large=tuple(
+            run.run_id for run in runs if step_bytes(specs[run.run_id], 1, recomputed=True) > device.memory_bytes
+        ),
+    )
+
+
+def in_words(cost: Cost, device: Device, usd_per_hour: float | None) -> list[str]:
+    """The cost in lines: the sums, and the grounds that they stand on."""
+    dollars = "" if cost.usd is None else f", ${cost.usd:,.2f} at ${usd_per_hour:g} an hour for each"
+    low, high = cost.efficiency
+    grounds = "measured by `scaling bench` on such a device" if cost.measured else "assumed, none was measured"
+    lines = [
+        f"on {cost.count} x {cost.device}, a run each: {cost.gpu_hours:.3g} GPU-hours, {duration(cost.wall_s)} of wall "
+        f"time{dollars}, {cost.kwh:.3g} kWh at {device.watts:g} W",
+        f"speed: {low:.0%} to {high:.0%} of the peak by the size of a run ({grounds}); peak, memory and power: "
+        f"{device.source}; host, cooling and idle devices use energy beside this",
+    ]
+    if cost.too_large:
+        lines.append(
+            f"{len(cost.too_large)} runs, {cost.too_large[0]} among them, do not fit into "
+            f"{short(device.memory_bytes)}B even by single sequences with recomputed activations"
+        )
+    return lines

@@ -1,0 +1,71 @@
+"""The cost of a plan on machines that are not here."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scaling.cli import main
+from scaling.machine.devices import DEVICES
+
+ASKED = ["plan", "data=synthetic", "model.d_model=64,128,256", "budget.flops=1e14"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def planned(*options: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main([*ASKED, *options, "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_the_sums_follow_from_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    document = planned("--on", "a100", "--count", "2", "--usd-per-hour", "2", capsys=capsys)
+    cost, seconds = document["cost"], [run["estimated_s"] for run in document["runs"]]
+    assert seconds == sorted(seconds, reverse=True)
+    assert cost["gpu_hours"] == pytest.approx(sum(seconds) / 3600)
+    assert cost["wall_s"] == pytest.approx(max(seconds[0], seconds[1] + seconds[2]))
+    assert cost["usd"] == pytest.approx(2 * 2 * cost["wall_s"] / 3600)
+    assert cost["kwh"] == pytest.approx(cost["gpu_hours"] * 0.4)
+    assert 0 < cost["efficiency"][0] < cost["efficiency"][1] < 0.4
+    assert not cost["measured"]
+    assert cost["too_large"] == []
+    alone = planned("--on", "a100", capsys=capsys)["cost"]
+    assert alone["wall_s"] == pytest.approx(sum(seconds))
+    assert alone["usd"] is None
+    assert planned(capsys=capsys)["cost"] is None
+
+
+def test_the_plan_states_cost_and_its_grounds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, "--on", "H100", "--count", "8", "--usd-per-hour", "2.5"]) == 0
+    printed = capsys.readouterr().out
+    assert "on 8 x NVIDIA H100 SXM, a run each: " in printed
+    assert "at $2.5 an hour for each" in printed
+    assert "kWh at 700 W" in printed
+    assert "(assumed, none was measured)" in printed
+    assert DEVICES["h100"].source in printed
+
+
+def test_a_model_beyond_the_memory_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    huge = ["model=llama", "model.n_layers=80", "model.d_model=8192", "model.n_heads=64", "budget.flops=1e24"]
+    assert main(["plan", "data=synthetic", *huge, "--on", "l4"]) == 0
+    assert "do not fit into 24GB even by single sequences" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--on", "h1000"], "unknown device 'h1000': did you mean 'h100'? choose from a100"),
+        (["--on", "h100", "--count", "0"], "--count 0: must be at least 1"),
+        (["--on", "h100", "--usd-per-hour", "-1"], "--usd-per-hour -1: must be 0 or above"),
+        (["--count", "8"], "name it with --on, as --on h100"),
+    ],
+)
+def test_mistakes_are_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*ASKED, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
