@@ -84,6 +84,7 @@ def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
             )
         if config.vocab_size < 2:
             raise ValueError(f"vocab_size must be at least 2, got {config.vocab_size}")
+        source.check(config.vocab_size)
         if not source.holds_out():
             val_fraction = 0.0
     memory = None if cache_dir is None else memory_of(cache_dir)
