@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from scaling.cli import commands
+from scaling.machine.threads import wait_passively
 
 PROG = "scaling"
 CLOSED_PIPE = 141  # exit status of a command that the closed pipe of its output ended: 128 + SIGPIPE
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
+    wait_passively()
     try:
         status = _run(arguments)
         sys.stdout.flush()

@@ -88,7 +88,17 @@ def bench(options: Any) -> int:
     """Time training steps on this machine."""
     from scaling.config.config import compose
     from scaling.machine.speed import fit_speed, remember, speed
-    from scaling.profiling.bench import CASES, bench_launchers, device_here, print_timings, time_cases, time_matmul
+    from scaling.profiling.bench import (
+        CASES,
+        START_S,
+        bench_launchers,
+        device_here,
+        print_timings,
+        time_cases,
+        time_matmul,
+        ways_to_time,
+    )
+    from scaling.quantities import until
     from scaling.spec.run_spec import check_precision
     from scaling.terminal import terminal
 
@@ -97,8 +107,10 @@ def bench(options: Any) -> int:
         raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
     guess, _ = speed(options.cache, device, precision)
     alone, sweep = bench_launchers(dict(compose(options.overrides).hydra.launcher), device)
-    ceiling = time_matmul(device, precision, alone)
     console = terminal(stderr=True)
+    ways = len(ways_to_time(device, CASES[device], alone, sweep))
+    console.print(f"{ways} timings: {until(ways * (options.seconds + START_S))}", soft_wrap=True)
+    ceiling = time_matmul(device, precision, alone)
     timings = time_cases(
         device,
         precision,

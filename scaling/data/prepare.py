@@ -25,8 +25,7 @@ from scaling.data.progress import Meter
 from scaling.data.publish import drafting
 from scaling.data.quality import Repeated, add_noise, check_quality, occurrences
 from scaling.data.sources import Source, TextSource
-from scaling.data.splits import split_documents
-from scaling.data.spool import Spool
+from scaling.data.spool import Spool, split_documents
 from scaling.data.token_source import Ids, TokenSource, id_type
 from scaling.data.tokenizers import END_ID, TOKENIZERS, Tokenizer, in_chunks
 from scaling.registry import choose

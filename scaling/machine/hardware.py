@@ -13,6 +13,7 @@ import torch
 
 import scaling
 from scaling.machine.slots import GPU_SHARE, cpu_cores
+from scaling.machine.threads import most_cores, threads_for
 
 # Peaks of dense bf16 tensor cores from the vendors' data sheets, FLOP/s.
 BF16_PEAK_FLOPS = {
@@ -42,6 +43,14 @@ def pick_device(wanted: str, precision: str) -> torch.device:
     return device
 
 
+def use_threads(asked: int | None, device: torch.device, step_flops: float, layers: int) -> None:
+    """Use the threads asked for, or on the CPU as many as steps of `step_flops` FLOPs at once can use here."""
+    if asked is not None:
+        torch.set_num_threads(asked)
+    elif device.type == "cpu":
+        torch.set_num_threads(threads_for(step_flops, layers))
+
+
 def describe(device: torch.device) -> dict[str, Any]:
     """Host, device and threads, for the record."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
@@ -59,7 +68,7 @@ def free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return min(float(free), float(os.environ.get(GPU_SHARE, "1")) * total)
-    share = min(1.0, torch.get_num_threads() / cpu_cores())
+    share = min(1.0, most_cores() / cpu_cores())
     return share * min(_available_bytes(), _allowed_bytes())
 
 
