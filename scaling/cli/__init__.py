@@ -184,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         "make a published Hugging Face checkpoint a run of a study, evaluated on your data",
         commands.import_run,
         "./model study=published train_tokens=3e8 data=text 'data.source.paths=[corpus/*.txt]'",
+        "EleutherAI/pythia-70m revision=step3000 study=p train_tokens=6.3e9 data=tokens data.source.train=[a.bin]",
         "openai-community/gpt2 study=published train_tokens=9e9 data=tokens data.source.train=[a.bin]",
     )
     imported.add_argument(
@@ -193,6 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         "settings",
         nargs="*",
         help="study=NAME, train_tokens=D (what it was trained on, as published), unique_tokens=U if it repeated them, "
+        "revision=R for a branch, tag or commit of the hub, "
         "and Hydra overrides of the data and the evaluation",
     )
     finetune = command(
@@ -217,6 +219,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("run_dir", type=Path, metavar="RUN", help="a run's folder, runs/NAME/RUN_ID")
     export.add_argument("--format", default="hf", choices=("hf",), help="hf: transformers' (default)")
+    export.add_argument(
+        "--model-type",
+        metavar="TYPE",
+        help="Hugging Face's, where several fit, e.g. mistral (default: that of the imported checkpoint, or the first)",
+    )
     export.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
     export.add_argument("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
     _add_profile_options(

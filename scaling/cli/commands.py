@@ -284,7 +284,7 @@ def export(options: Any) -> int:
     from scaling.hf.export import export
 
     run_dir = options.run_dir.resolve()
-    print(export(run_dir, options.out, options.cache or run_dir.parents[1] / "cache"))
+    print(export(run_dir, options.out, options.cache or run_dir.parents[1] / "cache", options.model_type))
     return 0
 
 
