@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from scaling.cli.starting import with_starts
+
 if TYPE_CHECKING:
     from analysis.schema.document import Results
 
@@ -14,7 +16,7 @@ def train(arguments: list[str]) -> int:
     """Hand the rest of the command line to Hydra."""
     from scaling.launch.task import run_app
 
-    return run_app(arguments)
+    return run_app(with_starts(arguments))
 
 
 def plan(options: Any) -> int:
@@ -26,7 +28,7 @@ def plan(options: Any) -> int:
     from scaling.plan.tables import print_plan
     from scaling.terminal import terminal
 
-    fixed, axes = split_axes(options.overrides)
+    fixed, axes = split_axes(with_starts(options.overrides))
     cfg = compose(fixed)
     plan = make_plan(expand(cfg, fixed, axes, load_like), cfg.budget.total_flops)
     print_plan(plan, terminal(), cfg.question)
@@ -47,7 +49,7 @@ def tune(options: Any) -> int:
     from scaling.tune.search import Judge, Search
     from scaling.tune.table import print_search
 
-    fixed, axes = split_axes(options.overrides)
+    fixed, axes = split_axes(with_starts(options.overrides))
     search = Search(fixed, axes, cast(Judge, judge), terminal(stderr=True))  # to it, cells and laws are plain mappings
     document = cast(TuneResults, search.run(options.flops, options.budgets))
     out = search.directory / "tune.json"

@@ -85,6 +85,7 @@ class Config:
     val_tokens: int
     stack: int
     planned: str | None
+    init_from: str | None
     model: ModelSettings
     objective: dict[str, Any]  # "kind" and the fields of that objective's class in scaling/spec/objective.py
     data: DataSettings

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from scaling.config.config import compose, to_run
 from scaling.data.cache import NO_TOKENIZER, TokenData
@@ -27,6 +28,7 @@ from scaling.records.life import Reporter, claim_run, live
 from scaling.records.record import RunRecord, read_record
 from scaling.shapes.families import SHAPES
 from scaling.shapes.flops import BACKWARD_PER_FORWARD, train_flops_per_sequence
+from scaling.shapes.shape import TransformerShape
 from scaling.spec.objective import names_of
 from scaling.spec.run_spec import NO_RECIPE, Imported, ImportedSpec, RunSpec
 from scaling.train import checkpoint
@@ -53,11 +55,8 @@ def import_checkpoint(source: str, settings: Sequence[str]) -> str:
     """
     stated, overrides = _stated(settings)
     published = read_published(source, stated.revision)
-    run = _run(published, overrides, stated)
-    model = build(run.spec.model, 0)
-    model.load_state_dict(
-        weights_to_ours(published.weights, published.architecture, model.state_dict(), run.spec.model)
-    )
+    run = configured(published, overrides, stated.train_tokens)
+    model = loaded(published, run.spec.model)
     kept = {f.name: getattr(run.spec, f.name) for f in fields(RunSpec)} | {"recipe": NO_RECIPE, "seed": 0}
     spec = ImportedSpec(**kept, imported=Imported(checkpoint.weights_digest(model), stated.train_tokens))
     run_dir = run.runtime.study_dir / spec.run_id
@@ -118,7 +117,14 @@ def _stated(settings: Sequence[str]) -> tuple[Stated, list[str]]:
     return Stated(given["train_tokens"], given.get("unique_tokens", given["train_tokens"]), revision), overrides
 
 
-def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
+def loaded(published: Published, shape: TransformerShape) -> nn.Module:
+    """The checkpoint's model here, with its weights."""
+    model = build(shape, 0)
+    model.load_state_dict(weights_to_ours(published.weights, published.architecture, model.state_dict(), shape))
+    return model
+
+
+def configured(published: Published, overrides: Sequence[str], train_tokens: int) -> Run:
     """The configured run, with the model that the checkpoint decides."""
     architecture = published.architecture
     decided = to_ours(published.config, architecture)
@@ -129,7 +135,7 @@ def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
         f"{setting_name(name)}={str(value).lower() if isinstance(value, bool) else value}"
         for name, value in decided.items()
     ]
-    budget = ["budget.flops=null", f"budget.tokens={stated.train_tokens}"]
+    budget = ["budget.flops=null", f"budget.tokens={train_tokens}"]
     tokenizer = _own_tokenizer(published.folder)
     specials = None if tokenizer is None else special_tokens(tokenizer)
     run = to_run(compose([f"model={architecture.preset}", *budget, *spelled, *overrides]), specials=specials)
