@@ -1,4 +1,6 @@
-"""Quantities in words: counts with prefixes, durations with units."""
+"""Quantities in words: counts with prefixes, durations with units, times of day."""
+
+import time
 
 
 def short(value: float) -> str:
@@ -16,3 +18,11 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def until(seconds: float) -> str:
+    """The duration of work that begins now, and the local time of its end: about 2.5 min, until about 15:42."""
+    begins = time.time()
+    ends = time.localtime(begins + seconds)
+    day = "" if ends.tm_yday == time.localtime(begins).tm_yday else "%d %b "
+    return f"about {duration(seconds)}, until about {time.strftime(day + '%H:%M', ends)}"

@@ -55,6 +55,59 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
         },
     ),
+    "mistral-grouped": (
+        "MistralConfig",
+        {
+            "num_hidden_layers": 2,
+            "hidden_size": 32,
+            "intermediate_size": 44,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": CONTEXT,
+            "sliding_window": None,
+        },
+    ),
+    "mistral-window-beyond-the-context": (
+        "MistralConfig",
+        {
+            "num_hidden_layers": 2,
+            "hidden_size": 24,
+            "intermediate_size": 40,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "head_dim": 12,
+            "max_position_embeddings": CONTEXT,
+            "sliding_window": CONTEXT,
+            "tie_word_embeddings": True,
+            "rms_norm_eps": 1e-5,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+        },
+    ),
+    "qwen2-grouped": (
+        "Qwen2Config",
+        {
+            "num_hidden_layers": 2,
+            "hidden_size": 32,
+            "intermediate_size": 44,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": CONTEXT,
+        },
+    ),
+    "qwen2-tied-theta": (
+        "Qwen2Config",
+        {
+            "num_hidden_layers": 3,
+            "hidden_size": 24,
+            "intermediate_size": 40,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": CONTEXT,
+            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        },
+    ),
     "neox": (
         "GPTNeoXConfig",
         {
@@ -146,6 +199,7 @@ DENOISING = Denoising("denoising", 0.2, 1.5)
 MODELS: dict[str, tuple[TransformerShape, Objective]] = {
     "GPT2LMHeadModel": (TINY, CAUSAL),
     "LlamaForCausalLM": (LLAMA, CAUSAL),
+    "Qwen2ForCausalLM": (replace(LLAMA, qkv_bias=True), CAUSAL),
     "GPTNeoXForCausalLM": (NEOX, CAUSAL),
     "BertForMaskedLM": (BERT, MASKED),
     "T5ForConditionalGeneration": (T5, DENOISING),

@@ -34,6 +34,7 @@ TREATMENTS = (
     "model.parallel_residual",
     "model.activation",
     "model.bias",
+    "model.qkv_bias",
     "model.tied_embeddings",
     "model.head_sees",
     "model.head_transform",

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
+from analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
 from analysis.runs.wandb_logs import find_logs, read_folder, read_project
 from scaling.records.record import DONE, PROFILE, RunRecord, read_metrics, read_profile, read_record
 
@@ -121,6 +121,8 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
             excluded.append(Exclusion(None, record.run_id, f"{record.status}: {record.why or 'no reason recorded'}"))
         elif record.finetuned is not None:
             excluded.append(Exclusion(None, record.run_id, FINETUNED))
+        elif record.continued is not None:
+            excluded.append(Exclusion(None, record.run_id, CONTINUED))
         elif record.val_loss_nats is None:
             excluded.append(Exclusion(None, record.run_id, "the record holds no validation loss"))
         else:
@@ -132,6 +134,8 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
         first = excluded[0]
         if all(one.reason == FINETUNED for one in excluded):
             raise ValueError(f"{path} holds fine-tuned runs alone, each {FINETUNED}")
+        if all(one.reason == CONTINUED for one in excluded):
+            raise ValueError(f"{path} holds continued runs alone, each {CONTINUED}")
         raise ValueError(
             f"{path} holds {len(run_dirs)} runs and none is finished (first: {first.run_id}, "
             f"{first.reason}); finish the sweep, then fit"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
+from analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
 
 FINISHED = "finished"
 
@@ -100,6 +100,9 @@ def _reading(source: str, runs: Iterable[LoggedRun], *, curves: bool) -> Reading
     for run in runs:
         if run.state != FINISHED:
             excluded.append(Exclusion(None, run.id, f"W&B state: {run.state}"))
+            continue
+        if "continued" in run.config:
+            excluded.append(Exclusion(None, run.id, CONTINUED))
             continue
         rows.append(_row(run))
         if curves:

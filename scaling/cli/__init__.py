@@ -11,6 +11,7 @@ from scaling.cli import commands
 from scaling.cli.completion import SCRIPTS, candidates
 from scaling.config.presets import choices
 from scaling.machine.devices import DEVICES
+from scaling.machine.threads import wait_passively
 
 PROG = "scaling"
 SWEEPS = ("plan", "tune", "train", "check-transfer")  # commands of a sweep's overrides, whose help lists the presets
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
+    wait_passively()
     try:
         status = _run(arguments)
         sys.stdout.flush()
@@ -214,6 +216,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "make a published Hugging Face checkpoint a run of a study, evaluated on your data",
         commands.import_run,
         "./model study=published train_tokens=3e8 data=text 'data.source.paths=[corpus/*.txt]'",
+        "EleutherAI/pythia-70m revision=step3000 study=p train_tokens=6.3e9 data=tokens data.source.train=[a.bin]",
         "openai-community/gpt2 study=published train_tokens=9e9 data=tokens data.source.train=[a.bin]",
     )
     imported.add_argument(
@@ -223,6 +226,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "settings",
         nargs="*",
         help="study=NAME, train_tokens=D (what it was trained on, as published), unique_tokens=U if it repeated them, "
+        "revision=R for a branch, tag or commit of the hub, "
         "and Hydra overrides of the data and the evaluation",
     )
     finetune = command(
@@ -247,6 +251,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     export.add_argument("run_dir", type=Path, metavar="RUN", help="a run's folder, runs/NAME/RUN_ID")
     export.add_argument("--format", default="hf", choices=("hf",), help="hf: transformers' (default)")
+    export.add_argument(
+        "--model-type",
+        metavar="TYPE",
+        help="Hugging Face's, where several fit, e.g. mistral (default: that of the imported checkpoint, or the first)",
+    )
     export.add_argument("--out", type=Path, required=True, help="the folder to write, which must not exist")
     export.add_argument("--cache", type=Path, help="where prepared data lies (default: cache/ beside the study)")
     _add_profile_options(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from scaling.cli.starting import with_starts
+
 if TYPE_CHECKING:
     from analysis.schema.document import Results
 
@@ -16,7 +18,7 @@ def train(arguments: list[str]) -> int:
     """Hand the rest of the command line to Hydra."""
     from scaling.launch.task import run_app
 
-    return run_app(arguments)
+    return run_app(with_starts(arguments))
 
 
 def plan(options: Any) -> int:
@@ -30,7 +32,7 @@ def plan(options: Any) -> int:
     from scaling.plan.tables import as_json, print_plan
     from scaling.terminal import terminal
 
-    fixed, axes = split_axes(options.overrides)
+    fixed, axes = split_axes(with_starts(options.overrides))
     cfg = compose(fixed)
     on = None if options.on is None else device(options.on)
     runs = expand(cfg, fixed, axes, load_like)
@@ -63,7 +65,7 @@ def tune(options: Any) -> int:
     from scaling.tune.search import Judge, Search
     from scaling.tune.table import print_search
 
-    fixed, axes = split_axes(options.overrides)
+    fixed, axes = split_axes(with_starts(options.overrides))
     search = Search(fixed, axes, cast(Judge, judge), terminal(stderr=True))  # to it, cells and laws are plain mappings
     document = cast(TuneResults, search.run(options.flops, options.budgets))
     out = search.directory / "tune.json"
@@ -97,13 +99,16 @@ def bench(options: Any) -> int:
     from scaling.machine.speed import fit_speed, remember, speed
     from scaling.profiling.bench import (
         CASES,
+        START_S,
         bench_launchers,
         device_here,
         device_name,
         print_timings,
         time_cases,
         time_matmul,
+        ways_to_time,
     )
+    from scaling.quantities import until
     from scaling.spec.run_spec import check_precision
     from scaling.terminal import terminal
 
@@ -112,8 +117,10 @@ def bench(options: Any) -> int:
         raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
     guess, _ = speed(options.cache, device, precision)
     alone, sweep = bench_launchers(dict(compose(options.overrides).hydra.launcher), device)
-    ceiling = time_matmul(device, precision, alone)
     console = terminal(stderr=True)
+    ways = len(ways_to_time(device, CASES[device], alone, sweep))
+    console.print(f"{ways} timings: {until(ways * (options.seconds + START_S))}", soft_wrap=True)
+    ceiling = time_matmul(device, precision, alone)
     timings = time_cases(
         device,
         precision,
@@ -285,7 +292,7 @@ def export(options: Any) -> int:
     from scaling.hf.export import export
 
     run_dir = options.run_dir.resolve()
-    print(export(run_dir, options.out, options.cache or run_dir.parents[1] / "cache"))
+    print(export(run_dir, options.out, options.cache or run_dir.parents[1] / "cache", options.model_type))
     return 0
 
 

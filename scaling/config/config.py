@@ -21,13 +21,22 @@ from scaling.config.settings import Config, DataSettings, ModelSettings, Runtime
 from scaling.data.prepare import DataConfig, identify, known_specials
 from scaling.data.pretrained import END_TOKENS
 from scaling.data.sources import SOURCES, Source, TextSource
+from scaling.plan.parents import Parent, read_parent
 from scaling.plan.run import Run
 from scaling.registry import choose
 from scaling.shapes.families import SHAPES
 from scaling.shapes.flops import OPTIMIZER_FLOPS
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import allocate
-from scaling.spec.objective import OBJECTIVE_SPECS, Objective, asks_next_sentence, check_pair, own_ids, special_ids
+from scaling.spec.objective import (
+    OBJECTIVE_SPECS,
+    Objective,
+    SpecialIds,
+    asks_next_sentence,
+    check_pair,
+    own_ids,
+    special_ids,
+)
 from scaling.spec.recipe import LAWS, law_of, resolve
 from scaling.spec.run_spec import DataSpec, RunSpec
 from scaling.spec.runtime import Runtime, check_study
@@ -175,10 +184,8 @@ def run_of(config: Config, known: Known | None = None, specials: Mapping[str, in
     if key not in known:
         known[key] = identify(data, cache_dir), known_specials(data)
     data_spec, found = known[key]
-    objective = asked_objective(config.objective)
-    specials = found if specials is None else specials
-    own = own_ids(objective, config.model.context, specials)
-    shape = model_shape(config.model, data.vocab_size, objective, own)
+    parent = None if config.init_from is None else read_parent(config.init_from)
+    shape, objective, special = _model(config, data_spec, found if specials is None else specials, parent)
     if (setting := objective.needs_text()) and not isinstance(data.source, TextSource):
         raise ValueError(
             f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
@@ -189,13 +196,10 @@ def run_of(config: Config, known: Known | None = None, specials: Mapping[str, in
     by_law = None
     if rules.reference_flops is not None:
         by_law = resolve(rules, shape, allocate(shape, config.budget, rules.batch_tokens, optimizer_flops))
-    end_id = data_spec.end_id  # None for ready tokens, whose tokenizer is not given
-    if end_id is None:
-        end_id = next((specials[token] for token in END_TOKENS if token in specials), None)
     spec = RunSpec(
         model=shape,
         objective=objective,
-        special=special_ids(objective, shape.context, shape.vocab_size, own, end_id),
+        special=special,
         data=data_spec,
         recipe=resolve(rules, shape, allocation),
         val_tokens=config.val_tokens,
@@ -207,7 +211,26 @@ def run_of(config: Config, known: Known | None = None, specials: Mapping[str, in
             f"batch of this recipe is one sequence of model.context={shape.context}: set "
             f"recipe.batch_tokens.at_least={2 * shape.context} or more, or objective.next_sentence=false"
         )
-    return Run(spec, allocation, data, _runtime(config, cache_dir), config.budget, config.recipe.tuned, by_law)
+    if parent is not None:
+        parent.check(f"init_from={config.init_from}", data_spec, spec.recipe, cache_dir)
+        spec = parent.continued(spec)
+    runtime = _runtime(config, cache_dir)
+    return Run(spec, allocation, data, runtime, config.budget, config.recipe.tuned, by_law, parent)
+
+
+def _model(
+    config: Config, data: DataSpec, specials: Mapping[str, int], parent: Parent | None
+) -> tuple[TransformerShape, Objective, SpecialIds | None]:
+    """The model, its objective and the ids of the objective's tokens, as configured or as the parent has them."""
+    if parent is not None:
+        return parent.spec.model, parent.spec.objective, parent.spec.special
+    objective = asked_objective(config.objective)
+    own = own_ids(objective, config.model.context, specials)
+    shape = model_shape(config.model, data.vocab_size, objective, own)
+    end_id = data.end_id  # None for ready tokens, whose tokenizer is not given
+    if end_id is None:
+        end_id = next((specials[token] for token in END_TOKENS if token in specials), None)
+    return shape, objective, special_ids(objective, shape.context, shape.vocab_size, own, end_id)
 
 
 def _runtime(config: Config, cache_dir: Path) -> Runtime:

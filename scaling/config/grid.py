@@ -29,7 +29,10 @@ def grid_of(cfg: DictConfig) -> Grid:
         raise ValueError(f"hydra/sweeper={cfg.hydra.sweeper._target_} has no plan to show; use hydra/sweeper=isoflop")
     for name in cfg.hydra.sweeper:
         choose("setting of hydra.sweeper", dict.fromkeys([*names, "_target_"]), str(name))
-    return typed(cfg.hydra.sweeper, Grid)
+    grid = typed(cfg.hydra.sweeper, Grid)
+    if cfg.init_from is not None and (grid.shapes or any(name.startswith("model") for name in grid.axes)):
+        raise ValueError(f"init_from={cfg.init_from}: every run has its parent's model; leave the sweep's shapes out")
+    return grid
 
 
 def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:

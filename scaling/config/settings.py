@@ -86,6 +86,7 @@ class Config:
     stack: int
     fail_fast: bool
     planned: str | None
+    init_from: str | None
     model: ModelSettings
     objective: dict[str, Any]  # "kind" and the fields of that objective's class in scaling/spec/objective.py
     data: DataSettings

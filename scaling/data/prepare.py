@@ -25,8 +25,7 @@ from scaling.data.progress import Meter
 from scaling.data.publish import drafting
 from scaling.data.quality import Repeated, add_noise, check_quality, occurrences
 from scaling.data.sources import Source, TextSource
-from scaling.data.splits import split_documents
-from scaling.data.spool import Spool
+from scaling.data.spool import Spool, split_documents
 from scaling.data.token_source import Ids, TokenSource, id_type
 from scaling.data.tokenizers import END_ID, TOKENIZERS, Tokenizer, in_chunks
 from scaling.registry import choose
@@ -84,6 +83,7 @@ def identify(config: DataConfig, cache_dir: Path | None = None) -> DataSpec:
             )
         if config.vocab_size < 2:
             raise ValueError(f"vocab_size must be at least 2, got {config.vocab_size}")
+        source.check(config.vocab_size)
         if not source.holds_out():
             val_fraction = 0.0
     memory = None if cache_dir is None else memory_of(cache_dir)

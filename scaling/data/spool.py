@@ -1,4 +1,4 @@
-"""Documents sorted by their hash on disk, so that no source need fit in memory.
+"""Documents sorted by their hash on disk, so that no source need fit in memory, and their two splits.
 
 The hash decides a document's place and its split, and drops every further copy of the same text.
 """
@@ -6,6 +6,8 @@ The hash decides a document's place and its split, and drops every further copy 
 import hashlib
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -60,3 +62,37 @@ class Spool:
 
     def _path(self, bucket: int) -> Path:
         return self.folder / f"{bucket:03d}"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A range of the documents in the order of their hash; every iteration reads it anew."""
+
+    spool: Spool
+    first: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.first
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for _, text in self.ranked())
+
+    def ranked(self) -> Iterator[tuple[float, str]]:
+        """Documents in the order of their hash, each with the hash as a fraction."""
+        return islice(self.spool.documents(), self.first, self.end)
+
+
+def split_documents(spool: Spool, val_fraction: float) -> dict[str, Split]:
+    """The splits "train" and "val"; ValueError for fewer than two distinct documents."""
+    total, below = 0, 0
+    for fraction, _ in spool.documents():
+        total += 1
+        below += fraction < val_fraction
+    if total < 2:
+        raise ValueError(
+            f"too little text to split: found {total} distinct documents, needed 2 (one for training, "
+            "one for validation); add documents"
+        )
+    held_out = min(max(below, 1), total - 1)
+    return {"train": Split(spool, held_out, total), "val": Split(spool, 0, held_out)}

@@ -148,8 +148,8 @@ class Synthetic:
     def content_tokens(self) -> int:
         return self.tokens
 
-    def chain(self, vocab_size: int) -> Chain:
-        """The chain over `vocab_size` symbols; ValueError above MAX_PROBABILITIES transition probabilities."""
+    def check(self, vocab_size: int) -> None:
+        """ValueError above MAX_PROBABILITIES transition probabilities."""
         probabilities = vocab_size ** (self.order + 1)
         if probabilities > MAX_PROBABILITIES:
             largest = int(MAX_PROBABILITIES ** (1 / (self.order + 1)))
@@ -158,6 +158,10 @@ class Synthetic:
                 f"{probabilities:,} probabilities, above {MAX_PROBABILITIES:,}; "
                 f"take vocab_size up to {largest}, or a lower order"
             )
+
+    def chain(self, vocab_size: int) -> Chain:
+        """The chain over `vocab_size` symbols, as many as `check` allows."""
+        self.check(vocab_size)
         zipf = np.arange(1, vocab_size + 1, dtype=np.float64) ** -self.zipf_exponent
         zipf /= zipf.sum()
         random = np.random.Generator(np.random.PCG64([self.seed, 0]))

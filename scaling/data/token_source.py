@@ -30,6 +30,9 @@ class TokenSource(Protocol):
 
     kind: ClassVar[str]
 
+    def check(self, vocab_size: int, /) -> None:
+        """ValueError where the content cannot be ids below `vocab_size`."""
+
     def fingerprint(self, memory: Path | None, /) -> str:
         """The sha256 of the content, independent of paths and their order; `memory` keeps digests of large files."""
 

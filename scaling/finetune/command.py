@@ -15,6 +15,7 @@ from scaling.launch.launchers import make_launcher, run_jobs
 from scaling.launch.reporting import ChannelReporter
 from scaling.machine.slots import gpu_ids
 from scaling.plan.status import explain
+from scaling.quantities import until
 from scaling.records.attempt import FAILED, KILLED, is_trained_now, tally
 from scaling.records.record import DIVERGED, DONE
 from scaling.spec.runtime import Runtime
@@ -38,6 +39,7 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
     missing = plan.missing
     plan.write()
     if missing:
+        console.print(f"on {len(launcher.slots)} slots {until(plan.seconds / len(launcher.slots))}", soft_wrap=True)
         jobs = [
             Job(
                 run.label,

@@ -20,6 +20,7 @@ from scaling.finetune.price import forward_flops_per_example, train_flops_per_ex
 from scaling.finetune.scores import TEXT_SCORES, Scores, by_group, in_buckets
 from scaling.finetune.tasks import STOP, TRAIN, VAL
 from scaling.machine import hardware
+from scaling.machine.speed import layers
 from scaling.objectives.losses import token_losses
 from scaling.records.leftovers import tidy
 from scaling.records.life import Life, Reporter, claim_run, live
@@ -46,9 +47,9 @@ def finetune(run: PlannedFinetuning, runtime: Runtime, reporter: Reporter) -> Ru
     spec, run_dir = run.spec, runtime.run_dir(run.spec.run_id)
     if (finished := read_record(run_dir)) is not None:
         return finished
-    if runtime.threads is not None:
-        torch.set_num_threads(runtime.threads)
     device = hardware.pick_device(runtime.device, spec.recipe.precision)
+    step_flops = spec.recipe.batch_sequences * train_flops_per_example(spec)
+    hardware.use_threads(runtime.threads, device, step_flops, layers(spec))
     tokenizer = tokenizer_of(spec, runtime.cache_dir)
     parts = {
         part: encode(spec, examples, run.examples.classes, tokenizer) for part, examples in run.examples.parts.items()

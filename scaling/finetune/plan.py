@@ -94,16 +94,20 @@ class FinetuningPlan:
         )
         write_text(self.study_dir / "plan.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
 
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds of the missing runs, one after another on one CPU core."""
+        left = sum(run.train_flops + run.scoring_flops for run in self.missing)
+        return sum(run.spec.recipe.steps * STEP_S for run in self.missing) + left / CPU_FLOPS_PER_S
+
     def words(self) -> str:
         """The plan's runs and their price, in a sentence."""
-        missing = self.missing
         flops = sum(run.train_flops for run in self.runs)
-        left = sum(run.train_flops + run.scoring_flops for run in missing)
-        seconds = sum(run.spec.recipe.steps * STEP_S for run in missing) + left / CPU_FLOPS_PER_S
         controls = sum(run.start is None for run in self.runs)
         return (
-            f"{len(self.runs)} runs ({len(self.runs) - controls} fine-tuned, {controls} from scratch), {len(missing)} "
-            f"to train; {flops:.4g} FLOPs of training in all; about {duration(seconds)} of one CPU core's time"
+            f"{len(self.runs)} runs ({len(self.runs) - controls} fine-tuned, {controls} from scratch), "
+            f"{len(self.missing)} to train; {flops:.4g} FLOPs of training in all; "
+            f"about {duration(self.seconds)} of one CPU core's time"
         )
 
 

@@ -5,7 +5,7 @@ our matrix concatenates their matrices along its outputs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scaling.shapes.families import SHAPES
@@ -38,10 +38,11 @@ class Architecture:
     aliases: Mapping[str, str] = field(default_factory=dict)  # their tied weight -> its name in `weights`
     sines_first: bool = False  # their sinusoids are all sines, then all cosines; ours alternate
     on_export: Mapping[str, Any] = field(default_factory=dict)  # further settings of an exported model
+    window: str | None = None  # their setting: the last tokens that attention sees, so the most that a context here has
 
     def only(self) -> dict[str, Any]:
         """Settings with one value in the class: `fixed`, and the options that it lacks at their values from before."""
-        has = {*self.fields, *(("rotary_pct",) if self.rotary_pct else ())}
+        has = {*self.fields, *self.fixed, *(("rotary_pct",) if self.rotary_pct else ())}
         lacks = {name: value for name, value in before(SHAPES[self.kind]).items() if name not in has}
         return {**self.fixed, **lacks}
 
@@ -148,6 +149,29 @@ LLAMA = Architecture(
     always_biased=False,
     aliases={"lm_head.weight": "model.embed_tokens.weight"},
     on_export=END,
+)
+
+LLAMA_FIELDS = {name: theirs for name, theirs in LLAMA.fields.items() if name != "bias"}
+
+# Jiang et al. 2023 (arXiv 2310.06825): Llama without biases, whose attention may see a window of tokens.
+MISTRAL = replace(
+    LLAMA,
+    model_class="MistralForCausalLM",
+    fields=LLAMA_FIELDS,
+    fixed={**LLAMA.fixed, "bias": False},
+    window="sliding_window",
+    on_export={**END, "sliding_window": None},
+)
+
+# Yang et al. 2024 (arXiv 2407.10671): Llama with biases of queries, keys and values alone.
+QWEN2 = replace(
+    LLAMA,
+    model_class="Qwen2ForCausalLM",
+    fields=LLAMA_FIELDS,
+    fixed={**LLAMA.fixed, "bias": False, "qkv_bias": True},
+    head_width=None,
+    window="sliding_window",
+    on_export={**END, "use_sliding_window": False, "sliding_window": None},
 )
 
 NEOX = Architecture(
@@ -371,4 +395,14 @@ MARIAN = Architecture(
     on_export={"eos_token_id": 0, "pad_token_id": 0, "decoder_start_token_id": 0, "forced_eos_token_id": None},
 )
 
-ARCHITECTURES = {"gpt2": GPT2, "llama": LLAMA, "gpt_neox": NEOX, "bert": BERT, "t5": T5, "marian": MARIAN}
+# Of several that can say a shape, an exported run is of the first, unless it was imported as another.
+ARCHITECTURES = {
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "qwen2": QWEN2,
+    "gpt_neox": NEOX,
+    "bert": BERT,
+    "t5": T5,
+    "marian": MARIAN,
+}

@@ -11,6 +11,7 @@ from torch import nn
 from scaling.data.cache import NO_TOKENIZER, digest, load_tokenizer, manifest
 from scaling.data.tokenizers import END_ID
 from scaling.hf import transformers_library
+from scaling.hf.architectures import ARCHITECTURES
 from scaling.hf.folding import fold
 from scaling.hf.settings import architecture_of, to_theirs
 from scaling.hf.tokenizers import translate
@@ -24,9 +25,10 @@ from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.train.checkpoint import final_weights
 
 
-def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
+def export(run_dir: Path, out: Path, cache_dir: Path, model_type: str | None = None) -> str:
     """Write the run's final weights, and its tokenizer where it has one, to `out`, whole or not at all.
 
+    `model_type` is the Hugging Face model type to write; None: that of an imported run, or the first that fits.
     Returns a description of the folder. Raises ValueError for an existing `out`, and for a run that is not done, keeps
     no weights, or has a setting that no Hugging Face class supports.
     """
@@ -39,7 +41,10 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
         raise ValueError(f"{out} is there already; give --out a folder that is not")
     spec = from_dict(record.spec)
     weights = fold(final_weights(run_dir, record.weights_sha256), spec.model, spec.recipe.multipliers)
-    model = as_theirs(spec.model, weights)
+    if model_type is None and record.imported is not None:
+        classes = {architecture.model_class: name for name, architecture in ARCHITECTURES.items()}
+        model_type = classes.get(record.imported["class"])
+    model = as_theirs(spec.model, weights, model_type)
     if spec.model.kind != "encoder":  # an encoder generates no text that could end
         end = target_end(spec) if spec.model.kind == "encoder_decoder" else spec.data.end_id or END_ID
         model.config.eos_token_id = model.generation_config.eos_token_id = end
@@ -58,15 +63,15 @@ def export(run_dir: Path, out: Path, cache_dir: Path) -> str:
     except BaseException:
         shutil.rmtree(prepared, ignore_errors=True)
         raise
-    _, architecture = architecture_of(spec.model)
+    _, architecture = architecture_of(spec.model, model_type)
     written = f"{out}: a {architecture.model_class}, loaded by transformers.{architecture.auto_class}"
     return f"{written} and AutoTokenizer" if not lack else f"{written}; without a tokenizer: {lack}"
 
 
-def as_theirs(shape: TransformerShape, weights: Tensors) -> Any:
-    """The Hugging Face model of a shape, with these weights."""
+def as_theirs(shape: TransformerShape, weights: Tensors, model_type: str | None = None) -> Any:
+    """The Hugging Face model of a shape, with these weights; see `architecture_of`."""
     transformers = transformers_library()
-    kind, architecture = architecture_of(shape)
+    kind, architecture = architecture_of(shape, model_type)
     settings = to_theirs(shape, architecture)
     config = transformers.AutoConfig.for_model(kind, **settings)
     for name, value in settings.items():  # T5 derives some settings from others unless they are set afterwards

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 
 from scaling.config.config import compose, to_run
 from scaling.data.cache import NO_TOKENIZER, TokenData
@@ -16,7 +17,7 @@ from scaling.data.prepare import prepare
 from scaling.data.pretrained import special_tokens
 from scaling.data.token_text import TokenText
 from scaling.hf.reading import Published, read_published
-from scaling.hf.settings import setting_name, to_ours
+from scaling.hf.settings import setting_name, to_ours, window_words
 from scaling.hf.weights import to_ours as weights_to_ours
 from scaling.machine import hardware
 from scaling.model import build
@@ -27,6 +28,7 @@ from scaling.records.life import Reporter, claim_run, live
 from scaling.records.record import RunRecord, read_record
 from scaling.shapes.families import SHAPES
 from scaling.shapes.flops import BACKWARD_PER_FORWARD, train_flops_per_sequence
+from scaling.shapes.shape import TransformerShape
 from scaling.spec.objective import names_of
 from scaling.spec.run_spec import NO_RECIPE, Imported, ImportedSpec, RunSpec
 from scaling.train import checkpoint
@@ -38,25 +40,23 @@ COMPARED_TOKENS = 4096  # validation tokens whose text both tokenizers encode
 
 @dataclass(frozen=True)
 class Stated:
-    """The checkpoint's training elsewhere, as stated by the user."""
+    """The checkpoint's training elsewhere and its revision on the hub, as stated by the user."""
 
     train_tokens: int
     unique_tokens: int
+    revision: str | None = None
 
 
 def import_checkpoint(source: str, settings: Sequence[str]) -> str:
     """Make a checkpoint a finished run of its study, unless the run exists; return the outcome in words.
 
-    `settings` are train_tokens=, unique_tokens= and Hydra overrides. Raises ValueError, with nothing written to the
-    study, for a checkpoint that cannot be read or has no equivalent here, and for data that do not fit the checkpoint.
+    `settings` are train_tokens=, unique_tokens=, revision= and Hydra overrides. Raises ValueError, with nothing written
+    to the study, for a checkpoint that cannot be read or has no equivalent here, and for data that do not fit it.
     """
     stated, overrides = _stated(settings)
-    published = read_published(source)
-    run = _run(published, overrides, stated)
-    model = build(run.spec.model, 0)
-    model.load_state_dict(
-        weights_to_ours(published.weights, published.architecture, model.state_dict(), run.spec.model)
-    )
+    published = read_published(source, stated.revision)
+    run = configured(published, overrides, stated.train_tokens)
+    model = loaded(published, run.spec.model)
     kept = {f.name: getattr(run.spec, f.name) for f in fields(RunSpec)} | {"recipe": NO_RECIPE, "seed": 0}
     spec = ImportedSpec(**kept, imported=Imported(checkpoint.weights_digest(model), stated.train_tokens))
     run_dir = run.runtime.study_dir / spec.run_id
@@ -76,17 +76,19 @@ def import_checkpoint(source: str, settings: Sequence[str]) -> str:
         return f"{run_dir}: there already, validation loss {claimed.val_loss_nats:.4f} nats"
     with live(claimed, spec, run.runtime, None, Reporter()) as life:
         bare = bare_record(spec, claimed, model, device, started_at)
-        record = _filled(bare, spec, stated, validation, tokens.manifest, _origin(published, compared))
+        record = _filled(bare, spec, stated, validation, tokens.manifest, _origin(published, stated, compared))
         if run.runtime.keep_weights:
             checkpoint.save_weights(run_dir, model)
         life.publish(record)
-    return f"{run_dir}: imported from {published.origin}, validation loss {record.val_loss_nats:.4f} nats"
+    words = f"{run_dir}: imported from {published.origin}, validation loss {record.val_loss_nats:.4f} nats"
+    return "; ".join(filter(None, (words, window_words(published.config, published.architecture))))
 
 
-def _origin(published: Published, compared: bool) -> dict[str, Any]:
+def _origin(published: Published, stated: Stated, compared: bool) -> dict[str, Any]:
     """The record's entry about the origin of the weights."""
     return {
         "origin": published.origin,
+        "revision": stated.revision,
         "class": published.architecture.model_class,
         "file_sha256": published.file_sha256,
         "unused_weights": list(published.unused),
@@ -95,9 +97,12 @@ def _origin(published: Published, compared: bool) -> dict[str, Any]:
 
 
 def _stated(settings: Sequence[str]) -> tuple[Stated, list[str]]:
-    given, overrides = {}, []
+    given, overrides, revision = {}, [], None
     for setting in settings:
         name, _, value = setting.partition("=")
+        if name == "revision":
+            revision = value.strip("'\"")
+            continue
         if name not in ("train_tokens", "unique_tokens"):
             overrides.append(setting)
             continue
@@ -109,10 +114,17 @@ def _stated(settings: Sequence[str]) -> tuple[Stated, list[str]]:
             raise ValueError(f"{setting}: must be a positive number of tokens, e.g. {name}=3e11")
     if "train_tokens" not in given:
         raise ValueError("how many tokens was it trained on, as its publisher says? add train_tokens=, e.g. 3e11")
-    return Stated(given["train_tokens"], given.get("unique_tokens", given["train_tokens"])), overrides
+    return Stated(given["train_tokens"], given.get("unique_tokens", given["train_tokens"]), revision), overrides
 
 
-def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
+def loaded(published: Published, shape: TransformerShape) -> nn.Module:
+    """The checkpoint's model here, with its weights."""
+    model = build(shape, 0)
+    model.load_state_dict(weights_to_ours(published.weights, published.architecture, model.state_dict(), shape))
+    return model
+
+
+def configured(published: Published, overrides: Sequence[str], train_tokens: int) -> Run:
     """The configured run, with the model that the checkpoint decides."""
     architecture = published.architecture
     decided = to_ours(published.config, architecture)
@@ -123,7 +135,7 @@ def _run(published: Published, overrides: Sequence[str], stated: Stated) -> Run:
         f"{setting_name(name)}={str(value).lower() if isinstance(value, bool) else value}"
         for name, value in decided.items()
     ]
-    budget = ["budget.flops=null", f"budget.tokens={stated.train_tokens}"]
+    budget = ["budget.flops=null", f"budget.tokens={train_tokens}"]
     tokenizer = _own_tokenizer(published.folder)
     specials = None if tokenizer is None else special_tokens(tokenizer)
     run = to_run(compose([f"model={architecture.preset}", *budget, *spelled, *overrides]), specials=specials)

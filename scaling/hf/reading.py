@@ -30,10 +30,18 @@ class Published:
     unused: tuple[str, ...]  # weights in the files that the class does not have
 
 
-def read_published(source: str) -> Published:
-    """Read a checkpoint; one-line ValueError for missing, mismatched or pickled weights and for unknown classes."""
+def read_published(source: str, revision: str | None = None) -> Published:
+    """Read a checkpoint; one-line ValueError for missing, mismatched or pickled weights and for unknown classes.
+
+    `revision` is a branch, tag or commit of the hub.
+    """
     transformers = transformers_library()
-    folder, origin = (Path(source), str(Path(source).resolve())) if Path(source).is_dir() else _fetch(source)
+    if Path(source).is_dir():
+        if revision is not None:
+            raise ValueError(f"revision={revision}: {source} is a folder here, and a revision is of a name on the hub")
+        folder, origin = Path(source), str(Path(source).resolve())
+    else:
+        folder, origin = _fetch(source, revision)
     try:
         model_type = json.loads((folder / "config.json").read_text())["model_type"]
     except FileNotFoundError:
@@ -74,14 +82,15 @@ def read_published(source: str) -> Published:
     return Published(origin, folder, architecture, model.config, dict(model.state_dict()), digests, unused)
 
 
-def _fetch(name: str) -> tuple[Path, str]:
+def _fetch(name: str, revision: str | None) -> tuple[Path, str]:
     """Fetch a model of the hub without pickled files; return its folder, and its name with its commit."""
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=["*.json", "*.safetensors"]))
     except Exception as error:  # network, hub and name raise errors of many classes
-        raise ValueError(f"{name} is no folder here, and the hub gave no such model: {_one_line(error)}") from error
+        at = "" if revision is None else f" at revision={revision}"
+        raise ValueError(f"{name} is no folder here, and the hub gave no such model{at}: {_one_line(error)}") from error
     return folder, f"{name}@{folder.name}"
 
 

@@ -5,23 +5,36 @@ from dataclasses import fields
 from typing import Any
 
 from scaling.hf.architectures import ARCHITECTURES, Architecture
+from scaling.registry import choose
 from scaling.shapes.shape import NUMBERS, TransformerShape, kind_and_number
 
 ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "relu2": "relu2", "silu": "silu"}
 OTHER_ACTIVATION_NAMES = {"gelu_pytorch_tanh": "gelu_tanh", "swish": "silu"}
 
 
-def architecture_of(shape: TransformerShape) -> tuple[str, Architecture]:
-    """The Hugging Face model type and architecture of a shape; ValueError where there is none."""
+def architecture_of(shape: TransformerShape, model_type: str | None = None) -> tuple[str, Architecture]:
+    """The Hugging Face model type and architecture of a shape; ValueError where there is none.
+
+    Where several fit, `model_type` chooses, and otherwise the first.
+    """
+    if model_type is not None:
+        choose("Hugging Face model_type", ARCHITECTURES, model_type)
     alike = {
         name: architecture
         for name, architecture in ARCHITECTURES.items()
         if (architecture.kind, architecture.positions) == (shape.kind, shape.positions_kind)
+        and model_type in (None, name)
     }
     if alike:
+        able = [name for name, architecture in alike.items() if not _faults(shape, architecture)]
         normed = [name for name, architecture in alike.items() if architecture.norm == shape.norm_kind]
-        name = (normed or list(alike))[0]
+        name = (able or normed or list(alike))[0]
         return name, alike[name]
+    if model_type is not None:
+        raise ValueError(
+            f"a {ARCHITECTURES[model_type].model_class} is no model of kind {shape.kind} with model.positions="
+            f"{shape.positions}; leave --model-type out"
+        )
     has = "; ".join(f"{a.kind} with {a.positions} ({a.model_class})" for a in ARCHITECTURES.values())
     raise ValueError(
         f"model.positions={shape.positions}: no Hugging Face class that is known here is a model of kind {shape.kind} "
@@ -39,23 +52,12 @@ def setting_name(field: str) -> str:
 
 def to_theirs(shape: TransformerShape, architecture: Architecture) -> dict[str, Any]:
     """Hugging Face's settings of a shape; ValueError names every setting of ours that the class does not support."""
-    faults = [
-        f"{setting_name(name)}={str(getattr(shape, name)).lower()} where it has only {str(value).lower()}"
-        for name, value in architecture.only().items()
-        if getattr(shape, name) != value
-    ]
-    norm, eps = kind_and_number(shape.norm)
-    if norm != architecture.norm or (architecture.norm_eps is None and eps != NUMBERS[norm]):
-        faults.append(f"model.norm={shape.norm} where it has only {architecture.norm}")
-    if "n_kv_heads" not in architecture.fields and shape.n_kv_heads != shape.n_heads:
-        faults.append(f"model.n_kv_heads={shape.n_kv_heads} where it has only as many as model.n_heads={shape.n_heads}")
-    if architecture.activation and shape.activation not in ACTIVATION_NAMES:
-        faults.append(f"model.activation={shape.activation} where it has {', '.join(ACTIVATION_NAMES)}")
-    if faults:
+    if faults := _faults(shape, architecture):
         raise ValueError(
             f"{architecture.model_class} cannot say {'; '.join(faults)}; train with model={architecture.preset} to "
             f"export as one"
         )
+    _, eps = kind_and_number(shape.norm)
     theirs: dict[str, Any] = {}
     for ours, names in architecture.fields.items():
         value = getattr(shape, ours)
@@ -75,6 +77,23 @@ def to_theirs(shape: TransformerShape, architecture: Architecture) -> dict[str, 
     return theirs | dict(architecture.theirs_fixed) | dict(architecture.on_export)
 
 
+def _faults(shape: TransformerShape, architecture: Architecture) -> list[str]:
+    """Settings of ours that the class does not support, in words."""
+    faults = [
+        f"{setting_name(name)}={str(getattr(shape, name)).lower()} where it has only {str(value).lower()}"
+        for name, value in architecture.only().items()
+        if getattr(shape, name) != value
+    ]
+    norm, eps = kind_and_number(shape.norm)
+    if norm != architecture.norm or (architecture.norm_eps is None and eps != NUMBERS[norm]):
+        faults.append(f"model.norm={shape.norm} where it has only {architecture.norm}")
+    if "n_kv_heads" not in architecture.fields and shape.n_kv_heads != shape.n_heads:
+        faults.append(f"model.n_kv_heads={shape.n_kv_heads} where it has only as many as model.n_heads={shape.n_heads}")
+    if architecture.activation and shape.activation not in ACTIVATION_NAMES:
+        faults.append(f"model.activation={shape.activation} where it has {', '.join(ACTIVATION_NAMES)}")
+    return faults
+
+
 def to_ours(config: Any, architecture: Architecture) -> dict[str, Any]:
     """Our settings of a Hugging Face configuration; ValueError names every setting of theirs that we do not support.
 
@@ -91,6 +110,8 @@ def to_ours(config: Any, architecture: Architecture) -> dict[str, Any]:
         ours[name] = values[theirs[0]]
         if name != "dropout" and len(set(values.values())) > 1:
             faults.append(f"{' and '.join(f'{k}={v}' for k, v in values.items())}, which are one setting here")
+    if architecture.window and (window := getattr(config, architecture.window)):
+        ours["context"] = min(ours["context"], window)  # within the window attention sees every earlier token
     if ours["d_ff"] is None:  # GPT-2's null stands for four times the width
         ours["d_ff"] = 4 * ours["d_model"]
     ours.setdefault("n_kv_heads", ours["n_heads"])
@@ -122,6 +143,18 @@ def to_ours(config: Any, architecture: Architecture) -> dict[str, Any]:
             f"this {architecture.model_class} has no equivalent here: {'; '.join(faults)}; choose a checkpoint without"
         )
     return ours
+
+
+def window_words(config: Any, architecture: Architecture) -> str:
+    """The window of a checkpoint's attention that limits its context here, in words; empty without one."""
+    window = getattr(config, architecture.window) if architecture.window else None
+    (context,) = architecture.fields.get("context", ("",))
+    if not window or window >= getattr(config, context):
+        return ""
+    return (
+        f"{architecture.window}={window} of {context}={getattr(config, context)}: the context here is {window} tokens, "
+        f"within which attention sees every earlier one"
+    )
 
 
 def _with_number(kind: str, number: float) -> str:

@@ -36,7 +36,7 @@ class InProcess:
                 continue
             job.status, job.slot, job.started = RUNNING, self.slots[0].name, time.monotonic()
             show()
-            job.receive(do(target, job.payload, Channel(job.receive, None, self.slots[0].threads)))
+            job.receive(do(target, job.payload, Channel(job.receive, None, self.slots[0].asked_threads)))
             if job.status == BUSY:
                 queue.put_back(job)
                 continue

@@ -66,8 +66,11 @@ class JobEndedError(RuntimeError):
 class Channel:
     """The channel from a job's process to its launcher."""
 
-    def __init__(self, send: Callable[[Message], object], log: Path | None, threads: int) -> None:
-        """Open a channel; `log` is the file that the process prints into, None where its output is not redirected."""
+    def __init__(self, send: Callable[[Message], object], log: Path | None, threads: int | None) -> None:
+        """Open a channel; `log` is the file that the process prints into, None where its output is not redirected.
+
+        `threads` are those of every run of the slot, None where a run chooses.
+        """
         self._send = send
         self._moved = False
         self.log = log

@@ -242,7 +242,7 @@ def _enter(target: Target, payload: Any, slot: Slot, connection: Connection, log
     os.dup2(descriptor, 2)
     _stop_when_orphaned()
     outbox = Outbox(connection.send)
-    outcome = do(target, payload, Channel(outbox.put, log, slot.threads))
+    outcome = do(target, payload, Channel(outbox.put, log, slot.asked_threads))
     sys.stdout.flush()
     sys.stderr.flush()
     outbox.close(outcome)

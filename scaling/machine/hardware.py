@@ -14,6 +14,7 @@ import torch
 import scaling
 from scaling.machine.devices import DEVICES, known_device
 from scaling.machine.slots import GPU_SHARE, cpu_cores
+from scaling.machine.threads import most_cores, threads_for
 
 
 def pick_device(wanted: str, precision: str) -> torch.device:
@@ -29,6 +30,14 @@ def pick_device(wanted: str, precision: str) -> torch.device:
             f"recipe.precision=bf16, but {torch.cuda.get_device_name()} has none; use recipe.precision=fp32"
         )
     return device
+
+
+def use_threads(asked: int | None, device: torch.device, step_flops: float, layers: int) -> None:
+    """Use the threads asked for, or on the CPU as many as steps of `step_flops` FLOPs at once can use here."""
+    if asked is not None:
+        torch.set_num_threads(asked)
+    elif device.type == "cpu":
+        torch.set_num_threads(threads_for(step_flops, layers))
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -48,7 +57,7 @@ def free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return min(float(free), float(os.environ.get(GPU_SHARE, "1")) * total)
-    share = min(1.0, torch.get_num_threads() / cpu_cores())
+    share = min(1.0, most_cores() / cpu_cores())
     return share * min(_available_bytes(), _allowed_bytes())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 GPU_SHARE = "SCALING_GPU_SHARE"  # environment variable with a slot's share of its GPU's memory
+CORES = "SCALING_CORES"  # environment variable with a slot's cores
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,12 @@ class Slot:
     name: str
     threads: int
     environment: dict[str, str]
+    fixed: bool = True  # a run takes exactly these threads; otherwise up to as many, as its steps can use
+
+    @property
+    def asked_threads(self) -> int | None:
+        """Threads of every run of the slot; None where a run chooses."""
+        return self.threads if self.fixed else None
 
 
 @cache
@@ -61,7 +68,8 @@ def slots(wanted: int | None, threads_per_slot: int | None, use_gpus: bool) -> l
         return [_gpu_slot(gpus[i % len(gpus)], i // len(gpus), -(-count // len(gpus)), threads) for i in range(count)]
     count = wanted or max(1, cores // (threads_per_slot or 1))
     threads = threads_per_slot or max(1, cores // count)
-    return [Slot(f"cpu {i}", threads, {"CUDA_VISIBLE_DEVICES": ""}) for i in range(count)]
+    environment = {"CUDA_VISIBLE_DEVICES": "", CORES: str(threads)}
+    return [Slot(f"cpu {i}", threads, environment, fixed=threads_per_slot is not None) for i in range(count)]
 
 
 def _gpu_slot(gpu: str, place: int, places: int, threads: int) -> Slot:

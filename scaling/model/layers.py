@@ -173,7 +173,7 @@ class Attention(nn.Module):
         self.heads, self.kv_heads, self.head_width = shape.n_heads, shape.n_kv_heads, shape.head_width
         self.causal, self.dropout = tower.causal, shape.dropout
         self.scale = score_scale(shape, multipliers)
-        self.qkv = linear(shape.d_model, shape.d_model + 2 * shape.kv_width, shape.bias)
+        self.qkv = linear(shape.d_model, shape.d_model + 2 * shape.kv_width, shape.biased_qkv)
         shrink_queries(self.qkv, shape)
         self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower, multipliers))
 
@@ -218,9 +218,9 @@ class CrossAttention(nn.Module):
         self.head_width, self.dropout = shape.head_width, shape.dropout
         self.grouped = shape.n_kv_heads != shape.n_heads
         self.scale = score_scale(shape, multipliers)
-        self.q = linear(shape.d_model, shape.d_model, shape.bias)
+        self.q = linear(shape.d_model, shape.d_model, shape.biased_qkv)
         shrink_queries(self.q, shape)
-        self.kv = linear(shape.d_model, 2 * shape.kv_width, shape.bias)
+        self.kv = linear(shape.d_model, 2 * shape.kv_width, shape.biased_qkv)
         self.out = linear(shape.d_model, shape.d_model, shape.bias, gain=residual_gain(shape, tower, multipliers))
 
     def forward(self, x_BTD: Tensor, source_BSD: Tensor, cache: KeyValueCache | None = None) -> Tensor:

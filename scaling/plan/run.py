@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scaling.data.prepare import DataConfig
+from scaling.plan.parents import Parent
 from scaling.spec.budget import Allocation, Budget
 from scaling.spec.recipe import Tuned
 from scaling.spec.run_spec import RecipeSpec, RunSpec
@@ -21,6 +22,7 @@ class Run:
     budget: Budget
     tuned: Tuned | None  # ranges in which the recipe's laws were measured
     by_law: RecipeSpec | None  # recipe at the run's own scale, where its own is taken at a reference; None otherwise
+    parent: Parent | None = None  # run or checkpoint whose weights the run goes on from
     overrides: tuple[str, ...] = field(default=(), compare=False)
 
     @property

@@ -26,11 +26,12 @@ from scaling.plan.columns import wide
 from scaling.plan.run import Run
 from scaling.plan.stacks import CPU_BATCH_TOKENS
 from scaling.quantities import short
-from scaling.records.record import DONE, read_metrics
+from scaling.records.record import DONE, read_metrics, read_record
 from scaling.shapes.flops import train_flops_per_sequence
 
 WARM_SHARE = 0.3  # share of a run's metric rows left out: memory is taken and caches fill in the first rows
 ROWS = 10
+START_S = 2.0  # seconds for the processes of a timing to start and end, measured on two cores
 VOCABULARY = 64
 STACKS = (2, 4)  # runs of a stack, for cases that may gain from stacking
 STACKED_WIDTH = 256  # on a GPU, models up to this width leave most of it idle
@@ -82,7 +83,7 @@ class Timing:
     case: Case
     runs: int  # runs at once
     stacked: int  # runs per slot
-    threads: int  # CPU threads of a slot
+    threads: int  # CPU threads of a run
     tokens_per_s: float  # all runs together
     flops_per_s: float  # exact training FLOPs, all runs together
     layers: int
@@ -112,13 +113,15 @@ def time_case(case: Case, precision: str, launcher: Launcher, seconds: float, gu
         _run_all(launcher, [Job(case.name, stack) for stack in stacks], _train, Path(folder))
         # The rate of a stacked run counts only its share of the slot's time, so that the mean is the slot's rate.
         rates = [statistics.mean(map(_tokens_per_s, stack)) for stack in stacks]
+        record = read_record(stacks[0][0].directory)
+    assert record is not None
     spec = stacks[0][0].spec
     flops_per_token = train_flops_per_sequence(spec.model) / spec.model.sequence_tokens
     return Timing(
         case=case,
         runs=stacked * len(launcher.slots),
         stacked=stacked,
-        threads=launcher.slots[0].threads,
+        threads=record.hardware["threads"],
         tokens_per_s=sum(rates),
         flops_per_s=sum(rates) * flops_per_token,
         layers=layers(spec),
@@ -160,14 +163,23 @@ def time_cases(
 ) -> list[Timing]:
     """Time every case: one run on the whole machine, a run on every slot of a sweep, and stacks of small models."""
     timings = []
+    for case, launcher, stacked in ways_to_time(device, cases, alone, sweep):
+        timings.append(time_case(case, precision, launcher, seconds, guess, stacked))
+        show(timings[-1])
+    return timings
+
+
+def ways_to_time(
+    device: str, cases: Sequence[Case], alone: Launcher, sweep: Launcher
+) -> list[tuple[Case, Launcher, int]]:
+    """Every timing to make: a case, its launcher, and the runs of a stack."""
+    timed = []
     for case in cases:
         small = case.d_model <= STACKED_WIDTH if device == "cuda" else case.batch_tokens <= CPU_BATCH_TOKENS
         ways = [(alone, 1), *([(sweep, 1)] if len(sweep.slots) > 1 else [])]
         ways += [(sweep, many) for many in STACKS if small]
-        for launcher, stacked in ways:
-            timings.append(time_case(case, precision, launcher, seconds, guess, stacked))
-            show(timings[-1])
-    return timings
+        timed += [(case, launcher, stacked) for launcher, stacked in ways]
+    return timed
 
 
 def print_timings(timings: Sequence[Timing], ceiling_flops_per_s: float, precision: str, console: Console) -> None:
@@ -221,7 +233,7 @@ def _run(case: Case, precision: str, folder: Path, slot: Slot, seed: int, second
                     f"budget.tokens={steps * case.batch_tokens}",
                     f"val_tokens={case.batch_tokens}",
                     f"runs_dir={folder}",
-                    f"runtime.threads={slot.threads}",
+                    f"runtime.threads={'null' if slot.asked_threads is None else slot.threads}",
                     f"runtime.log_points={ROWS}",
                     "runtime.eval_fractions=[]",
                     "runtime.progress=false",

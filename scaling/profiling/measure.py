@@ -16,7 +16,7 @@ The record is published once and never changed, so numbers that depend on today'
   no_loss         the reason where these losses are null; else ""
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,22 @@ from torch import Tensor
 from scaling.data.cache import prepared
 from scaling.data.token_text import TokenText
 from scaling.machine import hardware
+from scaling.machine.speed import Speed, layers
 from scaling.model import build
 from scaling.profiling import peak_memory
 from scaling.profiling.inference import GENERATION_WORDS, PREFILL_WORDS, greedy, new_tokens, prefill, prompt
 from scaling.profiling.storage import FORMATS, store
-from scaling.profiling.timing import time_call, time_steps
+from scaling.profiling.timing import ENOUGH_S, LEAST_REPEATS, WARM_UP, time_call, time_steps
 from scaling.records.attempt import now
 from scaling.records.files import write_json
 from scaling.records.record import DONE, PROFILE, read_record
+from scaling.shapes.flops import BACKWARD_PER_FORWARD, train_flops_per_sequence
 from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.train.checkpoint import final_weights
 from scaling.train.validation import evaluate, validation_batches
 
 SCHEMA = 1
+MEMORY_S = 5.0  # seconds of the process that measures memory, most of which it imports torch
 Json = dict[str, Any]
 Show = Callable[[str], None]
 
@@ -68,6 +71,21 @@ def profile_run(run_dir: Path, batches: Sequence[int], device: str, cache_dir: P
     }
     write_json(run_dir / PROFILE, profile)
     return profile
+
+
+def forward_flops(spec: RunSpec) -> float:
+    """FLOPs of a forward pass over one sequence."""
+    return train_flops_per_sequence(spec.model) / (1 + BACKWARD_PER_FORWARD)
+
+
+def estimated_s(spec: RunSpec, batches: Collection[int], expected: Speed) -> float:
+    """Seconds that a run's profile takes at this speed of steps."""
+    calls, depth, forward = WARM_UP + LEAST_REPEATS, layers(spec), forward_flops(spec)
+    new, _ = new_tokens(spec.model)
+    timed = [expected.step(depth, batch * forward) for batch in batches]
+    timed += [new * expected.step(depth, batch * forward / spec.model.context) for batch in batches if new]
+    validated = len(FORMATS) * spec.val_tokens / spec.model.sequence_tokens * forward / expected.flops_per_s
+    return sum(max(ENOUGH_S, calls * seconds) for seconds in timed) + MEMORY_S + validated
 
 
 @torch.no_grad()

@@ -1,20 +1,24 @@
 """Profiles of a run or of all runs of a study, and their table."""
 
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from scaling.profiling.measure import profile_run
-from scaling.quantities import short
-from scaling.records.record import read_profile, read_record, run_dirs
+from scaling.machine import hardware
+from scaling.machine.speed import layers, speed
+from scaling.profiling.measure import estimated_s, forward_flops, profile_run
+from scaling.quantities import short, until
+from scaling.records.record import DONE, RunRecord, read_profile, read_record, run_dirs
+from scaling.spec.run_spec import from_dict
 from scaling.terminal import terminal
 
 WIDE = 160
@@ -38,10 +42,8 @@ def profile(
 
     Raises ValueError for a path that is neither, and where no run can be profiled.
     """
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"--threads {threads}: at least 1")
-        torch.set_num_threads(threads)
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads {threads}: at least 1")
     choices = ("auto", "cpu", "cuda")
     if device not in choices:
         raise ValueError(f"--device {device!r}: choose from {', '.join(choices)}")
@@ -51,7 +53,10 @@ def profile(
         raise ValueError(f"{path} holds no runs, nor is it one; give runs/STUDY or runs/STUDY/RUN_ID")
     if missing:
         runs = [run for run in runs if read_profile(run) is None]
-    profiles, profiled, refused = [], [], []
+    seconds = _use_threads(runs, batches, device, threads, cache_dir)
+    profiles: list[dict[str, Any]] = []
+    profiled: list[Path] = []
+    refused: list[str] = []
     meter = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,15 +64,20 @@ def profile(
         console=terminal(stderr=True),
         disable=not sys.stderr.isatty(),
     )
+    taken = 0.0
     with meter:
         task = meter.add_task("", total=len(runs))
         for run in runs:
             try:
-                cache = cache_dir or run.resolve().parents[1] / "cache"
-                show = partial(_show, meter, task, run.name)
-                profiles.append(profile_run(run, batches, device, cache, show))
+                announced = f"{len(runs)} runs to profile: {until(seconds)}" if not profiles else ""
+                show = partial(_show, meter, task, run.name, [announced])
+                begun = time.perf_counter()
+                profiles.append(profile_run(run, batches, device, _cache(run, cache_dir), show))
+                taken += time.perf_counter() - begun
                 profiled.append(run)
-                meter.console.print(f"{run.name} profiled")
+                left = len(runs) - len(profiled) - len(refused)
+                more = f"; {left} left: {until(left * taken / len(profiled))}" if left else ""
+                meter.console.print(f"{run.name} profiled{more}", soft_wrap=True)
             except ValueError as error:
                 if single:
                     raise
@@ -80,7 +90,39 @@ def profile(
     return refused
 
 
-def _show(meter: Progress, task: TaskID, run: str, words: str) -> None:
+def _cache(run: Path, cache_dir: Path | None) -> Path:
+    return cache_dir or run.resolve().parents[1] / "cache"
+
+
+def _use_threads(
+    runs: Sequence[Path], batches: Sequence[int], device: str, threads: int | None, cache_dir: Path | None
+) -> float:
+    """Use the threads asked for, or those of the largest model for all runs; return the profiles' estimated seconds."""
+    records = {run: record for run in runs if (record := _readable(run)) is not None and record.status == DONE}
+    specs = {run: from_dict(record.spec) for run, record in records.items()}
+    seconds = 0.0
+    for run, spec in specs.items():
+        chosen = hardware.pick_device(device, spec.recipe.precision)
+        seconds += estimated_s(
+            spec, {1, *batches}, speed(_cache(run, cache_dir), chosen.type, spec.recipe.precision)[0]
+        )
+    if specs:
+        largest = max(specs.values(), key=forward_flops)
+        hardware.use_threads(threads, chosen, forward_flops(largest), layers(largest))
+    return seconds
+
+
+def _readable(run: Path) -> RunRecord | None:
+    """The run's record; None also for a damaged one, which its profile reports."""
+    with suppress(ValueError):
+        return read_record(run)
+    return None
+
+
+def _show(meter: Progress, task: TaskID, run: str, announced: list[str], words: str) -> None:
+    """Show the current measurement, behind the announcement, which is made once."""
+    if announced and (text := announced.pop()):
+        meter.console.print(text, soft_wrap=True)
     meter.update(task, description=f"{run} {words}")
 
 

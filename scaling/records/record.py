@@ -77,6 +77,7 @@ class RunRecord:
     imported: dict[str, Any] | None  # origin of a checkpoint trained elsewhere, with the digests of its files
     publication: str  # LINK, or RESERVATION where the file system has no hard links
     finetuned: dict[str, Any] | None  # task, scores and parent of a fine-tuned run
+    continued: dict[str, Any] | None = None  # parent of a run that went on from its weights, and all training before
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class TransformerShape:
     parallel_residual: bool = field(metadata={"before": False})
     activation: str
     bias: bool
+    # Queries, keys and values alone have biases, in a shape without any other.
+    qkv_bias: bool = field(metadata={"before": False})
     tied_embeddings: bool
     dropout: float
 
@@ -87,6 +89,11 @@ class TransformerShape:
     def kv_width(self) -> int:
         """Channels of all key heads, and of all value heads."""
         return self.n_kv_heads * self.head_width
+
+    @property
+    def biased_qkv(self) -> bool:
+        """Whether queries, keys and values have biases."""
+        return self.bias or self.qkv_bias
 
     @property
     def sequence_tokens(self) -> int:
@@ -157,15 +164,17 @@ class TransformerShape:
     def _layer_matmuls(self, tower: Tower) -> list[Matmul]:
         d, kv = self.d_model, self.kv_width
 
-        def in_each_layer(group: str, fan_in: int, fan_out: int, stream: str = tower.stream) -> Matmul:
-            return Matmul(group, stream, fan_in, fan_out, self.bias, self.n_layers)
+        def in_each_layer(
+            group: str, fan_in: int, fan_out: int, stream: str = tower.stream, qkv: bool = False
+        ) -> Matmul:
+            return Matmul(group, stream, fan_in, fan_out, self.biased_qkv if qkv else self.bias, self.n_layers)
 
         gate = 2 if self.activation == "swiglu" else 1
-        matmuls = [in_each_layer("attention", d, d + 2 * kv), in_each_layer("attention", d, d)]
+        matmuls = [in_each_layer("attention", d, d + 2 * kv, qkv=True), in_each_layer("attention", d, d)]
         if tower.source_tokens is not None:
             matmuls += [
-                in_each_layer("cross_attention", d, d),
-                in_each_layer("cross_attention", d, 2 * kv, stream="source"),
+                in_each_layer("cross_attention", d, d, qkv=True),
+                in_each_layer("cross_attention", d, 2 * kv, stream="source", qkv=True),
                 in_each_layer("cross_attention", d, d),
             ]
         return [*matmuls, in_each_layer("mlp", d, gate * self.d_ff), in_each_layer("mlp", self.d_ff, d)]
@@ -224,6 +233,11 @@ def check_dimensions(shape: TransformerShape) -> None:
         raise ValueError(
             f"model.parallel_residual=true adds attention and MLP to the stream at once, each normed before: "
             f"model.norm_place={shape.norm_place} has no norm for both; set model.norm_place=pre"
+        )
+    if shape.qkv_bias and shape.bias:
+        raise ValueError(
+            "model.qkv_bias=true with model.bias=true: queries, keys and values have biases as all layers do; set "
+            "model.qkv_bias=false, or model.bias=false for no other biases"
         )
     if shape.positions == "sinusoidal" and shape.d_model % 2:
         raise ValueError(

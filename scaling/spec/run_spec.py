@@ -184,6 +184,23 @@ class ImportedSpec(RunSpec):
 
 
 @dataclass(frozen=True)
+class Continued:
+    """The weights that a run goes on from, in place of random ones."""
+
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class ContinuedSpec(RunSpec):
+    """A run that goes on from another's weights, with data, recipe and schedule of its own.
+
+    Model and objective are the parent's. The seed decides the order of the data alone; tokens are the run's own.
+    """
+
+    continued: Continued
+
+
+@dataclass(frozen=True)
 class Parent:
     """The finished run whose weights are fine-tuned."""
 
@@ -263,6 +280,8 @@ def from_dict(values: dict[str, Any]) -> RunSpec:
     }
     if "imported" in values:
         return ImportedSpec(**given, imported=Imported(**values["imported"]))
+    if "continued" in values:
+        return ContinuedSpec(**given, continued=Continued(**values["continued"]))
     if "finetuned" in values:
         parent = values["finetuned"]["parent"]
         start = {"parent": None if parent is None else Parent(**parent)}

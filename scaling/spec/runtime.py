@@ -23,7 +23,7 @@ class Runtime:
     runs_dir: Path
     cache_dir: Path  # folder of prepared token files
     device: str  # "auto", "cpu" or "cuda"
-    threads: int | None  # CPU threads of one run; None is torch's choice
+    threads: int | None  # CPU threads of one run; None: as many as its steps can use and are idle
     micro_batch_sequences: int | None  # sequences at once; gradients accumulate over the batch; None: as many as fit
     recompute_activations: bool  # each block keeps its input alone, and the backward pass computes the rest again
     cuda_graphs: bool  # steps on a GPU are replayed from a recording of one

@@ -45,7 +45,10 @@ async def train(
     recipe, steps = spec.recipe, spec.recipe.steps
 
     # The model; the stepper builds its optimizer.
-    model = build(spec.model, spec.seed, recipe.multipliers).to(device)
+    model = build(spec.model, spec.seed, recipe.multipliers)
+    if run.parent is not None and resume_from is None:
+        model.load_state_dict(checkpoint.final_weights(run.parent.folder, run.parent.weights_sha256))
+    model.to(device)
     if runtime.recompute_activations:
         recompute_activations(model)
     graph = graph_for(spec, setup.micro_batch, device) if runtime.cuda_graphs else None
@@ -148,6 +151,7 @@ def _filled(
         least_loss_nats=manifest.least_loss_nats(spec.model.context) if bounded else None,
         wall_s=progress.wall_s,
         train_s=progress.train_s,
+        continued=None if run.parent is None else run.parent.facts(spec.data, run.runtime.cache_dir),
     )
 
 

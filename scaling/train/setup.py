@@ -7,7 +7,9 @@ import torch
 from scaling.data.cache import TokenData
 from scaling.data.prepare import prepare
 from scaling.machine import hardware
+from scaling.machine.speed import layers
 from scaling.plan.run import Run
+from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.memory import largest_micro_batch
 
 FREE_SHARE = 0.85  # share of the free memory for a step, because the memory estimate is good to about 15%
@@ -28,11 +30,12 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     `sharing` runs share the device's free memory.
     """
     runtime, spec = run.runtime, run.spec
-    if runtime.threads is not None:
-        torch.set_num_threads(runtime.threads)
     device = hardware.pick_device(runtime.device, spec.recipe.precision)
     tokens = prepare(run.data, spec.data, runtime.cache_dir, progress=runtime.progress)
     micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
         spec, FREE_SHARE * hardware.free_bytes(device) / sharing, runtime.recompute_activations
     )
+    at_once = min(spec.recipe.batch_sequences, micro_batch) * sharing
+    step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)
+    hardware.use_threads(runtime.threads, device, step_flops, layers(spec))
     return Setup(tokens, device, micro_batch)

@@ -19,11 +19,14 @@ from scaling.data.cache import TokenData
 from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import prepare
 from scaling.data.token_text import TokenText
+from scaling.machine import hardware
+from scaling.machine.speed import layers
 from scaling.model import build, is_hidden
 from scaling.model.layers import Attention, split_heads
 from scaling.objectives.batch import Batch
 from scaling.objectives.losses import logits_of
 from scaling.objectives.objectives import training_batch
+from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.parametrization import TRANSFERS
 from scaling.spec.run_spec import RunSpec
 from scaling.train.step import Stepper
@@ -74,7 +77,7 @@ def measurements(
     run = runs[0]
     tokens = prepare(run.data, run.spec.data, run.runtime.cache_dir, progress=run.runtime.progress)
     tasks = [(cell, run, seed) for cell, run in zip(cells, runs, strict=True) for seed in range(seeds)]
-    return len(tasks), (measure(cell, run.spec, tokens, steps, seed) for cell, run, seed in tasks)
+    return len(tasks), (measure(cell, run.spec, tokens, steps, seed, run.runtime.threads) for cell, run, seed in tasks)
 
 
 def _overrides(cell: CheckedModel, recipe: Any) -> tuple[str, ...]:
@@ -89,8 +92,13 @@ def _overrides(cell: CheckedModel, recipe: Any) -> tuple[str, ...]:
     )
 
 
-def measure(cell: CheckedModel, spec: RunSpec, tokens: TokenData, steps: int, seed: int) -> Measurement:
-    """Train the cell's model for `steps` steps on the CPU, and probe it before and after."""
+def measure(
+    cell: CheckedModel, spec: RunSpec, tokens: TokenData, steps: int, seed: int, threads: int | None = None
+) -> Measurement:
+    """Train the cell's model for `steps` steps on the CPU, and probe it before and after.
+
+    `threads` of None are as many as a step can use here.
+    """
     recipe = replace(spec.recipe, batch_sequences=SEQUENCES)
     spec = replace(spec, recipe=recipe, seed=seed)
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
@@ -98,6 +106,8 @@ def measure(cell: CheckedModel, spec: RunSpec, tokens: TokenData, steps: int, se
     model = build(spec.model, seed, recipe.multipliers)
     stepper = Stepper(model, replace(recipe, precision="fp32", compile=False), SEQUENCES, torch.device("cpu"))
     probe = training_batch(spec, batches.batch(0), 1, text)
+    step_flops = train_flops_per_step(spec.model, SEQUENCES, recipe.optimizer.kind)
+    hardware.use_threads(threads, torch.device("cpu"), step_flops, layers(spec))
     before = probed(model, probe)
     for step in range(1, steps + 1):
         stepper.take(training_batch(spec, batches.batch(step), step, text), 1.0)

@@ -274,6 +274,8 @@ def test_the_command_trains_a_study_over_the_pool_and_skips_what_is_done(
     assert main(command) == 0
     out, error = capsys.readouterr()
     assert "6 runs (3 fine-tuned, 3 from scratch), 6 to train" in error
+    assert "slots about" in error
+    assert "until about" in error
     assert "passed over" in error
     assert "not told: a curve needs 3 sizes" in out
     found = tmp_path / "s-sentiment"

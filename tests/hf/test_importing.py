@@ -261,3 +261,46 @@ def test_a_record_from_before_imports_is_read(tmp_path: Path, monkeypatch: pytes
     del values["imported"]
     (run_dir / "record.json").write_text(json.dumps(values))
     assert read_record(run_dir) == record
+
+
+def test_an_imported_mistral_is_exported_as_one_and_states_its_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "m"
+    theirs("mistral-grouped", sliding_window=8).save_pretrained(folder)
+    assert main(["import", str(folder), "study=s", "train_tokens=1000", *SYMBOLS, *QUIET]) == 0
+    assert "sliding_window=8 of max_position_embeddings=12: the context here is 8 tokens" in capsys.readouterr().out
+    (record,) = read_records(Path("runs/s"))
+    assert record.spec["model"]["context"] == 8
+    run = str(Path("runs/s") / record.run_id)
+    assert main(["export", run, "--out", "again"]) == 0
+    assert "a MistralForCausalLM" in capsys.readouterr().out
+    assert json.loads(Path("again/config.json").read_text())["sliding_window"] is None
+    assert main(["export", run, "--out", "llama", "--model-type", "llama"]) == 0
+    first, second = (load_file(f"{folder}/model.safetensors") for folder in ("m", "llama"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert main(["export", run, "--out", "qwen", "--model-type", "qwen2"]) == 2
+    assert "Qwen2ForCausalLM cannot say model.qkv_bias=false" in capsys.readouterr().err
+
+
+def test_a_revision_is_the_hubs_and_stands_in_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        return str(saved("gpt2", tmp_path / "c0ffee"))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    given = ["study=s", "train_tokens=1000", *SYMBOLS, *QUIET]
+    assert main(["import", "owner/name", "revision=step1000", *given]) == 0
+    assert asked == [("owner/name", "step1000")]
+    (record,) = read_records(Path("runs/s"))
+    assert record.imported is not None
+    assert (record.imported["origin"], record.imported["revision"]) == ("owner/name@c0ffee", "step1000")
+    capsys.readouterr()
+    assert main(["import", "c0ffee", "revision=step1000", *given]) == 2
+    assert "revision=step1000: c0ffee is a folder here" in capsys.readouterr().err

@@ -83,7 +83,8 @@ def test_weights_come_back_bit_for_bit(name: str) -> None:
 def test_settings_come_back(name: str) -> None:
     model = theirs(name)
     shape = shape_of(model)
-    kind, architecture = architecture_of(shape)
+    # What Mistral can say Llama can say, too, so that Mistral is written where it is asked for.
+    kind, architecture = architecture_of(shape, "mistral" if name.startswith("mistral") else None)
     assert kind == model.config.model_type
     for key, value in to_theirs(shape, architecture).items():
         if key not in architecture.on_export and "drop" not in key:
@@ -123,6 +124,13 @@ def test_segments_are_berts_token_types() -> None:
         ("gpt2", {"activation_function": "quick_gelu"}, "activation_function='quick_gelu' where only"),
         ("llama-grouped", {"head_dim": 16}, "head_dim=16, which is not the model's width over its heads"),
         ("llama-grouped", {"mlp_bias": True}, "attention_bias=False and mlp_bias=True, which are one setting here"),
+        ("mistral-grouped", {"head_dim": 16}, "head_dim=16, which is not the model's width over its heads"),
+        ("qwen2-grouped", {"hidden_act": "gelu"}, "hidden_act='gelu' where only 'silu' is"),
+        (
+            "qwen2-grouped",
+            {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}},
+            "rope_type='linear' where only 'default' is",
+        ),
         ("neox", {"attention_bias": False}, "attention_bias=False where only True is"),
         ("neox", {"hidden_act": "gelu_fast"}, "hidden_act='gelu_fast' where only"),
         ("bert", {"type_vocab_size": 3}, "type_vocab_size=3 where only 2 is"),
@@ -163,3 +171,35 @@ def test_their_settings_without_an_equivalent_are_named(name: str, changes: dict
 def test_our_settings_without_an_equivalent_are_named(shape: TransformerShape, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         to_theirs(shape, architecture_of(shape)[1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["mistral-grouped", "qwen2-grouped"])
+def test_a_window_of_attention_is_the_longest_context(name: str) -> None:
+    """Within its window their attention sees every earlier token, as ours does; beyond, it does not."""
+    window = CONTEXT // 2
+    windowed = {"use_sliding_window": True, "max_window_layers": 0} if name.startswith("qwen2") else {}
+    model = theirs(name, sliding_window=window, **windowed)
+    shape = shape_of(model)
+    assert shape.context == window
+    mine = ours(model)(tokens(window))
+    torch.testing.assert_close(mine, model(input_ids=tokens(window)).logits, rtol=0, atol=TOLERANCE)
+    longer = replace(shape, context=CONTEXT)
+    built = build(longer, 0).eval()
+    built.load_state_dict(ours(model).state_dict())
+    assert (built(tokens(CONTEXT)) - their_logits(model)).abs().max() > 0.01
+
+
+def test_a_class_is_written_only_where_it_can_say_the_shape() -> None:
+    shape = shape_of(theirs("llama-grouped"))
+    assert architecture_of(shape)[0] == "llama"
+    assert architecture_of(shape, "mistral")[1].model_class == "MistralForCausalLM"
+    assert architecture_of(replace(shape, qkv_bias=True))[0] == "qwen2"
+    with pytest.raises(ValueError, match="Qwen2ForCausalLM cannot say model.qkv_bias=false where it has only true"):
+        to_theirs(shape, architecture_of(shape, "qwen2")[1])
+    with pytest.raises(
+        ValueError, match="a MistralForCausalLM is no model of kind decoder with model.positions=learned"
+    ):
+        architecture_of(GPT2, "mistral")
+    with pytest.raises(ValueError, match="unknown Hugging Face model_type 'mistrl'"):
+        architecture_of(shape, "mistrl")

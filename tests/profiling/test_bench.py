@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from scaling.cli import main
 from scaling.config.config import compose, to_run
 from scaling.launch.local import Local
 from scaling.machine.speed import ASSUMED, Speed, fit_speed, remember, speed
 from scaling.plan.plan import make_plan
-from scaling.profiling.bench import Case, time_case
+from scaling.profiling import bench
+from scaling.profiling.bench import Case, time_case, ways_to_time
 from scaling.shapes.flops import train_flops_per_sequence
 from tests.examples import GPT2
 
@@ -72,3 +74,29 @@ def test_a_stacks_steps_are_the_slots() -> None:
     assert timing.step_s == pytest.approx(2 * timing.case.batch_tokens / timing.tokens_per_s)
     _, flops, seconds = timing.sample
     assert flops / seconds == pytest.approx(timing.flops_per_s / 2)
+
+
+def test_small_cases_are_timed_in_stacks_too() -> None:
+    alone, sweep = Local(use_gpus=False, slots=1), Local(use_gpus=False, slots=2)
+    small, large = Case(1, 8, 1, 8, 2), Case(1, 8, 1, 64, 64)
+    ways = ways_to_time("cpu", [small, large], alone, sweep)
+    assert [(case, launcher is alone, stacked) for case, launcher, stacked in ways] == [
+        (small, True, 1),
+        (small, False, 1),
+        (small, False, 2),
+        (small, False, 4),
+        (large, True, 1),
+        (large, False, 1),
+    ]
+
+
+def test_a_benchmark_states_first_when_it_will_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> float:
+        raise ValueError("stop")
+
+    monkeypatch.setattr(bench, "time_matmul", stop)
+    monkeypatch.setattr(bench, "device_here", lambda: "cpu")
+    assert main(["bench", "--seconds", "598", "--cache", str(tmp_path), "hydra.launcher.slots=1"]) == 2
+    assert "9 timings: about 90.0 min, until about" in capsys.readouterr().err  # 7 shapes, one of them in 2 stacks

@@ -109,7 +109,8 @@ def test_a_profile_stands_beside_the_record_and_is_replaced_whole(
     assert found["storage"]["fp32"]["loss_nats"] == pytest.approx(record.val_loss_nats, abs=1e-5)
     assert found["storage"]["int8"]["loss_nats"] == pytest.approx(record.val_loss_nats, abs=0.05)
     assert found["storage"]["int8"]["loss_nats"] != found["storage"]["fp32"]["loss_nats"]
-    said = capsys.readouterr().out
+    said, announced = capsys.readouterr()
+    assert "1 runs to profile: about" in announced
     assert "key-value cache" in said
     assert "1 threads" in said
     (run_dir / "profile.json").write_text('{"half":')

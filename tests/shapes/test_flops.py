@@ -39,6 +39,7 @@ PARALLEL = [
     for shape in (*VARIANTS[::7], ENCODER)
     if shape.norm_place == "pre"
 ]
+QKV_BIASED = [replace(shape, bias=False, qkv_bias=True) for shape in (*VARIANTS[::9], ENCODER, ENCODER_DECODER)]
 HEADS = list(itertools.product(HEAD_SEES, (True, False), (True, False), (True, False)))
 ENCODERS = [
     replace(ENCODER, **options, head_sees=sees, head_transform=transform, embedding_norm=norm, next_sentence=pair)
@@ -85,7 +86,7 @@ def counted_by_torch(shape: TransformerShape, **more: torch.Tensor) -> tuple[int
     return forward.get_total_flops(), forward.get_total_flops() + backward.get_total_flops()
 
 
-@pytest.mark.parametrize("shape", [*VARIANTS, *PARALLEL, *ENCODERS, *ENCODER_DECODERS], ids=name_of)
+@pytest.mark.parametrize("shape", [*VARIANTS, *PARALLEL, *QKV_BIASED, *ENCODERS, *ENCODER_DECODERS], ids=name_of)
 def test_both_counts_equal_the_built_module_and_torchs_counter(shape: TransformerShape) -> None:
     assert parameters_by_group(build(shape, seed=0)) == shape.parameters_by_group()
     forward, both = counted_by_torch(shape)

@@ -57,6 +57,7 @@ def test_the_heads_matrix_counts_whether_tied_or_not() -> None:
         ({"positions": "rotary", "rotary_pct": 0.01}, r"rotates 0 of the 64 channels.*model.rotary_pct=0.0313"),
         ({"positions": "rotary", "rotary_pct": 1.5}, r"rotary_pct=1.5: a share above 0 and at most 1"),
         ({"norm_place": "post", "parallel_residual": True}, r"norm_place=post has no norm for both; set .*=pre"),
+        ({"qkv_bias": True}, r"qkv_bias=true with model.bias=true.*set model.qkv_bias=false"),
         ({"norm_place": "both"}, r"norm_place='both': choose from pre, post"),
         ({"n_layers": 0}, r"n_layers=0: must be at least 1"),
         ({"dropout": 1.0}, r"dropout=1.0: must be at least 0 and below 1"),
