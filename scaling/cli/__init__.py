@@ -217,7 +217,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         commands.import_run,
         "./model study=published train_tokens=3e8 data=text 'data.source.paths=[corpus/*.txt]'",
         "EleutherAI/pythia-70m revision=step3000 study=p train_tokens=6.3e9 data=tokens data.source.train=[a.bin]",
-        "openai-community/gpt2 study=published train_tokens=9e9 data=tokens data.source.train=[a.bin]",
     )
     imported.add_argument(
         "source", metavar="DIR_OR_HUB_ID", help="a folder with config.json and safetensors, or a name"
