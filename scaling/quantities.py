@@ -1,4 +1,4 @@
-"""Quantities in words: counts with prefixes, durations with units."""
+"""Quantities in words: counts with prefixes, powers of ten as settings write them, durations with units."""
 
 
 def short(value: float) -> str:
@@ -8,6 +8,12 @@ def short(value: float) -> str:
             return f"{value:.3g}{prefix}"
         value /= 1000
     return f"{value:.3g}P"
+
+
+def as_setting(value: float) -> str:
+    """A number with three significant digits as the command line takes it: 1e12, 990."""
+    mantissa, e, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
 def duration(seconds: float) -> str:

@@ -1,8 +1,9 @@
 """Values that many tests start from."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from scaling.config.config import CONF_DIR, compose, to_run
 from scaling.data.prepare import DataConfig
@@ -14,6 +15,7 @@ from scaling.spec.budget import Allocation, Scale
 from scaling.spec.objective import Causal, Denoising, Masked, Objective
 from scaling.spec.run_spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
 from scaling.spec.runtime import Runtime
+from scaling.trackers.tracker import Attachments, TrackedRun
 
 # Presets of a model, which conf/model/plain.yaml is not: it leaves the size open.
 PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml") if path.stem != "plain")
@@ -143,3 +145,26 @@ def asked(spec: RunSpec, data: DataConfig, runtime: Runtime, budget_flops: float
     scale = Scale(params=1.0, tokens=1.0, flops=1.0)
     price = Allocation(scale, spec.recipe.batch_sequences, spec.recipe.steps, spec.train_tokens, 1.0, 1)
     return Run(spec, price, data, runtime, budget_flops, tuned=None, by_law=None)
+
+
+class SilentTracker:
+    """A tracker that mirrors nothing, for tests to replace what they look at."""
+
+    settings: ClassVar[Sequence[str]] = ()
+    where = ""
+
+    def __init__(self, run: TrackedRun, settings: Mapping[str, Any]) -> None:
+        pass
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def attach(self, attachments: Attachments) -> None:
+        pass
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        pass

@@ -174,9 +174,18 @@ def _parser() -> argparse.ArgumentParser:
         commands.report,
         "runs/quickstart",
         "runs.csv --holdout budget --out report/",
+        "runs/quickstart --tracker wandb tracker.settings.mode=offline",
     )
     _add_fit_options(report)
+    report.set_defaults(overrides=[])
     report.add_argument("--out", type=Path, help="folder for report.html (default: report/ in the study, or ./report)")
+    report.add_argument(
+        "--tracker",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a tracker that receives the analysis as a run, repeatable; tracker.settings.K=V beside DATA sets it up",
+    )
     imported = command(
         "import",
         "make a published Hugging Face checkpoint a run of a study, evaluated on your data",

@@ -213,8 +213,13 @@ def report(options: Any) -> int:
     from analysis.results.document import read
     from analysis.results.parts import write_parts
     from analysis.studies.finetuning import holds_finetuned
+    from scaling.cli.mirrored_analysis import SETTING, AnalysisTrackers
 
+    before = [part for part in options.data if part.startswith(SETTING)]  # argparse keeps others apart, behind options
+    options.data = [part for part in options.data if part not in before]
+    settings = [*before, *options.overrides]
     study = _study_of(options.data)
+    trackers = AnalysisTrackers(options.tracker, settings, (study or Path("runs/any")).parent)
     given = Path(options.data[0])
     if len(options.data) == 1 and holds_finetuned(given):
         _show_transfer(given)
@@ -224,15 +229,17 @@ def report(options: Any) -> int:
         path = write_report(results, options.out or given.parent / "report")
         _summarise(results, "")
         print(f"report: {path}")
+        trackers.mirror("", results, given, path)
         return 0
     whole = options.out or (study or Path()) / "report"
     analysed = _analyse(options)
-    write_parts(analysed, whole if options.out or study is None else study)
+    written = write_parts(analysed, whole if options.out or study is None else study)
     pages = {}
     for name, results in analysed.items():
         pages[name] = write_report(results, whole / name)
         _summarise(results, name)
         print(f"report: {pages[name]}")
+        trackers.mirror(name, results, written[name], pages[name])
     _print_comparisons(analysed)
     if len(analysed) > 1:
         print(f"side by side: {write_families(analysed, pages, whole)}")

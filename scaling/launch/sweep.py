@@ -23,6 +23,7 @@ from scaling.plan.tables import print_plan
 from scaling.records.attempt import INTERRUPTED, PENDING, RunState, run_state, tally
 from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
+from scaling.trackers import check_trackers
 
 
 def expand(
@@ -60,6 +61,7 @@ def sweep(
         plan = make_plan(runs, cfg.budget.total_flops)
         print_plan(plan, console, cfg.question)
         if plan.missing:
+            check_trackers(runs[0].runtime.trackers, runs[0].runtime.tracker_settings)
             prepare_data(runs)
         return launch_plan(plan, fixed, launch, console)  # a launcher, too, may raise ValueError for its settings
     except ValueError as error:
