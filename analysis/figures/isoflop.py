@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLUE,
     GREEN,
     PURPLE,
@@ -21,10 +21,10 @@ from analysis.figures.chart import (
     marker,
     ordered_colors,
 )
-from analysis.figures.elements import NO_STUDY, axis_of, ends, interval_text, run_texts, words_of
-from analysis.schema.document import Results
-from analysis.schema.isoflop import CurveModel, EstimateEntry, IsoflopSection
-from analysis.words import count, flops_text, scientific, sentence
+from scaling.analysis.figures.elements import NO_STUDY, axis_of, ends, interval_text, run_texts, words_of
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.isoflop import CurveModel, EstimateEntry, IsoflopSection
+from scaling.analysis.words import count, flops_text, scientific, sentence
 
 ESTIMATORS: Mapping[CurveModel, tuple[str, str, str]] = {  # name in the results -> words, colour, marker
     "parabola": ("parabola", BLUE, "circle"),

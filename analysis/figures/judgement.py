@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     CATEGORY_COLORS,
@@ -25,10 +25,10 @@ from analysis.figures.chart import (
     extent,
     marker,
 )
-from analysis.figures.elements import words_of
-from analysis.schema.document import Results
-from analysis.schema.judgement import CHOICES, ChoicesSection, Predicted, PredictionScore, RefitEntry
-from analysis.words import count, flops_text, number, percent
+from scaling.analysis.figures.elements import words_of
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.judgement import CHOICES, ChoicesSection, Predicted, PredictionScore, RefitEntry
+from scaling.analysis.words import count, flops_text, number, percent
 
 MOST_INFLUENTIAL = 15
 

@@ -6,6 +6,7 @@ Uses figures and canvases alone, never pyplot's state; the style holds inside a 
 import functools
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,24 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 from matplotlib.typing import LineStyleType
 
-from analysis.figures import chart as charts
-from analysis.figures.chart import Absent, Axis, Band, Bars, Chart, Legend, Line, Mark, Panel, Points, Rule, Span, Words
-from analysis.figures.ticks import ticks
-from analysis.words import shorten
+from scaling.analysis.figures import chart as charts
+from scaling.analysis.figures.chart import (
+    Absent,
+    Axis,
+    Band,
+    Bars,
+    Chart,
+    Legend,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Rule,
+    Span,
+    Words,
+)
+from scaling.analysis.figures.ticks import ticks
+from scaling.analysis.words import shorten
 
 WIDTH = 6.5  # inches: the text width of a printed page
 FONT = "DejaVu Sans"  # comes with matplotlib, so the same everywhere
@@ -116,6 +131,20 @@ def draw(chart: Chart, figure: FigureBase) -> None:
         _draw_legend(chart, figure)
         if isinstance(figure, Figure):
             _lay_out(figure, drawn)
+
+
+def draw_panel(chart: Chart, panel: Panel, axes: Axes) -> None:
+    """Draw one panel of a chart on given axes, with its legend and the chart's code of colours beside them."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    box = axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    with mpl.rc_context({"text.parse_math": False}):
+        _draw_panel(panel, axes, box.width, box.height)
+        if chart.scale is not None:
+            _draw_scale(chart.scale, axes.figure, [axes])
+        entries = Legend.of(replace(chart, panels=(panel,))).entries
+        if entries:
+            axes.legend([_handle(mark) for mark in entries.values()], [plain(label) for label in entries])
 
 
 def save(chart: Chart, stem: Path) -> list[Path]:
@@ -316,8 +345,8 @@ def plain(text: str, width: int = 0) -> str:
     return "\n".join(textwrap.wrap(shown, width)) if width else shown
 
 
-def empty(title: str, why: str, figure: FigureBase) -> None:
-    """Write the reason of an absent figure on the figure itself."""
+def empty(title: str, why: str, on: FigureBase | Axes) -> None:
+    """Write the reason of an absent figure on the figure itself, or on axes."""
     with mpl.rc_context(STYLE):
-        words = "\n".join(textwrap.wrap(f"{title}: {why}", 70))
-        figure.text(0.5, 0.5, plain(words.replace("\n", " "), 70), ha="center", va="center", color="#404040")
+        place: Any = {"transform": on.transAxes} if isinstance(on, Axes) else {}
+        on.text(0.5, 0.5, plain(f"{title}: {why}", 70), ha="center", va="center", color="#404040", **place)

@@ -9,10 +9,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from analysis.figures import chart as charts
-from analysis.figures.chart import Array, Axis, Band, Bars, Chart, Line, Panel, Points, Rule, Span
-from analysis.figures.ticks import ticks
-from analysis.words import shorten
+from scaling.analysis.figures import chart as charts
+from scaling.analysis.figures.chart import Array, Axis, Band, Bars, Chart, Line, Panel, Points, Rule, Span
+from scaling.analysis.figures.ticks import ticks
+from scaling.analysis.words import shorten
 
 Json = dict[str, Any]  # of plotly's own making: traces and layouts have hundreds of keys, all optional
 

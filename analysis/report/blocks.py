@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from analysis.figures.legends import LegendEntry, Ramp
-from analysis.schema.intervals import Ends
-from analysis.words import number
+from scaling.analysis.figures.legends import LegendEntry, Ramp
+from scaling.analysis.schema.intervals import Ends
+from scaling.analysis.words import number
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """results.json -> report.html: one self-contained page that leads with warnings, then the answer, then the evidence.
 
-No number is typed here: each comes from the results document, in words by `analysis.words`. Text from data is
-escaped by the template (HTML), by `script_json` (data in script elements) and by `analysis.figures.web` (plotly).
+No number is typed here: each comes from the results document, in words by `words`. Text from data is escaped by
+the template (HTML), by `script_json` (data in script elements) and by `figures.web` (plotly).
 """
 
 import json
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report import prose as words
-from analysis.report.blocks import Figure, Link, WhatIf
-from analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
-from analysis.schema.document import Results
-from analysis.schema.fits import FitEntry
-from analysis.schema.isoflop import PowerLawEntry
+from scaling.analysis.report import prose as words
+from scaling.analysis.report.blocks import Figure, Link, WhatIf
+from scaling.analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FitEntry
+from scaling.analysis.schema.isoflop import PowerLawEntry
 from scaling.records.files import write_text
 
 if TYPE_CHECKING:
-    from analysis.figures.chart import Absent, Chart
-    from analysis.figures.web import Figure as Drawn
+    from scaling.analysis.figures.chart import Absent, Chart
+    from scaling.analysis.figures.web import Figure as Drawn
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_DIR = "figures"
@@ -41,8 +41,8 @@ SHAPES = {
 
 def write_report(results: Results, out_dir: Path) -> Path:
     """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path."""
-    from analysis import figures
-    from analysis.figures import paper
+    from scaling.analysis import figures
+    from scaling.analysis.figures import paper
 
     charts = {name: make(results) for name, make in figures.CHARTS.items()}
     return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR)), out_dir)
@@ -90,8 +90,8 @@ def fill(
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from analysis.figures import web
-    from analysis.figures.chart import Chart
+    from scaling.analysis.figures import web
+    from scaling.analysis.figures.chart import Chart
 
     drawn = {name: web.figure(chart) for name, chart in charts.items() if isinstance(chart, Chart)}
     environment = jinja2.Environment(
@@ -117,8 +117,8 @@ def fill(
 def _figure(
     name: str, chart: "Chart | Absent", drawn: Mapping[str, "Drawn"], files: Mapping[str, list[Path]]
 ) -> Figure:
-    from analysis.figures import legends
-    from analysis.figures.chart import Absent
+    from scaling.analysis.figures import legends
+    from scaling.analysis.figures.chart import Absent
 
     if isinstance(chart, Absent):
         return Figure(chart.title, chart.why)
@@ -147,7 +147,7 @@ def script_json(value: object) -> str:
 
 def what_if_facts(results: Results) -> WhatIfFacts | None:
     """Return the calculator's numbers: laws that the forecast rests on, their draws, and the terms of its intervals."""
-    from analysis.judgement.forecast import REACH_SLACK
+    from scaling.analysis.judgement.forecast import REACH_SLACK
 
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
@@ -192,7 +192,7 @@ def formulas_js(facts: WhatIfFacts) -> str:
 
     Each is a function of (p, x), parameters and variables by name, written from its Python. No text of it holds "<".
     """
-    from analysis.laws import LAWS, coupled, javascript
+    from scaling.analysis.laws import LAWS, coupled, javascript
 
     def effective(p: Mapping[str, Any], x: Mapping[str, Any]) -> Any:  # expressions, in the place of numbers
         return coupled.effective(x["D"], x["U"], p["R_D_star"])
@@ -221,7 +221,7 @@ def _power_law(law: PowerLawEntry) -> PowerLawFacts:
 
 def _repeats(fits: Mapping[str, FitEntry]) -> RepeatFacts:
     """Return the constant R_D* of repeated tokens and its source in words: a fit of the results, else the paper."""
-    from analysis.laws import LAWS
+    from scaling.analysis.laws import LAWS
 
     fitted = next(
         (one for one in fits.values() if one["law"] == "data_constrained" and one["status"] == "converged"), None

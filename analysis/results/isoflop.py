@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from analysis.isoflop.curve_models import CURVES, parabola
-from analysis.isoflop.minima import (
+from scaling.analysis.isoflop.curve_models import CURVES, parabola
+from scaling.analysis.isoflop.minima import (
     LEAST_MINIMA,
     IsoFlop,
     as_draws,
@@ -17,15 +17,22 @@ from analysis.isoflop.minima import (
     stated,
     vertex_variance,
 )
-from analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
-from analysis.judgement.forecast import Form
-from analysis.judgement.holdout import LEVEL, MeasuredOptimum
-from analysis.results.request import Request
-from analysis.runs.budgets import TOLERANCE, BudgetRuns
-from analysis.runs.observations import Observations
-from analysis.schema.intervals import QUANTITIES, Quantity
-from analysis.schema.isoflop import BudgetEntry, ComputeLaw, CurveModel, EstimateEntry, IsoflopSection, PowerLawEntry
-from analysis.schema.numbers import finite, integers, number, numbers
+from scaling.analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
+from scaling.analysis.judgement.forecast import Form
+from scaling.analysis.judgement.holdout import LEVEL, MeasuredOptimum
+from scaling.analysis.results.request import Request
+from scaling.analysis.runs.budgets import TOLERANCE, BudgetRuns
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.intervals import QUANTITIES, Quantity
+from scaling.analysis.schema.isoflop import (
+    BudgetEntry,
+    ComputeLaw,
+    CurveModel,
+    EstimateEntry,
+    IsoflopSection,
+    PowerLawEntry,
+)
+from scaling.analysis.schema.numbers import finite, integers, number, numbers
 
 Array = NDArray[np.float64]
 Laws = Mapping[CurveModel, Mapping[Quantity, ComputeLaw]]

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from analysis.judgement.forecast import cost_of, describe, interval
-from analysis.laws.law import SIX_N_D
-from analysis.schema.document import Results
-from analysis.schema.fits import FitEntry, FittedEntry
-from analysis.schema.intervals import NO_ENDS, Ends
-from analysis.schema.judgement import InfluenceSection
+from scaling.analysis.judgement.forecast import cost_of, describe, interval
+from scaling.analysis.laws.law import SIX_N_D
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FitEntry, FittedEntry
+from scaling.analysis.schema.intervals import NO_ENDS, Ends
+from scaling.analysis.schema.judgement import InfluenceSection
 
 UNDER_SIX_N_D = ("a", "b", "G")  # derived quantities of a law that hold for that cost alone
 LEAST_CLUSTERS = 10  # runs that a bootstrap needs to see the spread between them

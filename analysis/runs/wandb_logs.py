@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
+from scaling.analysis.runs.reading import CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
 
 FINISHED = "finished"
 

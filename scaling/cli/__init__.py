@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scaling import __version__
 from scaling.cli import commands
 
 PROG = "scaling"
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROG, description="Scaling-law experiments: plan a grid, train it, fit the law, draw it."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND [OPTIONS]")
 
     def command(name: str, summary: str, run: Callable[[Any], int], *examples: str) -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from analysis.schema.document import Results
+    from scaling.analysis.schema.document import Results
 
 DEFAULT_LAWS = ("chinchilla",)
 
@@ -35,10 +35,10 @@ def plan(options: Any) -> int:
 
 def tune(options: Any) -> int:
     """Search a sweep's learning rate and batch."""
-    from analysis.figures import paper, tuning
-    from analysis.figures.chart import Chart
-    from analysis.schema.tuning import TuneResults
-    from analysis.studies.tuning import judge
+    from scaling.analysis.figures import paper, tuning
+    from scaling.analysis.figures.chart import Chart
+    from scaling.analysis.schema.tuning import TuneResults
+    from scaling.analysis.studies.tuning import judge
     from scaling.config.config import recipe_values
     from scaling.config.grid import split_axes
     from scaling.records.files import write_json
@@ -123,10 +123,10 @@ def bench(options: Any) -> int:
 
 def _analyse(options: Any) -> dict[str, "Results"]:
     """Results of every part by name, "" for a single part; the parts, and why they are apart, are printed."""
-    from analysis.fitting.fit import Loss
-    from analysis.results.parts import analyse_parts
-    from analysis.runs.comparable import parts_of
-    from analysis.runs.observations import load
+    from scaling.analysis.fitting.fit import Loss
+    from scaling.analysis.results.parts import analyse_parts
+    from scaling.analysis.runs.comparable import parts_of
+    from scaling.analysis.runs.observations import load
     from scaling.plan.plan_file import doubts
 
     observations = load(
@@ -161,7 +161,7 @@ def fit(options: Any) -> int:
     """Fit laws."""
     import json
 
-    from analysis.results.parts import write_parts
+    from scaling.analysis.results.parts import write_parts
 
     study = _study_of(options.data)
     folder = options.out or study
@@ -183,10 +183,10 @@ def predict(options: Any) -> int:
     """Predict losses and allocations from results."""
     import json
 
-    from analysis.judgement.forecast import describe, predict
-    from analysis.judgement.serving import describe_served, predict_served
-    from analysis.results.document import read
-    from analysis.results.parts import results_files
+    from scaling.analysis.judgement.forecast import describe, predict
+    from scaling.analysis.judgement.serving import describe_served, predict_served
+    from scaling.analysis.results.document import read
+    from scaling.analysis.results.parts import results_files
 
     backwards = options.loss is not None or options.serve is not None
     if backwards and (options.params is not None or options.tokens is not None):
@@ -208,11 +208,11 @@ def predict(options: Any) -> int:
 
 def report(options: Any) -> int:
     """Draw and write a report."""
-    from analysis.report.families import write_families
-    from analysis.report.page import write_report
-    from analysis.results.document import read
-    from analysis.results.parts import write_parts
-    from analysis.studies.finetuning import holds_finetuned
+    from scaling.analysis.report.families import write_families
+    from scaling.analysis.report.page import write_report
+    from scaling.analysis.results.document import read
+    from scaling.analysis.results.parts import write_parts
+    from scaling.analysis.studies.finetuning import holds_finetuned
     from scaling.cli.mirrored_analysis import SETTING, AnalysisTrackers
 
     before = [part for part in options.data if part.startswith(SETTING)]  # argparse keeps others apart, behind options
@@ -266,7 +266,7 @@ def finetune(options: Any) -> int:
 
 def _show_transfer(study: Path) -> None:
     """Write finetune.json and the figures of fine-tuned runs into their study, and print their table."""
-    from analysis.report.finetuning import summary, write_results
+    from scaling.analysis.report.finetuning import summary, write_results
 
     results, written = write_results(study)
     print(summary(results))
@@ -298,9 +298,9 @@ def check_transfer(options: Any) -> int:
     """Check a parametrization; return 1 where an exponent is off."""
     from rich.progress import track
 
-    from analysis.figures import paper
-    from analysis.figures.coordinate_check import coordinate_check
-    from analysis.studies.coordinate_check import Sample, slopes, table
+    from scaling.analysis.figures import paper
+    from scaling.analysis.figures.coordinate_check import coordinate_check
+    from scaling.analysis.studies.coordinate_check import Sample, slopes, table
     from scaling.plan.columns import print_rows
     from scaling.terminal import terminal
     from scaling.tune.coordinate_check import measurements
@@ -324,7 +324,7 @@ def check_transfer(options: Any) -> int:
 
 
 def _summarise(results: "Results", name: str) -> None:
-    from analysis.results.document import summary
+    from scaling.analysis.results.document import summary
 
     if name:
         print(f"== {name} ==")
@@ -332,7 +332,7 @@ def _summarise(results: "Results", name: str) -> None:
 
 
 def _print_comparisons(analysed: dict[str, "Results"]) -> None:
-    from analysis.results.parts import compared
+    from scaling.analysis.results.parts import compared
 
     for _, comparison in compared(analysed):
         for pair in comparison["pairs"]:

@@ -9,7 +9,7 @@ from scaling.trackers import check_trackers, start_trackers
 from scaling.trackers.tracker import Attachments, TrackedRun, TrackedTable
 
 if TYPE_CHECKING:
-    from analysis.schema.document import Results
+    from scaling.analysis.schema.document import Results
 
 SETTING = "tracker.settings."
 

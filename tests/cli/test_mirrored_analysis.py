@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analysis.results.document import analyse
-from analysis.runs.observations import load
 from scaling import trackers
+from scaling.analysis.results.document import analyse
+from scaling.analysis.runs.observations import load
 from scaling.cli import main
 from scaling.cli.mirrored_analysis import AnalysisTrackers
 from scaling.trackers.tracker import Attachments, TrackedRun

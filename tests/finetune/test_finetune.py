@@ -264,7 +264,7 @@ def test_without_sacrebleu_the_remedy_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert main(["finetune", str(run_of(study, "decoder")), *translation(pairs)]) == 2
-    assert "pip install 'scaling[hf]'" in capsys.readouterr().err
+    assert "pip install 'scaling-experiments[hf]'" in capsys.readouterr().err
 
 
 def test_the_command_trains_a_study_over_the_pool_and_skips_what_is_done(

@@ -13,12 +13,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import figures
-from analysis.figures import paper, web
-from analysis.figures.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
-from analysis.figures.ticks import CHARACTER, ticks
-from analysis.runs.observations import load
-from analysis.words import count, number, scientific
+from scaling.analysis import figures
+from scaling.analysis.figures import paper, web
+from scaling.analysis.figures.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
+from scaling.analysis.figures.ticks import CHARACTER, ticks
+from scaling.analysis.runs.observations import load
+from scaling.analysis.words import count, number, scientific
 from tests.analysis import simulated
 from tests.analysis.conformance import analyse
 
@@ -86,7 +86,7 @@ def test_drawing_leaves_no_global_state(study_results: Results) -> None:
     draw("isoflop", study_results)
     assert dict(mpl.rcParams) == before
     heavy = {"matplotlib", "plotly", "jinja2"}
-    code = f"import sys, analysis.report.page, analysis.figures; print({heavy} & set(sys.modules))"
+    code = f"import sys, scaling.analysis.report.page, scaling.analysis.figures; print({heavy} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"
 

@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from analysis import figures, words
-from analysis.figures.chart import Absent
-from analysis.judgement import forecast
-from analysis.laws import LAWS, jet
-from analysis.laws.law import Law, amplitude, build, exponent, level
-from analysis.report import page as report
-from analysis.report import prose
-from analysis.runs.observations import load
+from scaling.analysis import figures, words
+from scaling.analysis.figures.chart import Absent
+from scaling.analysis.judgement import forecast
+from scaling.analysis.laws import LAWS, jet
+from scaling.analysis.laws.law import Law, amplitude, build, exponent, level
+from scaling.analysis.report import page as report
+from scaling.analysis.report import prose
+from scaling.analysis.runs.observations import load
 from tests.analysis import simulated
 from tests.analysis.conformance import analyse
 from tests.analysis.node import evaluate, needs_node
@@ -203,7 +203,7 @@ def test_one_budget_and_no_law_of_both_is_reported(tmp_path: Path) -> None:
 
 
 def test_long_tables_are_cut_and_say_so(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.report import tables
+    from scaling.analysis.report import tables
 
     monkeypatch.setattr(tables, "MOST_ROWS", 5)
     table = tables.observations(results)
