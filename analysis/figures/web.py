@@ -12,7 +12,7 @@ import numpy as np
 from scaling.analysis.figures import chart as charts
 from scaling.analysis.figures.chart import Array, Axis, Band, Bars, Chart, Line, Panel, Points, Rule, Span
 from scaling.analysis.figures.ticks import ticks
-from scaling.analysis.words import shorten
+from scaling.analysis.words import raised, shorten
 
 Json = dict[str, Any]  # of plotly's own making: traces and layouts have hundreds of keys, all optional
 
@@ -255,8 +255,8 @@ def _hover(texts: list[str], *, single: bool = False) -> Json:
 
 
 def text(words: str) -> str:
-    """Escape text for plotly, line breaks kept."""
-    return html.escape(words, quote=False).replace("\n", "<br>")
+    """Escape text for plotly, line breaks kept and exponents raised."""
+    return html.escape(raised(words), quote=False).replace("\n", "<br>")
 
 
 def _numbers(values: Array | Iterable[float]) -> list[float | None]:

@@ -45,6 +45,11 @@ class Section:
     words: Sequence[str] = ()
     tables: Sequence[Table] = ()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would stand below the title."""
+        return not (self.words or self.figures or any(table.rows or table.note for table in self.tables))
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -86,6 +91,7 @@ class Figure:
     columns: int = 1
     least: int = 0  # pixels of width below which a panel goes to a row of its own
     heights: Sequence[int | None] = ()  # pixels of each panel; None leaves a place empty
+    spoken: Sequence[str] = ()  # words of each panel for a screen reader
     files: Sequence[Link] = ()
 
 

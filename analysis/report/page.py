@@ -15,16 +15,19 @@ from scaling.analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts,
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.fits import FitEntry
 from scaling.analysis.schema.isoflop import PowerLawEntry
+from scaling.analysis.words import raised
 from scaling.records.files import write_text
 
 if TYPE_CHECKING:
-    from scaling.analysis.figures.chart import Absent, Chart
+    from scaling.analysis.figures.chart import Absent, Chart, Panel
+    from scaling.analysis.figures.pages import Page
     from scaling.analysis.figures.web import Figure as Drawn
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_DIR = "figures"
 LEAST_PANEL = {1: 320, 2: 320, 3: 270}  # pixels of width below which a panel goes to a row of its own
 LEAST_SMALL_PANEL = 128
+LEADING = ("answer", "what-if")  # sections whose words the template has of its own
 # Shapes of a legend's markers, as paths in a 22 × 12 box.
 SHAPES = {
     "square": "M7 2h8v8h-8z",
@@ -39,13 +42,17 @@ SHAPES = {
 }
 
 
-def write_report(results: Results, out_dir: Path) -> Path:
-    """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path."""
+def write_report(results: Results, out_dir: Path, on: "Page | None" = None) -> Path:
+    """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path.
+
+    `on` is the printed page that the figures are for.
+    """
     from scaling.analysis import figures
     from scaling.analysis.figures import paper
+    from scaling.analysis.figures.pages import PAGE
 
     charts = {name: make(results) for name, make in figures.CHARTS.items()}
-    return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR)), out_dir)
+    return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR, on or PAGE)), out_dir)
 
 
 def write_page(page: str, out_dir: Path) -> Path:
@@ -72,9 +79,9 @@ def render(results: Results, charts: Mapping[str, "Chart | Absent"], files: Mapp
         answer=words.answer(results),
         what_if=None
         if facts is None
-        else WhatIf(f"{facts['target_flops']:.4g}", words.what_if_words(results, facts["repeats"])),
+        else WhatIf(f"{facts['target_flops']:.4g}".replace("e+", "e"), words.what_if_words(results, facts["repeats"])),
         no_what_if="no fitted law of parameters and tokens has a compute optimum",
-        sections=words.sections(results),
+        sections=[section for section in words.sections(results) if section.id in LEADING or not section.is_empty],
     )
 
 
@@ -95,7 +102,11 @@ def fill(
 
     drawn = {name: web.figure(chart) for name, chart in charts.items() if isinstance(chart, Chart)}
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: raised(value) if type(value) is str else value,  # no script or style, which is Markup
     )
     raw = {
         name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
@@ -133,8 +144,18 @@ def _figure(
         columns=chart.columns,
         least=LEAST_PANEL.get(chart.columns, LEAST_SMALL_PANEL),
         heights=[panel["height"] if panel else None for panel in drawn[name]["panels"]],
+        spoken=[_spoken(chart, panel) for panel in chart.panels],
         files=[Link(path.suffix[1:], f"{FIGURES_DIR}/{path.name}") for path in files.get(name, [])],
     )
+
+
+def _spoken(chart: "Chart", panel: "Panel | None") -> str:
+    """A panel in words, for those who hear the page: its title, and the quantities of its axes."""
+    if panel is None:
+        return ""
+    x, y = panel.x.label or chart.below, panel.y.label
+    axes = f"{y} against {x}" if x and y else x or y
+    return ": ".join(filter(None, [chart.title, panel.title, axes]))
 
 
 def script_json(value: object) -> str:

@@ -82,8 +82,8 @@ def _spread_sentence(results: Results) -> list[str]:
         return []
     spread, (least, most) = choices["spread"], ends
     return [
-        f"Over {spread['answered']} refits under other defensible choices N* at "
-        f"{flops_text(choices['target_flops'])} runs from {count(least)} to {count(most)} parameters."
+        f"Across {spread['answered']} reasonable analyses N* at {flops_text(choices['target_flops'])} ranges from "
+        f"{count(least)} to {count(most)} parameters."
     ]
 
 

@@ -182,6 +182,10 @@ def _parser() -> argparse.ArgumentParser:
     report.set_defaults(overrides=[])
     report.add_argument("--out", type=Path, help="folder for report.html (default: report/ in the study, or ./report)")
     report.add_argument(
+        "--width", metavar="WIDTH", help="of the saved figures, e.g. 3.25in, 8.3cm or 234pt (default: 6.5in)"
+    )
+    report.add_argument("--font", help="of the saved figures, one that is installed (default: DejaVu Sans)")
+    report.add_argument(
         "--tracker",
         action="append",
         default=[],

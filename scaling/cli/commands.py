@@ -208,6 +208,7 @@ def predict(options: Any) -> int:
 
 def report(options: Any) -> int:
     """Draw and write a report."""
+    from scaling.analysis.figures.pages import page
     from scaling.analysis.report.families import write_families
     from scaling.analysis.report.page import write_report
     from scaling.analysis.results.document import read
@@ -220,13 +221,14 @@ def report(options: Any) -> int:
     settings = [*before, *options.overrides]
     study = _study_of(options.data)
     trackers = AnalysisTrackers(options.tracker, settings, (study or Path("runs/any")).parent)
+    on = page(options.width, options.font)
     given = Path(options.data[0])
     if len(options.data) == 1 and holds_finetuned(given):
         _show_transfer(given)
         return 0
     if len(options.data) == 1 and given.suffix == ".json":
         results = read(given)
-        path = write_report(results, options.out or given.parent / "report")
+        path = write_report(results, options.out or given.parent / "report", on)
         _summarise(results, "")
         print(f"report: {path}")
         trackers.mirror("", results, given, path)
@@ -236,7 +238,7 @@ def report(options: Any) -> int:
     written = write_parts(analysed, whole if options.out or study is None else study)
     pages = {}
     for name, results in analysed.items():
-        pages[name] = write_report(results, whole / name)
+        pages[name] = write_report(results, whole / name, on)
         _summarise(results, name)
         print(f"report: {pages[name]}")
         trackers.mirror(name, results, written[name], pages[name])

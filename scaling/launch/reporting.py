@@ -8,7 +8,7 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from scaling.launch.jobs import Channel
-from scaling.quantities import short
+from scaling.quantities import short, with_unit
 from scaling.records.life import Reporter
 from scaling.terminal import terminal
 
@@ -105,7 +105,7 @@ class ProgressReporter(Reporter):
     def row(self, row: dict[str, Any]) -> None:
         assert self._task is not None
         loss = f"{row['train_loss']:.3f}" + (f" (val {row['val_loss']:.3f})" if "val_loss" in row else "")
-        speed = f"{short(row['tokens_per_s'])} tokens/s  {short(row['flops_per_s'])} FLOP/s"
+        speed = f"{short(row['tokens_per_s'])} tokens/s  {with_unit(row['flops_per_s'], 'FLOP/s')}"
         self._progress.update(self._task, completed=row["step"], loss=loss, speed=speed)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from scaling.launch.jobs import Job
 from scaling.machine.slots import Slot
-from scaling.quantities import short
+from scaling.quantities import short, with_unit
 from scaling.records.record import DONE
 from scaling.terminal import terminal
 
@@ -83,7 +83,7 @@ class LiveTable:
                 f"{latest.get('step', 0):,}/{latest['steps']:,}" if "steps" in latest else "",
                 _loss(job),
                 short(latest["tokens_per_s"]) if "tokens_per_s" in latest and job.ended is None else "",
-                short(latest["flops_per_s"]) if "flops_per_s" in latest and job.ended is None else "",
+                with_unit(latest["flops_per_s"], "") if "flops_per_s" in latest and job.ended is None else "",
                 _elapsed(job),
             )
         return table

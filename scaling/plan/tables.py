@@ -5,7 +5,7 @@ from rich.text import Text
 
 from scaling.plan.columns import print_columns
 from scaling.plan.plan import Plan, PlannedRun, arithmetic
-from scaling.quantities import duration, short
+from scaling.quantities import duration, short, with_unit
 from scaling.terminal import flagged
 
 # Prefixes of overrides whose effect a column of the plan's table shows.
@@ -62,7 +62,7 @@ def print_plan(plan: Plan, console: Console, question: str | None) -> None:
             ("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}",
             f"{run.train_flops:.3g}",
             *((f"{run.paid_flops:.3g}",) if branched else ()),
-            f"{short(run.memory_bytes)}B",
+            with_unit(run.memory_bytes, "B"),
             duration(run.estimated_s),
         )
         rows.append(row)

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from scaling.analysis import figures
 from scaling.analysis.figures import paper, web
 from scaling.analysis.figures.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
+from scaling.analysis.figures.pages import TEXT_WIDTH
 from scaling.analysis.figures.ticks import CHARACTER, ticks
 from scaling.analysis.runs.observations import load
 from scaling.analysis.words import count, number, scientific
@@ -151,7 +152,7 @@ def test_axes_name_the_counting_convention(name: str, study_results: Results) ->
 def test_a_study_fills_every_figure_and_no_label_leaves_it_or_covers_another(name: str, study_results: Results) -> None:
     chart = figures.CHARTS[name](study_results)
     assert isinstance(chart, Chart)
-    figure = Figure(figsize=(paper.WIDTH, chart.height))
+    figure = Figure(figsize=(TEXT_WIDTH, chart.height))
     figures.FIGURES[name](study_results, figure)
     width, height = figure.get_size_inches() * figure.dpi
     assert len(figure.axes) >= len([panel for panel in chart.panels if panel])

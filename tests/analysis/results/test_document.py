@@ -183,7 +183,7 @@ def test_every_value_in_the_terminal_has_its_interval_or_its_flag(results: dict[
     assert "diverged: loss 31.2 at step 40" in text
     assert "non-embedding parameters" in text
     assert "hold-out" in text
-    assert "defensible analyses answer" in text
+    assert "reasonable analyses N* ranges from" in text
     assert "cool their learning rate down" in text
 
 
