@@ -1,8 +1,11 @@
 """Numbers and names in words, the same in every figure, table and sentence."""
 
 import math
+import re
+from collections.abc import Sequence
 
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SUPERSCRIPTS = str.maketrans("-−0123456789.abcdefghnαβγ", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹·ᵃᵇᶜᵈᵉᶠᵍʰⁿᵅᵝᵞ")
+RAISED = re.compile(r"\^(?:([-−]?\d++(?:\.\d++)?+)(?!±)|(alpha|beta|gamma|[a-hnαβγ])(?![\w(]))")
 SYMBOLS = {
     "alpha": "α",
     "beta": "β",
@@ -17,6 +20,11 @@ SYMBOLS = {
 def power_of_ten(exponent: int) -> str:
     """10 to an integer power, as text."""
     return "10" + str(exponent).translate(SUPERSCRIPTS)
+
+
+def raised(text: str) -> str:
+    """Text with its exponents as superscripts: N^alpha as Nᵅ, C^0.52 as C⁰·⁵²; others stay behind ^."""
+    return RAISED.sub(lambda one: (one[1] or symbol(one[2])).translate(SUPERSCRIPTS), text)
 
 
 def scientific(value: float, digits: int = 3) -> str:
@@ -73,6 +81,11 @@ def symbol(name: str) -> str:
 def shorten(name: str, most: int = 28) -> str:
     """A name cut in its middle where it is too long for an axis."""
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: E, α and β."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def sentence(text: str) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.figures import CHARTS, draw
-from analysis.laws import LAWS
-from analysis.results.document import analyse, read
-from analysis.runs.observations import load
+from scaling.analysis.figures import CHARTS, draw
+from scaling.analysis.laws import LAWS
+from scaling.analysis.results.document import analyse, read
+from scaling.analysis.runs.observations import load
 
 if len(sys.argv) > 1:
     results = read(sys.argv[1])

@@ -10,11 +10,11 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from analysis.figures import draw
-from analysis.judgement.forecast import describe, predict
-from analysis.laws import LAWS
-from analysis.results.document import analyse, summary
-from analysis.runs.observations import load
+from scaling.analysis.figures import draw
+from scaling.analysis.judgement.forecast import describe, predict
+from scaling.analysis.laws import LAWS
+from scaling.analysis.results.document import analyse, summary
+from scaling.analysis.runs.observations import load
 
 
 def write_runs(path: Path) -> None:

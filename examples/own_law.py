@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from analysis.fitting.bootstrap import bootstrap
-from analysis.fitting.fit import fit
-from analysis.laws.law import Law, amplitude, exponent, level
+from scaling.analysis.fitting.bootstrap import bootstrap
+from scaling.analysis.fitting.fit import fit
+from scaling.analysis.laws.law import Law, amplitude, exponent, level
 
 
 # A law is a frozen dataclass: declared parameters, and one formula over them. Gradients, the fitter's units and the

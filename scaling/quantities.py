@@ -1,15 +1,31 @@
-"""Quantities in words: counts with prefixes, durations with units, times of day."""
+"""Quantities in words: counts with prefixes, powers of ten as settings write them, durations, times of day."""
 
 import time
+from collections.abc import Sequence
 
 
 def short(value: float) -> str:
-    """A count with three significant digits and a prefix: 12.3k."""
-    for prefix in ("", "k", "M", "G", "T"):
+    """A count with three significant digits in thousands, millions, billions or trillions: 12.3k, 1.3B."""
+    return _scaled(value, ("", "k", "M", "B", "T"))
+
+
+def with_unit(value: float, unit: str) -> str:
+    """A measure with three significant digits and an SI prefix: 80 GB, 1.3 TFLOP/s."""
+    return _scaled(value, (" ", " k", " M", " G", " T", " P")) + unit
+
+
+def _scaled(value: float, prefixes: Sequence[str]) -> str:
+    for prefix in prefixes[:-1]:
         if abs(value) < 999.5:
             return f"{value:.3g}{prefix}"
         value /= 1000
-    return f"{value:.3g}P"
+    return f"{value:.3g}{prefixes[-1]}"
+
+
+def as_setting(value: float) -> str:
+    """A number with three significant digits as the command line takes it: 1e12, 990."""
+    mantissa, e, exponent = f"{value:.3g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
 def duration(seconds: float) -> str:

@@ -1,9 +1,9 @@
 """Values that many tests start from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from scaling.config.config import CONF_DIR, compose, to_run
 from scaling.data.prepare import DataConfig
@@ -15,6 +15,7 @@ from scaling.spec.budget import Allocation, Budget, Scale
 from scaling.spec.objective import Causal, Denoising, Masked, Objective
 from scaling.spec.run_spec import DataSpec, OptimizerSpec, RecipeSpec, RunSpec, ScheduleSpec
 from scaling.spec.runtime import Runtime
+from scaling.trackers.tracker import Attachments, TrackedRun
 
 # Presets of a model, which conf/model/plain.yaml is not: it leaves the size open.
 PRESETS = sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml") if path.stem != "plain")
@@ -154,3 +155,26 @@ def overridden(settings: Sequence[str], more: Sequence[str]) -> list[str]:
     """Command-line settings with `more` in the place of those of the same name; no setting may be given twice."""
     names = {setting.partition("=")[0] for setting in more if "=" in setting}
     return [*(setting for setting in settings if setting.partition("=")[0] not in names), *more]
+
+
+class SilentTracker:
+    """A tracker that mirrors nothing, for tests to replace what they look at."""
+
+    settings: ClassVar[Sequence[str]] = ()
+    where = ""
+
+    def __init__(self, run: TrackedRun, settings: Mapping[str, Any]) -> None:
+        pass
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        pass
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def attach(self, attachments: Attachments) -> None:
+        pass
+
+    def finish(self, status: str, summary: Mapping[str, Any]) -> None:
+        pass

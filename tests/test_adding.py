@@ -204,39 +204,63 @@ def test_an_objective_touches_three_files(copied: Copied) -> None:
     assert copied.touched() == {settings, batches, preset}
 
 
-TRACKER = '''class FileTracker:
+TRACKER = '''"""Tracker `file`: rows in one file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from scaling.trackers.tracker import Attachments, TrackedRun
+
+
+class FileTracker:
     """A tracker that writes rows to a file of its own."""
 
-    def __init__(self, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    settings: ClassVar[Sequence[str]] = ("path",)
+
+    def __init__(self, run: TrackedRun, settings: Mapping[str, Any]) -> None:
         self._lines: list[str] = []
-        self._path = settings["path"]
+        self.where = settings["path"]
+
+    @staticmethod
+    def check(settings: Mapping[str, Any]) -> None:
+        pass
 
     def log(self, row: Mapping[str, Any]) -> None:
         self._lines.append(str(row["tokens"]))
 
+    def attach(self, attachments: Attachments) -> None:
+        pass
+
     def finish(self, status: str, summary: Mapping[str, Any]) -> None:
-        with open(self._path, "w") as file:
+        with open(self.where, "w") as file:
             file.write("\\n".join([*self._lines, status]))
-
-
 '''
 
 
-def test_a_tracker_touches_two_files(copied: Copied) -> None:
-    trackers, preset = "scaling/trackers.py", "conf/tracker/file.yaml"
-    copied.edit(trackers, "# A tracker is called with", f"{TRACKER}# A tracker is called with")
+def test_a_tracker_touches_three_files(copied: Copied) -> None:
+    tracker, trackers = "scaling/trackers/file.py", "scaling/trackers/__init__.py"
+    preset = "conf/tracker/file.yaml"
+    copied.add(tracker, TRACKER)
+    copied.edit(
+        trackers,
+        "from scaling.trackers.mlflow import",
+        "from scaling.trackers.file import FileTracker\nfrom scaling.trackers.mlflow import",
+    )
     copied.edit(trackers, '    "wandb": WandbTracker,\n', '    "wandb": WandbTracker,\n    "file": FileTracker,\n')
-    copied.add(preset, "# Tracker that writes rows to one file.\nname: file\nsettings: {path: tracked.txt}\n")
-    assert copied.touched() == {trackers, preset}
+    copied.add(
+        preset,
+        "# Tracker that writes rows to one file.\nnames: {file: true}\nsettings: {path: tracked.txt, tags: []}\n",
+    )
+    assert copied.touched() == {tracker, trackers, preset}
 
-    copied.scaling("train", *TINY, "tracker=file")
+    assert "tracked.txt" in copied.scaling("train", *TINY, "tracker=file")
     *tokens, status = (copied.work / "tracked.txt").read_text().split("\n")
     (record,) = read_records(copied.work / "runs" / "default")
     assert status == "done"
     assert int(tokens[-1]) == record.train_tokens
 
-    copied.tests("tests/test_trackers.py", "-k", "choices")
-    assert copied.touched() == {trackers, preset}
+    copied.tests("tests/trackers/test_trackers.py", "-k", "choices or preset")
+    assert copied.touched() == {tracker, trackers, preset}
 
 
 SOURCE = '''"""Documents of sums, as `17+25=42`."""

@@ -32,14 +32,15 @@ def test_the_wheel_holds_configs_sweeps_plugins_and_templates(installed: Path) -
         wanted = {path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.yaml")}
         assert wanted <= {path.relative_to(installed / into) for path in (installed / into).rglob("*.yaml")}
     assert (installed / "hydra_plugins" / "scaling_isoflop" / "sweeper.py").is_file()
-    assert list((installed / "analysis" / "report" / "templates").glob("*.j2"))
+    assert list((installed / "scaling" / "analysis" / "report" / "templates").glob("*.j2"))
+    assert not (installed / "analysis").exists()  # a name that is the user's
     assert not (installed / "tests").exists()
     assert not (installed / "scaling" / "plugins").exists()
-    assert all((installed / package / "py.typed").is_file() for package in ("scaling", "analysis"))
+    assert all((installed / package / "py.typed").is_file() for package in ("scaling", "scaling/analysis"))
 
 
 def test_the_wheel_has_the_version_that_records_state(installed: Path) -> None:
-    (metadata,) = installed.glob("scaling-*.dist-info/METADATA")
+    (metadata,) = installed.glob("scaling_experiments-*.dist-info/METADATA")
     assert f"\nVersion: {versions()['scaling']}\n" in metadata.read_text()
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert newest
@@ -53,6 +54,7 @@ def test_the_source_distribution_holds_the_documents_and_the_examples(tmp_path: 
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         held = {name.partition("/")[2] for name in opened.getnames()}
+    assert "analysis/laws/law.py" in held
     wanted = {str(path.relative_to(ROOT)) for folder in ("docs", "examples") for path in (ROOT / folder).glob("*.*")}
     assert wanted | {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"} <= held
 
@@ -63,6 +65,7 @@ def test_an_installed_wheel_plans_and_trains_outside_the_checkout(installed: Pat
         "import scaling, hydra_plugins.scaling_launcher;"
         f"assert scaling.__file__.startswith({str(installed)!r}), scaling.__file__;"
         "from scaling.cli import main; assert main(['plan', '+sweep=smoke']) == 0;"
+        "from scaling.analysis import LAWS; assert LAWS;"
         "sys.exit(main(['train', 'data=synthetic', 'data.source.tokens=100000', 'budget.flops=1e9']))"
     )
     done = subprocess.run([sys.executable, "-P", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=False)

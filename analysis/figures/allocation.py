@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     GREY,
@@ -24,13 +24,22 @@ from analysis.figures.chart import (
     array,
     extent,
 )
-from analysis.figures.elements import NO_STUDY, axis_of, banded, ends, interval_text, law_in_use, leading_fit, words_of
-from analysis.figures.isoflop import ESTIMATORS
-from analysis.schema.document import Results
-from analysis.schema.fits import FittedEntry
-from analysis.schema.intervals import NO_ENDS, Ends
-from analysis.schema.isoflop import IsoflopSection
-from analysis.words import count, flops_text, number
+from scaling.analysis.figures.elements import (
+    NO_STUDY,
+    axis_of,
+    banded,
+    ends,
+    interval_text,
+    law_in_use,
+    leading_fit,
+    words_of,
+)
+from scaling.analysis.figures.isoflop import ESTIMATORS
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FittedEntry
+from scaling.analysis.schema.intervals import NO_ENDS, Ends
+from scaling.analysis.schema.isoflop import IsoflopSection
+from scaling.analysis.words import count, flops_text, number
 
 Sized = Literal["params", "tokens", "tokens_per_param"]
 SIZED: tuple[Sized, ...] = get_args(Sized)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.figures.chart import CATEGORY_COLORS, Array, Axis, Chart, Line, Mark, Panel, Points, Rule, marker
-from analysis.studies.coordinate_check import Sample
+from scaling.analysis.figures.chart import CATEGORY_COLORS, Array, Axis, Chart, Line, Mark, Panel, Points, Rule, marker
+from scaling.analysis.studies.coordinate_check import Sample
 
 QUANTITIES = ("embedding", "attention", "mlp", "stream", "scores", "logits", "weights")
 PARTS = {"size": "initial RMS", "change": "RMS of change"}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     GREY,
     MOST_POINTS,
     Array,
@@ -19,12 +19,12 @@ from analysis.figures.chart import (
     ordered_colors,
     thin,
 )
-from analysis.schema import intervals
-from analysis.schema.document import Results, RunQuantity
-from analysis.schema.fits import FittedEntry
-from analysis.schema.intervals import Ends, Quantity
-from analysis.schema.isoflop import IsoflopSection, PowerLawEntry
-from analysis.words import count, flops_text
+from scaling.analysis.schema import intervals
+from scaling.analysis.schema.document import Results, RunQuantity
+from scaling.analysis.schema.fits import FittedEntry
+from scaling.analysis.schema.intervals import Ends, Quantity
+from scaling.analysis.schema.isoflop import IsoflopSection, PowerLawEntry
+from scaling.analysis.words import count, flops_text
 
 NO_STUDY = "no compute budget holds enough runs of different sizes; `notes` in the results state what was found"
 NO_SURFACE = "no law of parameters and tokens was fitted"

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     CATEGORY_COLORS,
     Absent,
     Array,
@@ -25,12 +25,12 @@ from analysis.figures.chart import (
     marker,
     ordered_colors,
 )
-from analysis.figures.elements import NO_STUDY, axis_of, interval_text, law_in_use
-from analysis.figures.isoflop import ESTIMATORS, curves_panel
-from analysis.runs.budgets import distinct, nearest
-from analysis.schema.document import Results
-from analysis.schema.isoflop import EstimateEntry, IsoflopSection
-from analysis.words import count, flops_text, percent, scientific
+from scaling.analysis.figures.elements import NO_STUDY, axis_of, interval_text, law_in_use
+from scaling.analysis.figures.isoflop import ESTIMATORS, curves_panel
+from scaling.analysis.runs.budgets import distinct, nearest
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.isoflop import EstimateEntry, IsoflopSection
+from scaling.analysis.words import count, flops_text, percent, scientific
 
 Parts = Mapping[str, Results]  # by the group's name
 Grown = Literal["params", "tokens", "loss"]

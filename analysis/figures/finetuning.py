@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     Absent,
     Axis,
     Chart,
@@ -19,8 +19,8 @@ from analysis.figures.chart import (
     marker,
     ordered_colors,
 )
-from analysis.schema.finetuning import TunedCurve, TunedFamily, TunedPoint, TunedResults
-from analysis.words import count, flops_text, sentence
+from scaling.analysis.schema.finetuning import TunedCurve, TunedFamily, TunedPoint, TunedResults
+from scaling.analysis.words import count, flops_text, sentence
 
 Measure = Literal["score", "loss"]
 

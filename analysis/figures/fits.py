@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     GREY,
@@ -22,10 +22,10 @@ from analysis.figures.chart import (
     ordered_colors,
     thin,
 )
-from analysis.figures.elements import NO_SURFACE, axis_of, leading_fit, run_texts, thinned_words, used_rows
-from analysis.schema.document import Results
-from analysis.schema.fits import FittedEntry
-from analysis.words import flops_text, symbol
+from scaling.analysis.figures.elements import NO_SURFACE, axis_of, leading_fit, run_texts, thinned_words, used_rows
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FittedEntry
+from scaling.analysis.words import flops_text, symbol
 
 HISTOGRAM_BINS = 30
 WIDE = 4.0  # a parameter whose draws span a larger factor is drawn on a log axis

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLUE,
     GREY,
     RED,
@@ -25,10 +25,10 @@ from analysis.figures.chart import (
     marker,
     ordered_colors,
 )
-from analysis.figures.elements import axis_of, words_of
-from analysis.schema.document import Results
-from analysis.schema.health import Collapse, NoiseScaleRuns
-from analysis.words import count, flops_text, sentence
+from scaling.analysis.figures.elements import axis_of, words_of
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.health import Collapse, NoiseScaleRuns
+from scaling.analysis.words import count, flops_text, sentence
 
 EXTRA_FROM = {"value": "value", "low": "high", "high": "low"}  # the share is largest at the least noise scale
 

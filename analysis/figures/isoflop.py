@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
+    BLACK,
     BLUE,
     GREEN,
     PURPLE,
@@ -21,10 +22,10 @@ from analysis.figures.chart import (
     marker,
     ordered_colors,
 )
-from analysis.figures.elements import NO_STUDY, axis_of, ends, interval_text, run_texts, words_of
-from analysis.schema.document import Results
-from analysis.schema.isoflop import CurveModel, EstimateEntry, IsoflopSection
-from analysis.words import count, flops_text, scientific, sentence
+from scaling.analysis.figures.elements import NO_STUDY, axis_of, ends, interval_text, run_texts, words_of
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.isoflop import CurveModel, EstimateEntry, IsoflopSection
+from scaling.analysis.words import count, flops_text, scientific, sentence
 
 ESTIMATORS: Mapping[CurveModel, tuple[str, str, str]] = {  # name in the results -> words, colour, marker
     "parabola": ("parabola", BLUE, "circle"),
@@ -32,6 +33,7 @@ ESTIMATORS: Mapping[CurveModel, tuple[str, str, str]] = {  # name in the results
     "akima": ("Akima spline", PURPLE, "diamond"),
     "surface": ("fitted surface", RED, "up"),
 }
+MINIMUM, EDGE_MINIMUM = "minimum", "minimum on the grid's edge"
 
 
 def curves(results: Results) -> Chart | Absent:
@@ -76,7 +78,7 @@ def curves_panel(
     return Panel(
         axis_of(results, "params"),
         Axis(words_of(results, "loss"), limits=extent(seen, log=False, margin=0.06)),
-        (*marks, *minima),
+        (*marks, *_keys(minima), *minima),
         title=title,
     )
 
@@ -99,7 +101,18 @@ def _minimum(estimate: EstimateEntry, color: str, words: str) -> list[Mark]:
             x_range=ends(params) if inside else None,
             y_range=ends(loss) if inside else None,
             hover=(text,),
+            label=MINIMUM if inside else EDGE_MINIMUM,
         )
+    ]
+
+
+def _keys(minima: Sequence[Mark]) -> list[Mark]:
+    """Empty black marks, which the legend shows for the minima of all colours."""
+    there = {mark.label for mark in minima if isinstance(mark, Points)}
+    return [
+        Points(array([]), array([]), BLACK, "star", size=8.0, filled=label == MINIMUM, label=label)
+        for label in (MINIMUM, EDGE_MINIMUM)
+        if label in there
     ]
 
 

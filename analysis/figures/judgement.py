@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     CATEGORY_COLORS,
@@ -25,10 +25,11 @@ from analysis.figures.chart import (
     extent,
     marker,
 )
-from analysis.figures.elements import words_of
-from analysis.schema.document import Results
-from analysis.schema.judgement import CHOICES, ChoicesSection, Predicted, PredictionScore, RefitEntry
-from analysis.words import count, flops_text, number, percent
+from scaling.analysis.figures.elements import words_of
+from scaling.analysis.results.run_words import run_words
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.judgement import CHOICES, ChoicesSection, Predicted, PredictionScore, RefitEntry
+from scaling.analysis.words import count, flops_text, number, percent
 
 MOST_INFLUENTIAL = 15
 
@@ -228,7 +229,7 @@ def _choices_caption(found: ChoicesSection) -> str:
     least, most = spread["params"]
     return (
         f"The {found['law']} law's N* at {flops_text(found['target_flops'])}, refitted under every combination of "
-        f"defensible choices ({spread['answered']} of {spread['analyses']} answered): from {count(least)} to "
+        f"reasonable choices ({spread['answered']} of {spread['analyses']} gave an optimum): from {count(least)} to "
         f"{count(most)} parameters. "
         + (f"Between the options of one choice the median answer moves by: {', '.join(parts)}." if parts else "")
     )
@@ -248,6 +249,7 @@ def influence(results: Results) -> Chart | Absent:
     if not runs:
         return Absent(title, "no run could be left out and the law refitted")
     marks: list[Mark] = [Rule(0.0, upright=True, color=BLACK)]
+    labels = tuple(run_words(results, run, among=[other for other, _, _ in runs]) for run, _, _ in runs)
     for row, (run, params, relative) in enumerate(runs):
         change = 100 * relative
         text = f"without {run}: N* {count(params)} ({percent(relative, 2)})"
@@ -265,7 +267,7 @@ def influence(results: Results) -> Chart | Absent:
         )
     panel = Panel(
         Axis("change of N* at the target when the run is left out, %"),
-        Axis("run left out", limits=(len(runs) - 0.5, -0.5), names=tuple(run for run, _, _ in runs)),
+        Axis("run left out", limits=(len(runs) - 0.5, -0.5), names=labels),
         tuple(marks),
     )
     caption = (

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.figures.chart import Band, Bars, Chart, Legend, Line, Mark, Points, Span, viridis
-from analysis.figures.web import DASHES, text
-from analysis.words import count
+from scaling.analysis.figures.chart import Band, Bars, Chart, Legend, Line, Mark, Points, Span, viridis
+from scaling.analysis.figures.web import DASHES, text
+from scaling.analysis.words import count
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Uses figures and canvases alone, never pyplot's state; the style holds inside a 
 import functools
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,26 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
 from matplotlib.typing import LineStyleType
 
-from analysis.figures import chart as charts
-from analysis.figures.chart import Absent, Axis, Band, Bars, Chart, Legend, Line, Mark, Panel, Points, Rule, Span, Words
-from analysis.figures.ticks import ticks
-from analysis.words import shorten
+from scaling.analysis.figures import chart as charts
+from scaling.analysis.figures.chart import (
+    Absent,
+    Axis,
+    Band,
+    Bars,
+    Chart,
+    Legend,
+    Line,
+    Mark,
+    Panel,
+    Points,
+    Rule,
+    Span,
+    Words,
+)
+from scaling.analysis.figures.pages import FONT, PAGE, Page
+from scaling.analysis.figures.ticks import ticks
+from scaling.analysis.words import raised, shorten
 
-WIDTH = 6.5  # inches: the text width of a printed page
-FONT = "DejaVu Sans"  # comes with matplotlib, so the same everywhere
 FONT_SIZE = 9.0
 PAD = 0.07  # inches around every axes
 CHARACTER = 0.075  # inches that a character of an axis label takes, on average
@@ -92,15 +106,15 @@ CANVASES: Any = {  # format -> canvas, and the metadata of time and program that
 DOTS_PER_INCH = 200  # of a png
 
 
-def draw(chart: Chart, figure: FigureBase) -> None:
-    """Draw a chart on an empty figure or subfigure."""
-    with mpl.rc_context(STYLE):
+def draw(chart: Chart, figure: FigureBase, on: Page = PAGE) -> None:
+    """Draw a chart on an empty figure or subfigure of a page."""
+    with mpl.rc_context(_style(on)):
         if isinstance(figure, Figure) and figure.get_layout_engine() is None:
             figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=PAD, h_pad=PAD, wspace=0.03, hspace=0.03))
         rows = -(-len(chart.panels) // chart.columns)
         grid = figure.add_gridspec(rows, chart.columns, height_ratios=chart.row_heights or None)
         around = 0.25 if chart.matrix and chart.columns > 1 else 0.6  # inches that labels take beside a panel
-        width, height = WIDTH / chart.columns - around, (chart.height - 0.5) / rows - around
+        width, height = on.width / chart.columns - around, (chart.height - 0.5) / rows - around
         drawn = []
         for k, panel in enumerate(chart.panels):
             if panel is None:
@@ -110,21 +124,36 @@ def draw(chart: Chart, figure: FigureBase) -> None:
             _draw_panel(panel, axes, width, height * share)
             drawn.append(axes)
         if chart.below:
-            figure.supxlabel(plain(chart.below, int(WIDTH / CHARACTER)), fontsize=FONT_SIZE)
+            figure.supxlabel(plain(chart.below, int(on.width / CHARACTER)), fontsize=FONT_SIZE)
         if chart.scale is not None:
             _draw_scale(chart.scale, figure, drawn)
-        _draw_legend(chart, figure)
+        _draw_legend(chart, figure, on)
         if isinstance(figure, Figure):
             _lay_out(figure, drawn)
 
 
-def save(chart: Chart, stem: Path) -> list[Path]:
-    """Write stem.png, stem.svg and stem.pdf."""
-    figure = Figure(figsize=(WIDTH, chart.height), dpi=DOTS_PER_INCH)
+def draw_panel(chart: Chart, panel: Panel, axes: Axes) -> None:
+    """Draw one panel of a chart on given axes, with its legend and the chart's code of colours beside them."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    box = axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    with mpl.rc_context({"text.parse_math": False}):
+        _draw_panel(panel, axes, box.width, box.height)
+        if chart.scale is not None:
+            _draw_scale(chart.scale, axes.figure, [axes])
+        entries = Legend.of(replace(chart, panels=(panel,))).entries
+        if entries:
+            axes.legend([_handle(mark) for mark in entries.values()], [plain(label) for label in entries])
+
+
+def save(chart: Chart, stem: Path, on: Page = PAGE) -> list[Path]:
+    """Write stem.png, stem.svg and stem.pdf for a page."""
+    chart = on.fit(chart)
+    figure = Figure(figsize=(on.width, chart.height), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    draw(chart, figure)
+    draw(chart, figure, on)
     paths = {kind: stem.with_suffix(f".{kind}") for kind in CANVASES}
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(_style(on)):
         figure.set_layout_engine("none")  # laid out once, the same in every format
         # Canvases write directly: savefig would draw everything a second time to find its size.
         for kind, (canvas, unwanted) in CANVASES.items():
@@ -133,19 +162,24 @@ def save(chart: Chart, stem: Path) -> list[Path]:
     return list(paths.values())
 
 
-def save_all(found: Mapping[str, Chart | Absent], folder: Path) -> dict[str, list[Path]]:
+def save_all(found: Mapping[str, Chart | Absent], folder: Path, on: Page = PAGE) -> dict[str, list[Path]]:
     """Write every chart that is not absent to folder/NAME.png, .svg and .pdf; returns the files by name."""
     folder.mkdir(parents=True, exist_ok=True)
-    return {name: save(chart, folder / name) for name, chart in found.items() if isinstance(chart, Chart)}
+    return {name: save(chart, folder / name, on) for name, chart in found.items() if isinstance(chart, Chart)}
 
 
 def save_png(chart: Chart, path: Path) -> None:
     """Write one png, whatever the path is called."""
-    figure = Figure(figsize=(WIDTH, chart.height), dpi=DOTS_PER_INCH)
+    figure = Figure(figsize=(PAGE.width, chart.height), dpi=DOTS_PER_INCH)
     canvas: Any = FigureCanvasAgg(figure)
     draw(chart, figure)
     with mpl.rc_context(STYLE):
         canvas.print_png(path, metadata={"Software": None})
+
+
+def _style(on: Page) -> Any:
+    """The style of a page; signs that its font lacks come from FONT."""
+    return STYLE | {"font.family": list(dict.fromkeys([on.font, FONT]))}
 
 
 def _lay_out(figure: Figure, drawn: list[Axes]) -> None:
@@ -270,17 +304,17 @@ def _draw_scale(scale: charts.ColorScale, figure: FigureBase, axes: list[Axes]) 
     _draw_axis(axis, (scale.low, high), bar.ax, "y", 2.4)
 
 
-def _draw_legend(chart: Chart, figure: FigureBase) -> None:
+def _draw_legend(chart: Chart, figure: FigureBase, on: Page) -> None:
     entries = Legend.of(chart).entries
     if not entries:
         return
     handles = [_handle(mark) for mark in entries.values()]
-    labels = [plain(label, 76 if chart.legend == "below" else 28) for label in entries]
+    labels = [plain(label, int(76 * on.width / PAGE.width) if chart.legend == "below" else 28) for label in entries]
     longest = max(len(line) for label in labels for line in label.splitlines())
     if chart.legend == "right":
         figure.legend(handles, labels, loc="outside right upper")
     else:
-        columns = max(1, min(len(entries), int(WIDTH / (0.45 + CHARACTER * longest))))
+        columns = max(1, min(len(entries), int(on.width / (0.45 + CHARACTER * longest))))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
@@ -309,15 +343,16 @@ def _glyphs() -> frozenset[int]:
 
 
 def plain(text: str, width: int = 0) -> str:
-    """Text with ? for signs that the font lacks, wrapped to `width` characters where given."""
+    """Text with raised exponents and ? for signs that the font lacks, wrapped to `width` characters where given."""
+    text = raised(text)
     shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else " " if c.isspace() else "?" for c in text)
     if shown.startswith("_"):  # matplotlib takes a leading underscore for a private label
         shown = " " + shown
     return "\n".join(textwrap.wrap(shown, width)) if width else shown
 
 
-def empty(title: str, why: str, figure: FigureBase) -> None:
-    """Write the reason of an absent figure on the figure itself."""
+def empty(title: str, why: str, on: FigureBase | Axes) -> None:
+    """Write the reason of an absent figure on the figure itself, or on axes."""
     with mpl.rc_context(STYLE):
-        words = "\n".join(textwrap.wrap(f"{title}: {why}", 70))
-        figure.text(0.5, 0.5, plain(words.replace("\n", " "), 70), ha="center", va="center", color="#404040")
+        place: Any = {"transform": on.transAxes} if isinstance(on, Axes) else {}
+        on.text(0.5, 0.5, plain(f"{title}: {why}", 70), ha="center", va="center", color="#404040", **place)

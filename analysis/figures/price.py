@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     CATEGORY_COLORS,
@@ -24,11 +24,11 @@ from analysis.figures.chart import (
     extent,
     marker,
 )
-from analysis.figures.elements import banded, words_of
-from analysis.schema import intervals
-from analysis.schema.document import Results
-from analysis.schema.prices import PriceFront, PriceMeasure, PriceName
-from analysis.words import count, flops_text, number
+from scaling.analysis.figures.elements import banded, words_of
+from scaling.analysis.schema import intervals
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.prices import PriceFront, PriceMeasure, PriceName
+from scaling.analysis.words import count, flops_text, number
 
 # A panel a price, in the order of a model's life.
 PANELS: tuple[PriceName, ...] = ("train_flops", "bytes", "memory", "prefill", "token")

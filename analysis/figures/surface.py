@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     ORANGE,
@@ -23,7 +23,7 @@ from analysis.figures.chart import (
     array,
     extent,
 )
-from analysis.figures.elements import (
+from scaling.analysis.figures.elements import (
     NO_SURFACE,
     axis_of,
     banded,
@@ -34,9 +34,9 @@ from analysis.figures.elements import (
     thinned_words,
     words_of,
 )
-from analysis.schema.document import Results
-from analysis.schema.fits import FittedEntry
-from analysis.words import count, flops_text
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FittedEntry
+from scaling.analysis.words import count, flops_text
 
 CONTOURS = 9
 VARIABLES: Mapping[str, Literal["params", "tokens", "flops"]] = {"N": "params", "D": "tokens", "C": "flops"}

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from analysis.figures.chart import Axis
-from analysis.words import count, power_of_ten, scientific
+from scaling.analysis.figures.chart import Axis
+from scaling.analysis.words import count, power_of_ten, scientific
 
 CHARACTER = 0.07  # inches that a character of a tick label takes, on average
 GAP = 0.12  # inches between labels beside each other

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     GREEN,
@@ -22,9 +22,9 @@ from analysis.figures.chart import (
     array,
     extent,
 )
-from analysis.figures.elements import axis_of, banded, law_in_use, words_of
-from analysis.schema.document import Results
-from analysis.words import count, flops_text
+from scaling.analysis.figures.elements import axis_of, banded, law_in_use, words_of
+from scaling.analysis.schema.document import Results
+from scaling.analysis.words import count, flops_text
 
 AXES: tuple[Literal["flops", "tokens"], ...] = ("flops", "tokens")
 NO_CURVES = "the source holds no training curves, only final losses"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     CATEGORY_COLORS,
     GREY,
     Absent,
@@ -21,10 +21,10 @@ from analysis.figures.chart import (
     marker,
     ordered_colors,
 )
-from analysis.figures.elements import axis_of, interval_text, words_of
-from analysis.schema.document import Results
-from analysis.schema.treatments import TreatmentEntry, TreatmentPair
-from analysis.words import count, flops_text, scientific
+from scaling.analysis.figures.elements import axis_of, interval_text, words_of
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.treatments import TreatmentEntry, TreatmentPair
+from scaling.analysis.words import count, flops_text, scientific
 
 TITLE = "Treatments at equal compute"
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from analysis.figures.chart import (
+from scaling.analysis.figures.chart import (
     BLUE,
     GREEN,
     GREY,
@@ -19,8 +19,8 @@ from analysis.figures.chart import (
     Span,
     array,
 )
-from analysis.schema.tuning import JudgedCell, TuneResults
-from analysis.words import count, flops_text
+from scaling.analysis.schema.tuning import JudgedCell, TuneResults
+from scaling.analysis.words import count, flops_text
 
 TITLE = "Loss against learning rate, by size and budget"
 SHOWN_ABOVE = 0.25  # nats above a panel's lowest loss: points beyond do not bear on the minimum

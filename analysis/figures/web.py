@@ -9,10 +9,10 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from analysis.figures import chart as charts
-from analysis.figures.chart import Array, Axis, Band, Bars, Chart, Line, Panel, Points, Rule, Span
-from analysis.figures.ticks import ticks
-from analysis.words import shorten
+from scaling.analysis.figures import chart as charts
+from scaling.analysis.figures.chart import Array, Axis, Band, Bars, Chart, Line, Panel, Points, Rule, Span
+from scaling.analysis.figures.ticks import ticks
+from scaling.analysis.words import raised, shorten
 
 Json = dict[str, Any]  # of plotly's own making: traces and layouts have hundreds of keys, all optional
 
@@ -255,8 +255,8 @@ def _hover(texts: list[str], *, single: bool = False) -> Json:
 
 
 def text(words: str) -> str:
-    """Escape text for plotly, line breaks kept."""
-    return html.escape(words, quote=False).replace("\n", "<br>")
+    """Escape text for plotly, line breaks kept and exponents raised."""
+    return html.escape(raised(words), quote=False).replace("\n", "<br>")
 
 
 def _numbers(values: Array | Iterable[float]) -> list[float | None]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitting.fit import Fit
-from analysis.fitting.profile_likelihood import ProfileLikelihood
-from analysis.fitting.refits import Refits, number_clusters, refit
-from analysis.laws.jet import Array
-from analysis.laws.law import Law, Parameter
-from analysis.schema.fits import IdentificationKind
+from scaling.analysis.fitting.fit import Fit
+from scaling.analysis.fitting.profile_likelihood import ProfileLikelihood
+from scaling.analysis.fitting.refits import Refits, number_clusters, refit
+from scaling.analysis.laws.jet import Array
+from scaling.analysis.laws.law import Law, Parameter
+from scaling.analysis.schema.fits import IdentificationKind
 
 MIN_DRAWS = 20  # converged resamples below which there is no interval
 WIDE_FACTOR = 1e3  # ratio of the ends of an interval beyond which a factor such as A is called weakly identified

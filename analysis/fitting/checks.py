@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitting.misfit import Loss
-from analysis.laws.jet import Array
-from analysis.laws.law import Law
+from scaling.analysis.fitting.misfit import Loss
+from scaling.analysis.laws.jet import Array
+from scaling.analysis.laws.law import Law
 
 HUGEST = 1e60  # no count, budget or loss is larger; beyond it, powers overflow
 ONE_LINE = 0.01  # scatter of log D about a line in log N below which the two variables are one

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitting.checks import check
-from analysis.fitting.kink import sharpen
-from analysis.fitting.misfit import Loss, Problem, pose
-from analysis.fitting.newton import Local, Minimum, minimise
-from analysis.fitting.starts import grid_starts
-from analysis.laws import LAWS
-from analysis.laws.jet import Array
-from analysis.laws.law import Law, build
-from analysis.schema.fits import FitStatus
+from scaling.analysis.fitting.checks import check
+from scaling.analysis.fitting.kink import sharpen
+from scaling.analysis.fitting.misfit import Loss, Problem, pose
+from scaling.analysis.fitting.newton import Local, Minimum, minimise
+from scaling.analysis.fitting.starts import grid_starts
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.jet import Array
+from scaling.analysis.laws.law import Law, build
+from scaling.analysis.schema.fits import FitStatus
 from scaling.registry import choose
 
 HUBER = Loss()  # Hoffmann et al. 2022, approach 3: delta = 1e-3 on the log loss

@@ -10,8 +10,8 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from analysis.fitting.misfit import Problem
-from analysis.laws.jet import Array
+from scaling.analysis.fitting.misfit import Problem
+from scaling.analysis.laws.jet import Array
 
 MAX_PROGRAMMES = 60
 FIRST_RADIUS = 1e-4  # smoothing has come this near to the kink, or nearly

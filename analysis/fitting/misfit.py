@@ -12,11 +12,11 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting.newton import Local
-from analysis.laws import jet
-from analysis.laws.jet import Array, Number
-from analysis.laws.law import Law, Units, build, factor
-from analysis.schema.fits import LossName, LossScale
+from scaling.analysis.fitting.newton import Local
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.jet import Array, Number
+from scaling.analysis.laws.law import Law, Units, build, factor
+from scaling.analysis.schema.fits import LossName, LossScale
 
 CHUNK = 16_384  # numbers per array in flight: the dozens of arrays of one evaluation then stay in the cache
 SMOOTHINGS = (0.03, 0.006)  # Huber widths on the way from least squares to the width asked, relative loss

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.laws.jet import Array
+from scaling.analysis.laws.jet import Array
 
 STATIONARY = 1e-10  # KKT residual at which a row is done
 NEARLY = 1e-3  # KKT residual at which a row moves on to the next smoothing width

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
-from analysis.fitting.checks import check
-from analysis.fitting.fit import Fit
-from analysis.fitting.misfit import Problem, pose
-from analysis.fitting.newton import minimise
-from analysis.laws import jet
-from analysis.laws.jet import Array, Jet, Number
+from scaling.analysis.fitting.checks import check
+from scaling.analysis.fitting.fit import Fit
+from scaling.analysis.fitting.misfit import Problem, pose
+from scaling.analysis.fitting.newton import minimise
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.jet import Array, Jet, Number
 
 STRIDES = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 20.0])
 REFINEMENT = 7  # values tried inside the bracket of a crossing

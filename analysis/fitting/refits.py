@@ -11,13 +11,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitting.checks import check
-from analysis.fitting.fit import ACCEPTED_RESIDUAL, PATIENCE, Fit
-from analysis.fitting.misfit import Problem, pose
-from analysis.fitting.newton import minimise
-from analysis.fitting.starts import grid_points
-from analysis.laws.jet import Array
-from analysis.laws.law import Law, build, from_columns
+from scaling.analysis.fitting.checks import check
+from scaling.analysis.fitting.fit import ACCEPTED_RESIDUAL, PATIENCE, Fit
+from scaling.analysis.fitting.misfit import Problem, pose
+from scaling.analysis.fitting.newton import minimise
+from scaling.analysis.fitting.starts import grid_points
+from scaling.analysis.laws.jet import Array
+from scaling.analysis.laws.law import Law, build, from_columns
 
 DONORS = 256  # optima of others that each weighting may try
 ROUNDS = 4  # how often better optima are passed on

@@ -10,9 +10,9 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting.misfit import Problem
-from analysis.laws import jet
-from analysis.laws.jet import Array
+from scaling.analysis.fitting.misfit import Problem
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.jet import Array
 
 
 def grid_points(problem: Problem) -> Array:

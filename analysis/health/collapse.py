@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.runs.observations import Observations
-from analysis.runs.repeats import cells
-from analysis.schema.fits import FitEntry
-from analysis.schema.health import Collapse, CollapseRuns, FloorEntry, Undiagnosed
-from analysis.schema.isoflop import IsoflopSection
-from analysis.schema.numbers import finite, integers, numbers, rows_of
-from analysis.words import count, flops_text
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.repeats import cells
+from scaling.analysis.schema.fits import FitEntry
+from scaling.analysis.schema.health import Collapse, CollapseRuns, FloorEntry, Undiagnosed
+from scaling.analysis.schema.isoflop import IsoflopSection
+from scaling.analysis.schema.numbers import finite, integers, numbers, rows_of
+from scaling.analysis.words import count, flops_text
 
 Array = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.runs.observations import Observations
-from analysis.schema.health import BatchSide, NoiseScale, NoiseScaleRuns, Undiagnosed
-from analysis.schema.numbers import numbers
-from analysis.words import count
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.health import BatchSide, NoiseScale, NoiseScaleRuns, Undiagnosed
+from scaling.analysis.schema.numbers import numbers
+from scaling.analysis.words import count
 
 Array = NDArray[np.float64]
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 from scipy.stats import t as student
 
-from analysis.runs.observations import Observations
-from analysis.runs.repeats import cells
-from analysis.schema.document import Errors
-from analysis.schema.health import SeedNoiseFound, SeedTrend, Undiagnosed
-from analysis.schema.numbers import finite, integers, number, numbers
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.repeats import cells
+from scaling.analysis.schema.document import Errors
+from scaling.analysis.schema.health import SeedNoiseFound, SeedTrend, Undiagnosed
+from scaling.analysis.schema.numbers import finite, integers, number, numbers
 from scaling.registry import choose
 
 Array = NDArray[np.float64]

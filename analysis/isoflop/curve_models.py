@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.schema.isoflop import CurveModel
+from scaling.analysis.schema.isoflop import CurveModel
 
 Array = NDArray[np.float64]
 

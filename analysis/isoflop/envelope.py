@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.isoflop.power_law import power_law
-from analysis.runs.observations import Observations
-from analysis.schema.curves import EnvelopeLaw, EnvelopeMethod
-from analysis.schema.intervals import Interval
-from analysis.schema.numbers import number
+from scaling.analysis.isoflop.power_law import power_law
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.curves import EnvelopeLaw, EnvelopeMethod
+from scaling.analysis.schema.intervals import Interval
+from scaling.analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 Power = tuple[float, float]  # exponent and coefficient

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.isoflop.curve_models import CURVES, LEAST_SIZES_OF, Minima, parabola, polynomial
-from analysis.runs.budgets import LEAST_SIZES, LEAST_UNNAMED, TOLERANCE, BudgetRuns, group_budgets
-from analysis.runs.observations import Observations
-from analysis.runs.repeats import deviations
-from analysis.schema.intervals import Quantity
-from analysis.schema.isoflop import CurveModel, MinimumEntry, NoiseMethod
-from analysis.schema.numbers import number
+from scaling.analysis.isoflop.curve_models import CURVES, LEAST_SIZES_OF, Minima, parabola, polynomial
+from scaling.analysis.runs.budgets import LEAST_SIZES, LEAST_UNNAMED, TOLERANCE, BudgetRuns, group_budgets
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.repeats import deviations
+from scaling.analysis.schema.intervals import Quantity
+from scaling.analysis.schema.isoflop import CurveModel, MinimumEntry, NoiseMethod
+from scaling.analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 

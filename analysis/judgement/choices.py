@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fitting.fit import Fit, Loss, fit
-from analysis.fitting.refits import refit
-from analysis.judgement.holdout import rungs
-from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost
-from analysis.laws.law import Law, from_columns
-from analysis.runs.columns import COUNTS_OF_PARAMS
-from analysis.runs.observations import Observations
-from analysis.schema.judgement import CHOICES, AnswerSpread, Choice, ChoiceEffect, RefitEntry, RunInfluence
-from analysis.schema.numbers import number
+from scaling.analysis.fitting.fit import Fit, Loss, fit
+from scaling.analysis.fitting.refits import refit
+from scaling.analysis.judgement.holdout import rungs
+from scaling.analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost
+from scaling.analysis.laws.law import Law, from_columns
+from scaling.analysis.runs.columns import COUNTS_OF_PARAMS
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.judgement import CHOICES, AnswerSpread, Choice, ChoiceEffect, RefitEntry, RunInfluence
+from scaling.analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 

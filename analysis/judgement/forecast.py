@@ -12,12 +12,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.laws import LAWS
-from analysis.laws.cost import Cost
-from analysis.laws.law import Law, build, from_columns
-from analysis.schema.document import Results
-from analysis.schema.forecast import Given, LossPrediction, OptimumPrediction, PredictedQuantity, Prediction, Trust
-from analysis.schema.numbers import number
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.laws.law import Law, build, from_columns
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.forecast import (
+    Given,
+    LossPrediction,
+    OptimumPrediction,
+    PredictedQuantity,
+    Prediction,
+    Trust,
+)
+from scaling.analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitting.bootstrap import bootstrap
-from analysis.fitting.fit import Fit, Loss, fit
-from analysis.isoflop.minima import percentiles
-from analysis.laws.cost import Cost
-from analysis.laws.law import Law
-from analysis.runs.budgets import group_budgets
-from analysis.runs.observations import Observations
-from analysis.schema.forecast import CalibrationEntry
-from analysis.schema.judgement import LawScore, Predicted
-from analysis.schema.numbers import number
+from scaling.analysis.fitting.bootstrap import bootstrap
+from scaling.analysis.fitting.fit import Fit, Loss, fit
+from scaling.analysis.isoflop.minima import percentiles
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.laws.law import Law
+from scaling.analysis.runs.budgets import group_budgets
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.forecast import CalibrationEntry
+from scaling.analysis.schema.judgement import LawScore, Predicted
+from scaling.analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 

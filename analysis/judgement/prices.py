@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.runs.observations import Observations
-from analysis.schema.numbers import finite, numbers
-from analysis.schema.prices import PriceMeasure, PriceName, PricesSection, WeightFormat
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.numbers import finite, numbers
+from scaling.analysis.schema.prices import PriceMeasure, PriceName, PricesSection, WeightFormat
 
 Array = NDArray[np.float64]
 Series = Mapping[WeightFormat, tuple[Array, Array]]  # prices and losses, (r,) each, by the format of the weights

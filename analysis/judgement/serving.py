@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.judgement import forecast
-from analysis.laws import jet
-from analysis.laws.cost import Cost
-from analysis.laws.law import LOG_TOKENS, SIX_N_D, Law, build
-from analysis.schema.document import Results
-from analysis.schema.forecast import ServedGiven, ServedPrediction
-from analysis.schema.intervals import Band, Estimated
-from analysis.schema.numbers import finite, number, numbers
-from analysis.schema.prices import ServingSection
+from scaling.analysis.judgement import forecast
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.laws.law import LOG_TOKENS, SIX_N_D, Law, build
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.forecast import ServedGiven, ServedPrediction
+from scaling.analysis.schema.intervals import Band, Estimated
+from scaling.analysis.schema.numbers import finite, number, numbers
+from scaling.analysis.schema.prices import ServingSection
 
 Array = NDArray[np.float64]
 

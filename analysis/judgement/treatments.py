@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from analysis.runs.budgets import distinct, nearest
-from analysis.runs.comparable import Parts, treatments
-from analysis.runs.observations import Observations
-from analysis.schema.document import Results
-from analysis.schema.isoflop import PowerLawEntry
-from analysis.schema.numbers import finite
-from analysis.schema.treatments import (
+from scaling.analysis.runs.budgets import distinct, nearest
+from scaling.analysis.runs.comparable import Parts, treatments
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.isoflop import PowerLawEntry
+from scaling.analysis.schema.numbers import finite
+from scaling.analysis.schema.treatments import (
     ComparisonSection,
     MeanDifference,
     Multiplier,
@@ -30,7 +30,7 @@ from analysis.schema.treatments import (
     TreatmentEntry,
     TreatmentPair,
 )
-from analysis.words import flops_text
+from scaling.analysis.words import flops_text
 
 Array = NDArray[np.float64]
 Number = TypeVar("Number", float, Array)

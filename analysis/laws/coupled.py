@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from analysis.laws import jet
-from analysis.laws.jet import Number
-from analysis.laws.law import Law, Units, amplitude, exponent, level, number, positive
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.jet import Number
+from scaling.analysis.laws.law import Law, Units, amplitude, exponent, level, number, positive
 
 
 def effective(total: Any, unique: Any, R_star: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from analysis.laws.law import Law, build
+from scaling.analysis.laws.law import Law, build
 
 # Texts of operations hold no "<", so that no formula can end the script element around it: a < b reads b > a.
 OPERATIONS: dict[Any, str] = {
@@ -89,7 +89,7 @@ def _record(operation: Any, name: str, operands: Iterable[Any]) -> Expression:
         known = ", ".join(known.__name__ for known in OPERATIONS)
         raise TypeError(
             f"numpy.{name} as a formula uses it has no JavaScript; choose from {known}, logaddexp, or add its text to "
-            "analysis.laws.javascript.OPERATIONS"
+            "scaling.analysis.laws.javascript.OPERATIONS"
         )
     return Expression(OPERATIONS[operation], tuple(_expression(operand) for operand in operands))
 

@@ -5,19 +5,20 @@ A law's formula is written once, in the paper's symbols, over floats, arrays, je
 the fitter can work in scaled coordinates and undo the scaling exactly. Legend: R resamples, n points, p parameters.
 """
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.laws import jet
-from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN as FLOPS_PER_PARAM_TOKEN
-from analysis.laws.cost import Cost
-from analysis.laws.jet import Array, Jet, Number
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.cost import FLOPS_PER_PARAM_TOKEN as FLOPS_PER_PARAM_TOKEN
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.laws.jet import Array, Jet, Number
 
 Unit = Callable[[Mapping[str, Number]], Mapping[str, Number]]
 SIX_N_D = Cost()
@@ -112,6 +113,7 @@ class Law:
     predicts: ClassVar[str] = "loss"
     unscaled: ClassVar[tuple[str, ...]] = ()  # variables (or "L") whose unit the form cannot absorb
     same_unit: ClassVar[Mapping[str, str]] = {}  # variable -> the variable whose unit it shares
+    cost: ClassVar[Cost] = SIX_N_D  # cost of a run where `optimum` is given none; `under` sets the one of a law
 
     variable: str = dataclasses.field(default="", kw_only=True)  # the data's name for the x of a law of one variable
 
@@ -166,9 +168,16 @@ class Law:
         """A, alpha, B, beta of a sum A N^-alpha + B D^-beta with the law's optimum; None without such a sum."""
         return None
 
-    def optimum(self, C: ArrayLike, cost: Cost = SIX_N_D, **held: ArrayLike) -> Optimum:
+    def under(self, cost: Cost) -> Self:
+        """Return the same law with an optimum under this cost, such as the cost of the runs that it was fitted to."""
+        law = copy.copy(self)
+        object.__setattr__(law, "cost", cost)
+        return law
+
+    def optimum(self, C: ArrayLike, cost: Cost | None = None, **held: ArrayLike) -> Optimum:
         """Return N, D that minimise the loss where training costs C = cost.k * N^cost.gamma * D, other variables held.
 
+        The cost is the law's own where none is given: C = 6 N D, or the cost that `under` gave it.
         The method is the closed form of `rival_terms`, else a scan of log N refined by golden section and Newton
         steps. Entries are nan or a limit (0, inf) where a resample has no interior minimum; ValueError when a single
         law has none, and when the law does not predict a loss from N and D.
@@ -178,6 +187,7 @@ class Law:
                 f"the law {self.name!r} predicts {self.predicts} from {', '.join(self.inputs)} and has no "
                 "compute optimum: that takes a law of the loss in N and D"
             )
+        cost = self.cost if cost is None else cost
         budget = np.asarray(C, dtype=float) / cost.k
         if not (budget > 0).all():
             raise ValueError(f"compute must be positive FLOPs, got {C!r}")

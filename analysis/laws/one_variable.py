@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from analysis.laws import jet
-from analysis.laws.jet import Number
-from analysis.laws.law import Law, Units, amplitude, exponent, level, positive
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.jet import Number
+from scaling.analysis.laws.law import Law, Units, amplitude, exponent, level, positive
 
 X_RANGE = (1e6, 1e11)
 

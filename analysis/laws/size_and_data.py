@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.laws import jet
-from analysis.laws.jet import Array, Number
-from analysis.laws.law import FLOPS_PER_PARAM_TOKEN, Law, Units, amplitude, exponent, level, positive
+from scaling.analysis.laws import jet
+from scaling.analysis.laws.jet import Array, Number
+from scaling.analysis.laws.law import FLOPS_PER_PARAM_TOKEN, Law, Units, amplitude, exponent, level, positive
 
 N_RANGE = (2e7, 2e10)
 D_RANGE = (1e9, 1e12)

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from analysis.figures.legends import LegendEntry, Ramp
-from analysis.schema.intervals import Ends
-from analysis.words import number
+from scaling.analysis.figures.legends import LegendEntry, Ramp
+from scaling.analysis.schema.intervals import Ends
+from scaling.analysis.words import number
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Section:
     figures: Sequence[str] = ()
     words: Sequence[str] = ()
     tables: Sequence[Table] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would stand below the title."""
+        return not (self.words or self.figures or any(table.rows or table.note for table in self.tables))
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Figure:
     columns: int = 1
     least: int = 0  # pixels of width below which a panel goes to a row of its own
     heights: Sequence[int | None] = ()  # pixels of each panel; None leaves a place empty
+    spoken: Sequence[str] = ()  # words of each panel for a screen reader
     files: Sequence[Link] = ()
 
 

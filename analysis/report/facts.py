@@ -2,9 +2,9 @@
 
 from typing import TypedDict
 
-from analysis.schema.document import Range
-from analysis.schema.intervals import Quantity
-from analysis.schema.judgement import Predicted
+from scaling.analysis.schema.document import Range
+from scaling.analysis.schema.intervals import Quantity
+from scaling.analysis.schema.judgement import Predicted
 
 
 class FormFacts(TypedDict):

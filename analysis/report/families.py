@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.figures import families, treatments
-from analysis.figures.elements import NO_STUDY
-from analysis.figures.families import Parts, TrustedMinimum
-from analysis.judgement.treatments import CURVE
-from analysis.report import page as report
-from analysis.report.blocks import (
+from scaling.analysis.figures import families, treatments
+from scaling.analysis.figures.elements import NO_STUDY
+from scaling.analysis.figures.families import Parts, TrustedMinimum
+from scaling.analysis.judgement.treatments import CURVE
+from scaling.analysis.report import page as report
+from scaling.analysis.report.blocks import (
     Answer,
     Cell,
     Link,
@@ -28,18 +28,24 @@ from analysis.report.blocks import (
     stated,
     value_cell,
 )
-from analysis.results.parts import compared
-from analysis.runs.budgets import distinct
-from analysis.schema.document import Results
-from analysis.schema.intervals import NO_ENDS, Quantity
-from analysis.schema.isoflop import ComputeLaw
-from analysis.schema.treatments import ComparisonSection, MeanDifference, OptimumLoss, TreatmentEntry, TreatmentPair
-from analysis.words import count, percent, scientific
+from scaling.analysis.results.parts import compared
+from scaling.analysis.runs.budgets import distinct
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.intervals import NO_ENDS, Quantity
+from scaling.analysis.schema.isoflop import ComputeLaw
+from scaling.analysis.schema.treatments import (
+    ComparisonSection,
+    MeanDifference,
+    OptimumLoss,
+    TreatmentEntry,
+    TreatmentPair,
+)
+from scaling.analysis.words import count, percent, scientific
 
 
 def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Path:
     """Write out_dir/report.html, which links to each group's page in `pages`, and its figures; returns its path."""
-    from analysis.figures import paper
+    from scaling.analysis.figures import paper
 
     parts, switched = _by_one_estimator(parts)
     found = {f"treatments{k or ''}": results for k, (results, _) in enumerate(compared(parts))}

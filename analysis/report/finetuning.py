@@ -4,8 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from analysis.schema.finetuning import BudgetTransfer, EffectiveData, Gain, SeedMean, TransferStatus, TunedResults
-from analysis.studies.finetuning import analyse
+from scaling.analysis.schema.finetuning import (
+    BudgetTransfer,
+    EffectiveData,
+    Gain,
+    SeedMean,
+    TransferStatus,
+    TunedResults,
+)
+from scaling.analysis.studies.finetuning import analyse
 from scaling.records.files import write_json
 
 BOUNDS: Mapping[TransferStatus, str] = {"within": "", "at least": "at least ", "below": "below "}
@@ -13,8 +20,8 @@ BOUNDS: Mapping[TransferStatus, str] = {"within": "", "at least": "at least ", "
 
 def write_results(study: Path) -> tuple[TunedResults, list[Path]]:
     """Analyse the study and write finetune.json and its figures into it; returns the results and the files."""
-    from analysis.figures import finetuning as plots
-    from analysis.figures import paper
+    from scaling.analysis.figures import finetuning as plots
+    from scaling.analysis.figures import paper
 
     results = analyse(study)
     path = study / "finetune.json"

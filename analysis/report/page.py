@@ -1,7 +1,7 @@
 """results.json -> report.html: one self-contained page that leads with warnings, then the answer, then the evidence.
 
-No number is typed here: each comes from the results document, in words by `analysis.words`. Text from data is
-escaped by the template (HTML), by `script_json` (data in script elements) and by `analysis.figures.web` (plotly).
+No number is typed here: each comes from the results document, in words by `words`. Text from data is escaped by
+the template (HTML), by `script_json` (data in script elements) and by `figures.web` (plotly).
 """
 
 import json
@@ -9,22 +9,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.report import prose as words
-from analysis.report.blocks import Figure, Link, WhatIf
-from analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
-from analysis.schema.document import Results
-from analysis.schema.fits import FitEntry
-from analysis.schema.isoflop import PowerLawEntry
+from scaling.analysis.report import prose as words
+from scaling.analysis.report.blocks import Figure, Link, WhatIf
+from scaling.analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FitEntry
+from scaling.analysis.schema.isoflop import PowerLawEntry
+from scaling.analysis.words import raised
 from scaling.records.files import write_text
 
 if TYPE_CHECKING:
-    from analysis.figures.chart import Absent, Chart
-    from analysis.figures.web import Figure as Drawn
+    from scaling.analysis.figures.chart import Absent, Chart, Panel
+    from scaling.analysis.figures.pages import Page
+    from scaling.analysis.figures.web import Figure as Drawn
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_DIR = "figures"
 LEAST_PANEL = {1: 320, 2: 320, 3: 270}  # pixels of width below which a panel goes to a row of its own
 LEAST_SMALL_PANEL = 128
+LEADING = ("answer", "what-if")  # sections whose words the template has of its own
 # Shapes of a legend's markers, as paths in a 22 × 12 box.
 SHAPES = {
     "square": "M7 2h8v8h-8z",
@@ -39,13 +42,17 @@ SHAPES = {
 }
 
 
-def write_report(results: Results, out_dir: Path) -> Path:
-    """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path."""
-    from analysis import figures
-    from analysis.figures import paper
+def write_report(results: Results, out_dir: Path, on: "Page | None" = None) -> Path:
+    """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path.
+
+    `on` is the printed page that the figures are for.
+    """
+    from scaling.analysis import figures
+    from scaling.analysis.figures import paper
+    from scaling.analysis.figures.pages import PAGE
 
     charts = {name: make(results) for name, make in figures.CHARTS.items()}
-    return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR)), out_dir)
+    return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR, on or PAGE)), out_dir)
 
 
 def write_page(page: str, out_dir: Path) -> Path:
@@ -72,9 +79,9 @@ def render(results: Results, charts: Mapping[str, "Chart | Absent"], files: Mapp
         answer=words.answer(results),
         what_if=None
         if facts is None
-        else WhatIf(f"{facts['target_flops']:.4g}", words.what_if_words(results, facts["repeats"])),
+        else WhatIf(f"{facts['target_flops']:.4g}".replace("e+", "e"), words.what_if_words(results, facts["repeats"])),
         no_what_if="no fitted law of parameters and tokens has a compute optimum",
-        sections=words.sections(results),
+        sections=[section for section in words.sections(results) if section.id in LEADING or not section.is_empty],
     )
 
 
@@ -90,12 +97,16 @@ def fill(
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    from analysis.figures import web
-    from analysis.figures.chart import Chart
+    from scaling.analysis.figures import web
+    from scaling.analysis.figures.chart import Chart
 
     drawn = {name: web.figure(chart) for name, chart in charts.items() if isinstance(chart, Chart)}
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda value: raised(value) if type(value) is str else value,  # no script or style, which is Markup
     )
     raw = {
         name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
@@ -117,8 +128,8 @@ def fill(
 def _figure(
     name: str, chart: "Chart | Absent", drawn: Mapping[str, "Drawn"], files: Mapping[str, list[Path]]
 ) -> Figure:
-    from analysis.figures import legends
-    from analysis.figures.chart import Absent
+    from scaling.analysis.figures import legends
+    from scaling.analysis.figures.chart import Absent
 
     if isinstance(chart, Absent):
         return Figure(chart.title, chart.why)
@@ -133,8 +144,18 @@ def _figure(
         columns=chart.columns,
         least=LEAST_PANEL.get(chart.columns, LEAST_SMALL_PANEL),
         heights=[panel["height"] if panel else None for panel in drawn[name]["panels"]],
+        spoken=[_spoken(chart, panel) for panel in chart.panels],
         files=[Link(path.suffix[1:], f"{FIGURES_DIR}/{path.name}") for path in files.get(name, [])],
     )
+
+
+def _spoken(chart: "Chart", panel: "Panel | None") -> str:
+    """A panel in words, for those who hear the page: its title, and the quantities of its axes."""
+    if panel is None:
+        return ""
+    x, y = panel.x.label or chart.below, panel.y.label
+    axes = f"{y} against {x}" if x and y else x or y
+    return ": ".join(filter(None, [chart.title, panel.title, axes]))
 
 
 def script_json(value: object) -> str:
@@ -147,7 +168,7 @@ def script_json(value: object) -> str:
 
 def what_if_facts(results: Results) -> WhatIfFacts | None:
     """Return the calculator's numbers: laws that the forecast rests on, their draws, and the terms of its intervals."""
-    from analysis.judgement.forecast import REACH_SLACK
+    from scaling.analysis.judgement.forecast import REACH_SLACK
 
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
@@ -192,7 +213,7 @@ def formulas_js(facts: WhatIfFacts) -> str:
 
     Each is a function of (p, x), parameters and variables by name, written from its Python. No text of it holds "<".
     """
-    from analysis.laws import LAWS, coupled, javascript
+    from scaling.analysis.laws import LAWS, coupled, javascript
 
     def effective(p: Mapping[str, Any], x: Mapping[str, Any]) -> Any:  # expressions, in the place of numbers
         return coupled.effective(x["D"], x["U"], p["R_D_star"])
@@ -221,7 +242,7 @@ def _power_law(law: PowerLawEntry) -> PowerLawFacts:
 
 def _repeats(fits: Mapping[str, FitEntry]) -> RepeatFacts:
     """Return the constant R_D* of repeated tokens and its source in words: a fit of the results, else the paper."""
-    from analysis.laws import LAWS
+    from scaling.analysis.laws import LAWS
 
     fitted = next(
         (one for one in fits.values() if one["law"] == "data_constrained" and one["status"] == "converged"), None

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
-from analysis.figures.elements import law_in_use
-from analysis.judgement.forecast import cost_of
-from analysis.report import tables
-from analysis.report.blocks import Answer, Section, Table, stated
-from analysis.report.facts import RepeatFacts
-from analysis.schema.document import Results
-from analysis.schema.intervals import NO_ENDS
-from analysis.schema.isoflop import IsoflopSection, PowerLawEntry
-from analysis.words import count, flops_text, scientific, sentence
+from scaling.analysis.figures.elements import law_in_use
+from scaling.analysis.judgement.forecast import cost_of
+from scaling.analysis.report import tables
+from scaling.analysis.report.blocks import Answer, Section, Table, stated
+from scaling.analysis.report.facts import RepeatFacts
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.intervals import NO_ENDS
+from scaling.analysis.schema.isoflop import IsoflopSection, PowerLawEntry
+from scaling.analysis.words import count, flops_text, scientific, sentence
 
 
 def scope(results: Results) -> str:
@@ -82,8 +82,8 @@ def _spread_sentence(results: Results) -> list[str]:
         return []
     spread, (least, most) = choices["spread"], ends
     return [
-        f"Over {spread['answered']} refits under other defensible choices N* at "
-        f"{flops_text(choices['target_flops'])} runs from {count(least)} to {count(most)} parameters."
+        f"Across {spread['answered']} reasonable analyses N* at {flops_text(choices['target_flops'])} ranges from "
+        f"{count(least)} to {count(most)} parameters."
     ]
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from analysis.judgement.forecast import cost_of
-from analysis.laws.law import SIX_N_D
-from analysis.report.blocks import Cell, Table, columns, interval_cell, number_cell, percent_cell, value_cell
-from analysis.results.summary import UNDER_SIX_N_D
-from analysis.schema.document import Results
-from analysis.schema.fits import FitEntry, FittedEntry, LossSettings, RefusedEntry
-from analysis.schema.intervals import NO_ENDS, Interval, Quantity
-from analysis.schema.isoflop import PowerLawEntry
-from analysis.schema.judgement import CHOICES
-from analysis.words import count, flops_text, number, percent, scientific, sentence, symbol
+from scaling.analysis.judgement.forecast import cost_of
+from scaling.analysis.laws.law import SIX_N_D
+from scaling.analysis.report.blocks import Cell, Table, columns, interval_cell, number_cell, percent_cell, value_cell
+from scaling.analysis.results.summary import UNDER_SIX_N_D
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FitEntry, FittedEntry, LossSettings, RefusedEntry
+from scaling.analysis.schema.intervals import NO_ENDS, Interval, Quantity
+from scaling.analysis.schema.isoflop import PowerLawEntry
+from scaling.analysis.schema.judgement import CHOICES
+from scaling.analysis.words import count, flops_text, number, percent, scientific, sentence, symbol
 
 MOST_ROWS = 2_000  # of one table, in the page; all are in results.json
 QUANTITIES: Mapping[Quantity, str] = {"params": "N*", "tokens": "D*", "loss": "loss", "tokens_per_param": "D*/N*"}

@@ -1,6 +1,6 @@
 """results.json: assemble, write and read the document of all that the analysis found. Nothing downstream fits.
 
-`analysis.schema.document` holds the document's types, and docs/results.md describes every field.
+`scaling.analysis.schema.document` holds the document's types, and docs/results.md describes every field.
 """
 
 import json
@@ -8,29 +8,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
-from analysis.fitting.fit import Loss
-from analysis.health import seed_noise
-from analysis.health.collapse import collapse_section
-from analysis.health.noise_scale import noise_scale_section
-from analysis.health.seed_noise import SeedNoise, seed_noise_section
-from analysis.judgement.holdout import LEVEL
-from analysis.judgement.prices import prices_section
-from analysis.laws.law import SIX_N_D
-from analysis.results import observations as rows
-from analysis.results.fits import fits_section
-from analysis.results.forecast import answer, choices_section, forecast_section, forms_of_fits, influence_section
-from analysis.results.holdout import holdout_section, roll_out
-from analysis.results.isoflop import isoflop_section, measure_minima
-from analysis.results.request import Request, parse_laws, settings_section
-from analysis.results.requested_fits import fit_all
-from analysis.results.summary import summary, warnings_of
-from analysis.results.training_curves import curves_section, envelope_section
-from analysis.runs.comparable import refuse_mixture
-from analysis.runs.observations import Observations
-from analysis.schema.document import Holdout, Results
-from analysis.schema.fits import FitEntry
-from analysis.schema.health import HealthSection
-from analysis.schema.isoflop import IsoflopSection
+from scaling.analysis.fitting.fit import Loss
+from scaling.analysis.health import seed_noise
+from scaling.analysis.health.collapse import collapse_section
+from scaling.analysis.health.noise_scale import noise_scale_section
+from scaling.analysis.health.seed_noise import SeedNoise, seed_noise_section
+from scaling.analysis.judgement.holdout import LEVEL
+from scaling.analysis.judgement.prices import prices_section
+from scaling.analysis.laws.law import SIX_N_D
+from scaling.analysis.results import observations as rows
+from scaling.analysis.results.fits import fits_section
+from scaling.analysis.results.forecast import (
+    answer,
+    choices_section,
+    forecast_section,
+    forms_of_fits,
+    influence_section,
+)
+from scaling.analysis.results.holdout import holdout_section, roll_out
+from scaling.analysis.results.isoflop import isoflop_section, measure_minima
+from scaling.analysis.results.request import Request, parse_laws, settings_section
+from scaling.analysis.results.requested_fits import fit_all
+from scaling.analysis.results.summary import summary, warnings_of
+from scaling.analysis.results.training_curves import curves_section, envelope_section
+from scaling.analysis.runs.comparable import refuse_mixture
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.document import Holdout, Results
+from scaling.analysis.schema.fits import FitEntry
+from scaling.analysis.schema.health import HealthSection
+from scaling.analysis.schema.isoflop import IsoflopSection
 from scaling.records.files import write_text
 
 __all__ = ["SCHEMA", "analyse", "parse_laws", "read", "summary", "write"]

@@ -5,17 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.fitting.bootstrap import Resamples, identify
-from analysis.fitting.fit import Fit
-from analysis.fitting.profile_likelihood import ProfileLikelihood
-from analysis.isoflop.minima import percentiles
-from analysis.judgement.holdout import LEVEL, aicc, noise_sd
-from analysis.laws.law import Law
-from analysis.results.observations import ComputeGrid
-from analysis.results.request import Request, loss_section
-from analysis.results.requested_fits import Fits, Fitted
-from analysis.runs.observations import Observations
-from analysis.schema.fits import (
+from scaling.analysis.fitting.bootstrap import Resamples, identify
+from scaling.analysis.fitting.fit import Fit
+from scaling.analysis.fitting.profile_likelihood import ProfileLikelihood
+from scaling.analysis.isoflop.minima import percentiles
+from scaling.analysis.judgement.holdout import LEVEL, aicc, noise_sd
+from scaling.analysis.laws.law import Law
+from scaling.analysis.results.observations import ComputeGrid
+from scaling.analysis.results.request import Request, loss_section
+from scaling.analysis.results.requested_fits import Fits, Fitted
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.fits import (
     Draws,
     FitEntry,
     FittedEntry,
@@ -26,8 +26,8 @@ from analysis.schema.fits import (
     RefusedEntry,
     Surface,
 )
-from analysis.schema.intervals import Band, Interval, Slope
-from analysis.schema.numbers import finite, integers, number, numbers, rows_of
+from scaling.analysis.schema.intervals import Band, Interval, Slope
+from scaling.analysis.schema.numbers import finite, integers, number, numbers, rows_of
 
 Array = NDArray[np.float64]
 

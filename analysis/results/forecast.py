@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.judgement.choices import influence, multiverse, spread
-from analysis.judgement.forecast import REJECTED_DELTA_AICC, Form, predict_optimum
-from analysis.judgement.holdout import Z_LEVEL, aicc, calibrate, noise_sd
-from analysis.judgement.serving import serving_section
-from analysis.results.holdout import RollOut
-from analysis.results.requested_fits import Fitted
-from analysis.schema.document import Results
-from analysis.schema.forecast import ForecastSection
-from analysis.schema.judgement import ChoicesSection, InfluenceSection
-from analysis.schema.numbers import number
+from scaling.analysis.judgement.choices import influence, multiverse, spread
+from scaling.analysis.judgement.forecast import REJECTED_DELTA_AICC, Form, predict_optimum
+from scaling.analysis.judgement.holdout import Z_LEVEL, aicc, calibrate, noise_sd
+from scaling.analysis.judgement.serving import serving_section
+from scaling.analysis.results.holdout import RollOut
+from scaling.analysis.results.requested_fits import Fitted
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.forecast import ForecastSection
+from scaling.analysis.schema.judgement import ChoicesSection, InfluenceSection
+from scaling.analysis.schema.numbers import number
 
 
 def forms_of_fits(surfaces: Mapping[str, Fitted], order: Sequence[str]) -> list[Form]:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.isoflop.minima import IsoFlop
-from analysis.judgement import holdout
-from analysis.judgement.holdout import Score, Unscored
-from analysis.results.isoflop import optima_of
-from analysis.results.request import Request
-from analysis.results.requested_fits import Fitted
-from analysis.runs.observations import Observations
-from analysis.schema.judgement import HoldoutSection, LawScore, PredictionScore
-from analysis.schema.numbers import number
+from scaling.analysis.isoflop.minima import IsoFlop
+from scaling.analysis.judgement import holdout
+from scaling.analysis.judgement.holdout import Score, Unscored
+from scaling.analysis.results.isoflop import optima_of
+from scaling.analysis.results.request import Request
+from scaling.analysis.results.requested_fits import Fitted
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.judgement import HoldoutSection, LawScore, PredictionScore
+from scaling.analysis.schema.numbers import number
 
 
 @dataclass(frozen=True)

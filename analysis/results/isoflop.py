@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from analysis.isoflop.curve_models import CURVES, parabola
-from analysis.isoflop.minima import (
+from scaling.analysis.isoflop.curve_models import CURVES, parabola
+from scaling.analysis.isoflop.minima import (
     LEAST_MINIMA,
     IsoFlop,
     as_draws,
@@ -17,15 +17,23 @@ from analysis.isoflop.minima import (
     stated,
     vertex_variance,
 )
-from analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
-from analysis.judgement.forecast import Form
-from analysis.judgement.holdout import LEVEL, MeasuredOptimum
-from analysis.results.request import Request
-from analysis.runs.budgets import TOLERANCE, BudgetRuns
-from analysis.runs.observations import Observations
-from analysis.schema.intervals import QUANTITIES, Quantity
-from analysis.schema.isoflop import BudgetEntry, ComputeLaw, CurveModel, EstimateEntry, IsoflopSection, PowerLawEntry
-from analysis.schema.numbers import finite, integers, number, numbers
+from scaling.analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
+from scaling.analysis.judgement.forecast import Form
+from scaling.analysis.judgement.holdout import LEVEL, MeasuredOptimum
+from scaling.analysis.results.request import Request
+from scaling.analysis.runs.budgets import TOLERANCE, BudgetRuns
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.intervals import QUANTITIES, Quantity
+from scaling.analysis.schema.isoflop import (
+    BudgetEntry,
+    ComputeLaw,
+    CurveModel,
+    EstimateEntry,
+    IsoflopSection,
+    PowerLawEntry,
+)
+from scaling.analysis.schema.numbers import finite, integers, number, numbers
+from scaling.analysis.words import percent
 
 Array = NDArray[np.float64]
 Laws = Mapping[CurveModel, Mapping[Quantity, ComputeLaw]]
@@ -80,22 +88,31 @@ def _used(
     A surface determines that bias only where it agrees with the runs' own minima.
     """
     if lead is None or not biases or laws["surface"]["params"]["exponent"] is None:
-        return "parabola", "the parabola is used: no fitted surface tells its bias"
+        return "parabola", "Minima come from parabolas; no fitted surface states their bias"
     inside = [budget["estimates"]["parabola"]["params"] for budget in budgets if not budget["edge"]]
     widths = [np.log(one["high"] / one["low"]) / 2 for one in inside if one["low"] and one["high"]]
     bias, width = float(np.median(np.abs(biases))), float(np.median(widths)) if widths else np.inf
-    miss = f"{np.median(biases):+.1%} in params"
-    statement = f"on these grids a noise-free parabola misses the fitted surface's optimum by {miss}"
+    shown, uncertainty = _whole(float(np.median(biases))), f"±{_whole(width).lstrip('+')}"
     if bias > width and (agreement := surface_agreement(study, lead)) < LEAST_AGREEMENT:
         return "parabola", (
-            f"the parabola is used: {statement}, but parabolas through that surface have minima that those through "
-            f"the runs rule out (p = {agreement:.1g}), so that it does not tell"
+            f"Minima come from parabolas; the fitted surface puts their bias at {shown}, but its own minima are ones "
+            f"that the runs rule out (p = {agreement:.1g})"
         )
     if bias > width:
-        return "surface", f"the surface is used: {statement}, more than its ±{width:.0%} interval"
-    return "parabola", f"the parabola is used: {statement}, " + (
-        "and no interval is stated" if np.isinf(width) else f"less than its ±{width:.0%} interval"
+        return "surface", (
+            f"Minima come from the fitted surface; the known bias of parabolas here ({shown}) is larger than their "
+            f"uncertainty ({uncertainty})"
+        )
+    if np.isinf(width):
+        return "parabola", f"Minima come from parabolas; their known bias here is {shown}, and no uncertainty is stated"
+    return "parabola", (
+        f"Minima come from parabolas; their known bias here ({shown}) is smaller than their uncertainty ({uncertainty})"
     )
+
+
+def _whole(share: float) -> str:
+    """A share in percent, whole from 1% on."""
+    return percent(share, 0 if abs(share) >= 0.01 else 1)
 
 
 def _budget(study: IsoFlop, k: int, lead: Form | None) -> BudgetEntry:

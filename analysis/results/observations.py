@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.laws.cost import Cost
-from analysis.runs.budgets import BudgetRuns
-from analysis.runs.observations import Observations
-from analysis.schema.document import CostSection, Excluded, ObservationColumns, Range
-from analysis.schema.numbers import finite, integers, numbers
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.runs.budgets import BudgetRuns
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.document import CostSection, Excluded, ObservationColumns, Range
+from scaling.analysis.schema.numbers import finite, integers, numbers
 
 Array = NDArray[np.float64]
 

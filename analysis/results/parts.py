@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.judgement.treatments import compare
-from analysis.results.document import analyse, write
-from analysis.runs.comparable import parts_of, why_apart
-from analysis.runs.observations import Observations
-from analysis.schema.document import Results
-from analysis.schema.treatments import ComparisonSection
+from scaling.analysis.judgement.treatments import compare
+from scaling.analysis.results.document import analyse, write
+from scaling.analysis.runs.comparable import parts_of, why_apart
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.treatments import ComparisonSection
 
 FILE = "results.json"
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from analysis.fitting.fit import Loss
-from analysis.judgement.holdout import LEVEL
-from analysis.laws import LAWS
-from analysis.laws.law import Law
-from analysis.schema.document import Errors, Holdout, Settings
-from analysis.schema.fits import LossSettings
+from scaling.analysis.fitting.fit import Loss
+from scaling.analysis.judgement.holdout import LEVEL
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.law import Law
+from scaling.analysis.schema.document import Errors, Holdout, Settings
+from scaling.analysis.schema.fits import LossSettings
 from scaling.registry import choose
 
 Wanted = Mapping[str, tuple[type[Law], tuple[str, ...]]]  # name -> law and its variables in these data
@@ -44,7 +44,7 @@ def parse_laws(laws: Sequence[str]) -> Wanted:
         if law.predicts != "loss":
             raise ValueError(
                 f"the law {name!r} predicts {law.predicts}, not the loss; fit it to its own numbers in Python, "
-                f"with analysis.fitting.fit.fit({name!r}, …)"
+                f"with scaling.analysis.fitting.fit.fit({name!r}, …)"
             )
         if len(law.variables) > 1 and variable:
             raise ValueError(

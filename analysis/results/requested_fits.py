@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fitting.bootstrap import Resamples
-from analysis.fitting.bootstrap import bootstrap as resample
-from analysis.fitting.fit import Fit, fit
-from analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
-from analysis.results.request import Request
-from analysis.runs.budgets import group_budgets
-from analysis.runs.observations import Observations
+from scaling.analysis.fitting.bootstrap import Resamples
+from scaling.analysis.fitting.bootstrap import bootstrap as resample
+from scaling.analysis.fitting.fit import Fit, fit
+from scaling.analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
+from scaling.analysis.results.request import Request
+from scaling.analysis.runs.budgets import group_budgets
+from scaling.analysis.runs.observations import Observations
 
 MOST_PROFILED = 2_000  # observations; beyond, refits along every parameter take too long
 LEAST_DRAWS_TO_PROFILE = 200  # fewer resamples ask for a quick look

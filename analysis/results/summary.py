@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
-from analysis.judgement.forecast import cost_of, describe, interval
-from analysis.laws.law import SIX_N_D
-from analysis.schema.document import Results
-from analysis.schema.fits import FitEntry, FittedEntry
-from analysis.schema.intervals import NO_ENDS, Ends
-from analysis.schema.judgement import InfluenceSection
+from scaling.analysis import words
+from scaling.analysis.judgement.forecast import cost_of, describe, interval
+from scaling.analysis.laws.law import SIX_N_D
+from scaling.analysis.results.run_words import run_words
+from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import FitEntry, FittedEntry
+from scaling.analysis.schema.intervals import NO_ENDS, Ends
+from scaling.analysis.schema.judgement import InfluenceSection
 
 UNDER_SIX_N_D = ("a", "b", "G")  # derived quantities of a law that hold for that cost alone
 LEAST_CLUSTERS = 10  # runs that a bootstrap needs to see the spread between them
@@ -26,19 +28,20 @@ def warnings_of(document: Results) -> list[str]:
     return [
         *edges,
         *(["one compute budget only: nothing shows how the optimum moves with compute"] if lone else []),
-        *(line for entry in lead for line in (*_of_fit(entry), *_unidentified(entry))),
-        *_influential(document["influence"]),
+        *(line for entry in lead for line in (*_of_fit(entry), *_undetermined(entry, document))),
+        *_influential(document),
         *(line for entry in others for line in _of_fit(entry)),
     ]
 
 
-def _unidentified(entry: FitEntry) -> Iterator[str]:
+def _undetermined(entry: FitEntry, document: Results) -> Iterator[str]:
     weak = [name for name, flag in entry["identification"].items() if flag["kind"] != "identified"]
     if weak:
-        what = "the predicted loss" if weak == ["E"] else "the optimal size and loss"
+        names, predicted = [words.symbol(name) for name in weak], "losses" if weak == ["E"] else "sizes or losses"
+        largest = words.scientific(document["range"]["flops"][1], 2)
         yield (
-            f"these runs do not pin down {', '.join(weak)} of the {entry['name']} law: {what} beyond the data "
-            "may be far off; more budgets, or more seeds, would tell"
+            f"The runs do not determine {words.listed(names)}; do not trust {predicted} predicted beyond {largest} "
+            "FLOPs. Add a larger budget or more seeds."
         )
 
 
@@ -48,10 +51,17 @@ def _largest_move(influence: InfluenceSection | None) -> tuple[str, float] | Non
     return next(((run["run"], run["change"]) for run in runs if run["change"] is not None), None)
 
 
-def _influential(influence: InfluenceSection | None) -> Iterator[str]:
-    largest = _largest_move(influence)
+def _influential(document: Results) -> Iterator[str]:
+    largest = _largest_move(document["influence"])
     if largest is not None and abs(largest[1]) > LARGE_MOVE:
-        yield f"one run decides much: without {largest[0]} the optimal size moves by {largest[1]:+.0%}"
+        run, change = largest
+        yield f"one run decides much: without {run} the optimal size moves by {change:+.0%}{_which(document, run)}"
+
+
+def _which(document: Results, run: str) -> str:
+    """Size and budget of a run, in brackets behind its name."""
+    found = run_words(document, run)
+    return "" if found == run else f" ({found})"
 
 
 def _of_fit(entry: FitEntry) -> Iterator[str]:
@@ -97,8 +107,8 @@ def _data(results: Results) -> Iterator[str]:
         yield f"  excluded: {shown + ': ' if shown else ''}{reason}"
     if len(reasons) > MOST_LISTED:
         yield f"  excluded for {len(reasons) - MOST_LISTED} more reasons, all in results.json"
-    words = results["conventions"]
-    yield "  counting: " + "; ".join([words["params"], words["tokens"], words["flops"], words["loss"]])
+    axes = results["conventions"]
+    yield "  counting: " + "; ".join([axes["params"], axes["tokens"], axes["flops"], axes["loss"]])
 
 
 def _laws(results: Results) -> Iterator[str]:
@@ -214,7 +224,10 @@ def _decision(results: Results) -> Iterator[str]:
     choices = results["choices"]
     if choices is not None and choices["spread"]["params"]:
         low, high = choices["spread"]["params"]
-        answered = f"{choices['spread']['answered']} of {choices['spread']['analyses']}"
-        yield (f"  {answered} defensible analyses answer: N* from {low:.3g} to {high:.3g}")
+        spread = choices["spread"]
+        unanswered = spread["analyses"] - spread["answered"]
+        without = f" ({unanswered} more gave no optimum)" if unanswered else ""
+        yield f"  Across {spread['answered']} reasonable analyses N* ranges from {low:.3g} to {high:.3g}{without}"
     if largest := _largest_move(results["influence"]):
-        yield f"  most influential run: {largest[0]}; without it N* moves by {largest[1]:+.1%}"
+        run_id, moved = largest
+        yield f"  most influential run: {run_id}{_which(results, run_id)}; without it N* moves by {moved:+.1%}"

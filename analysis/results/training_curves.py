@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from analysis.isoflop import envelope
-from analysis.runs.observations import Observations
-from analysis.schema.curves import CurveEntry, EnvelopeSection
-from analysis.schema.numbers import finite, integers, numbers
+from scaling.analysis.isoflop import envelope
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.curves import CurveEntry, EnvelopeSection
+from scaling.analysis.schema.numbers import finite, integers, numbers
 
 CURVE_POINTS = 120  # of one run's training curve
 MOST_CURVES = 400

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.laws.cost import Cost, fit_cost
-from analysis.runs.observations import Observations
-from analysis.runs.repeats import cells
+from scaling.analysis.laws.cost import Cost, fit_cost
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.repeats import cells
 
 Array = NDArray[np.float64]
 

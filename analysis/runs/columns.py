@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.runs.reading import Reading
-from analysis.schema.document import Conventions
+from scaling.analysis.runs.reading import Reading
+from scaling.analysis.schema.document import Conventions
 
 COUNTS_OF_PARAMS = {
     "non_embedding": "non-embedding parameters",

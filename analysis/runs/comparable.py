@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from analysis.runs.observations import Observations
+from scaling.analysis.runs.observations import Observations
 
 # Settings of a recorded run that determine the measure of its loss.
 DECIDES = ("model.kind", "data.fingerprint", "data.tokenizer", "data.tokenizer_sha256", "data.vocab_size")
@@ -122,7 +122,7 @@ def refuse_mixture(observations: Observations) -> None:
     if len(measures) > 1:
         raise ValueError(
             f"these runs' losses measure different things and cannot share a fit: {_counted(measures)}; choose one, "
-            f"e.g. --where \"`model.kind` == 'decoder'\", or fit each of analysis.runs.comparable.parts_of"
+            f"e.g. --where \"`model.kind` == 'decoder'\", or fit each of scaling.analysis.runs.comparable.parts_of"
         )
     parts = treated_parts(observations)
     if len(parts) > 1:
@@ -130,7 +130,7 @@ def refuse_mixture(observations: Observations) -> None:
         value = observations.table[first].dropna().iloc[0]
         raise ValueError(
             f"these runs differ in {_settings(parts)} and follow different laws: {_counted(parts)}; choose one, "
-            f'e.g. --where "`{first}` == {value!r}", or fit each of analysis.runs.comparable.parts_of'
+            f'e.g. --where "`{first}` == {value!r}", or fit each of scaling.analysis.runs.comparable.parts_of'
         )
 
 

@@ -20,12 +20,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost, fit_cost
-from analysis.runs.columns import find_columns
-from analysis.runs.readers import read
-from analysis.runs.reading import Exclusion, Reading
-from analysis.runs.row_checks import RowChecks
-from analysis.schema.document import Conventions
+from scaling.analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost, fit_cost
+from scaling.analysis.runs.columns import find_columns
+from scaling.analysis.runs.readers import read
+from scaling.analysis.runs.reading import Exclusion, Reading
+from scaling.analysis.runs.row_checks import RowChecks
+from scaling.analysis.schema.document import Conventions
 
 Array = NDArray[np.float64]
 

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
-from analysis.runs.wandb_logs import find_logs, read_folder, read_project
+from scaling.analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
+from scaling.analysis.runs.wandb_logs import find_logs, read_folder, read_project
 from scaling.records.record import DONE, PROFILE, RunRecord, read_metrics, read_profile, read_record
 
 Array = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.runs.observations import Observations
+from scaling.analysis.runs.observations import Observations
 
 Array = NDArray[np.float64]
 

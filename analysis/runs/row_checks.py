@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.runs.reading import Exclusion
+from scaling.analysis.runs.reading import Exclusion
 
 LISTED = 1_000  # rows excluded for one reason; a longer list is summarised
 SMALLEST = {"params": 1e3, "tokens": 1e3, "flops": 1e6}  # less looks like a count in millions, or in PF-days

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, concatenate, flatten, one_line
+from scaling.analysis.runs.reading import (
+    CONTINUED,
+    CURVE_COLUMNS,
+    Exclusion,
+    Reading,
+    Row,
+    concatenate,
+    flatten,
+    one_line,
+)
 
 FINISHED = "finished"
 
@@ -26,6 +35,7 @@ class LoggedRun:
 
     id: str
     group: str = ""
+    job_type: str = ""
     config: dict[str, object] = field(default_factory=dict)
     history: list[Mapping[str, object]] = field(default_factory=list)
     state: str = "running"
@@ -59,6 +69,7 @@ def _inspect(log: Path) -> LoggedRun:
         body = record.get(kind, {})
         if kind == "run":
             run.id = body.get("run_id", run.id)
+            run.job_type = body.get("job_type", "")
             run.group = body.get("run_group") or body.get("project", "")
             run.config.update(body.get("config", {}).get("update", {}))
         elif kind == "config":
@@ -82,6 +93,7 @@ def read_project(project: str, *, curves: bool) -> Reading:
             LoggedRun(
                 id=run.id,
                 group=run.group or project,
+                job_type=run.job_type or "",
                 config=dict(run.config),
                 history=list(run.scan_history()) if curves else [dict(run.summary)],
                 state=run.state,
@@ -98,6 +110,8 @@ def _reading(source: str, runs: Iterable[LoggedRun], *, curves: bool) -> Reading
     excluded: list[Exclusion] = []
     metrics: list[pd.DataFrame] = []
     for run in runs:
+        if run.job_type == "analysis":  # the tracker's mirror of a report, and no run
+            continue
         if run.state != FINISHED:
             excluded.append(Exclusion(None, run.id, f"W&B state: {run.state}"))
             continue

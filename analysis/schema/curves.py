@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias, TypedDict
 
-from analysis.schema.intervals import Interval
+from scaling.analysis.schema.intervals import Interval
 
 EnvelopeMethod: TypeAlias = Literal["binned", "hull"]
 

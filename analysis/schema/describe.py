@@ -1,6 +1,6 @@
 """docs/results.md, written from the types: every document, type by type, field by field.
 
-python -m analysis.schema.describe > docs/results.md
+python -m scaling.analysis.schema.describe > docs/results.md
 """
 
 import inspect
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from analysis.schema import document, finetuning, forecast, tuning
+from scaling.analysis.schema import document, finetuning, forecast, tuning
 
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", type(None): "null"}
 HEAD = """# Documents of the analysis
 
-`python -m analysis.schema.describe > docs/results.md` writes this page from the types in `analysis/schema`.
+`python -m scaling.analysis.schema.describe > docs/results.md` writes this page from the types in `analysis/schema`.
 
 [x] is a list of x, {key: x} an object with an x for every key. A field that may be absent says so beside its type."""
 

@@ -6,14 +6,14 @@ null stands for a number that could not be stated.
 
 from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
-from analysis.schema.curves import CurveEntry, EnvelopeSection
-from analysis.schema.fits import FitEntry, LossSettings
-from analysis.schema.forecast import ForecastSection
-from analysis.schema.health import HealthSection
-from analysis.schema.isoflop import IsoflopSection
-from analysis.schema.judgement import ChoicesSection, HoldoutSection, InfluenceSection
-from analysis.schema.prices import PricesSection, ServingSection
-from analysis.schema.treatments import ComparisonSection
+from scaling.analysis.schema.curves import CurveEntry, EnvelopeSection
+from scaling.analysis.schema.fits import FitEntry, LossSettings
+from scaling.analysis.schema.forecast import ForecastSection
+from scaling.analysis.schema.health import HealthSection
+from scaling.analysis.schema.isoflop import IsoflopSection
+from scaling.analysis.schema.judgement import ChoicesSection, HoldoutSection, InfluenceSection
+from scaling.analysis.schema.prices import PricesSection, ServingSection
+from scaling.analysis.schema.treatments import ComparisonSection
 
 Errors: TypeAlias = Literal["equal", "given", "seeds"]
 Holdout: TypeAlias = Literal["budget"]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
-from analysis.schema.intervals import Band, Interval, Slope
+from scaling.analysis.schema.intervals import Band, Interval, Slope
 
 FitStatus: TypeAlias = Literal["converged", "at_bound", "did_not_converge"]
 LossName: TypeAlias = Literal["huber", "mse", "mae", "asymmetric"]
@@ -96,7 +96,7 @@ class LawEntry(TypedDict):
     """A law that was asked for."""
 
     name: Annotated[str, "name within this document: the law's, a law of one variable with its variable"]
-    law: Annotated[str, "key of `analysis.laws.LAWS`"]
+    law: Annotated[str, "key of `scaling.analysis.laws.LAWS`"]
     variables: Annotated[list[str], "symbols of the law's variables in these data"]
     equation: Annotated[str, "the law's formula"]
     source: Annotated[str, "publication of the law"]

@@ -2,8 +2,8 @@
 
 from typing import Annotated, Literal, TypeAlias, TypedDict, final
 
-from analysis.schema.intervals import Estimated
-from analysis.schema.judgement import Predicted
+from scaling.analysis.schema.intervals import Estimated
+from scaling.analysis.schema.judgement import Predicted
 
 Given: TypeAlias = Literal["flops", "params", "tokens"]
 ServedGiven: TypeAlias = Literal["loss", "flops", "serve"]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias, TypedDict, final
 
-from analysis.schema.intervals import Ends
+from scaling.analysis.schema.intervals import Ends
 
 BatchSide: TypeAlias = Literal["below", "above", "not told"]
 

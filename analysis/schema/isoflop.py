@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
-from analysis.schema.intervals import Band, LevelInterval, Quantity
+from scaling.analysis.schema.intervals import Band, LevelInterval, Quantity
 
 CurveModel: TypeAlias = Literal["parabola", "cubic", "akima", "surface"]
 NoiseMethod: TypeAlias = Literal["seeds", "wild", "parametric"]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias, TypedDict, get_args
 
-from analysis.schema.fits import FitStatus
+from scaling.analysis.schema.fits import FitStatus
 
 Predicted: TypeAlias = Literal["loss", "params"]  # quantities that a roll-out is scored on
 Choice: TypeAlias = Literal["counting", "loss", "outliers", "budgets"]
@@ -66,7 +66,7 @@ class RunInfluence(TypedDict):
 class InfluenceSection(TypedDict):
     """The influence of single runs on the optimal size at the target."""
 
-    law: Annotated[str, "key of `analysis.laws.LAWS`"]
+    law: Annotated[str, "key of `scaling.analysis.laws.LAWS`"]
     target_flops: Annotated[float, "compute, FLOPs"]
     params: Annotated[float, "optimal parameters with all runs"]
     runs: Annotated[list[RunInfluence], "the largest move first"]
@@ -109,7 +109,7 @@ class AnswerSpread(TypedDict):
 class ChoicesSection(TypedDict):
     """The answer at the target under every combination of defensible choices."""
 
-    law: Annotated[str, "key of `analysis.laws.LAWS`"]
+    law: Annotated[str, "key of `scaling.analysis.laws.LAWS`"]
     target_flops: Annotated[float, "compute, FLOPs"]
     rows: Annotated[list[RefitEntry], "one entry a combination, the analysis's own first"]
     spread: Annotated[AnswerSpread, "range of the answers"]

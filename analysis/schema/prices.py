@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias, TypedDict
 
-from analysis.schema.intervals import Band
+from scaling.analysis.schema.intervals import Band
 
 PriceName: TypeAlias = Literal["bytes", "train_flops", "prefill", "token", "memory"]
 WeightFormat: TypeAlias = Literal["fp32", "bf16", "int8", ""]  # "" for a price that no format of the weights changes

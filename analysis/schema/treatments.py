@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NotRequired, TypedDict, final
 
-from analysis.schema.isoflop import ComputeLaw, MinimumEntry
+from scaling.analysis.schema.isoflop import ComputeLaw, MinimumEntry
 
 
 class OptimumLoss(MinimumEntry):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.isoflop.power_law import power_law
+from scaling.analysis.isoflop.power_law import power_law
 
 TOLERANCE = 0.25  # of an exponent; at widths of tens to hundreds the limit is only neared
 # The exponents that a right parametrization may have (Yang et al. 2022, appendix D.1); 0 where none is named. Initial

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.schema.finetuning import TransferStatus
+from scaling.analysis.schema.finetuning import TransferStatus
 
 Array = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""A study of fine-tuned runs, from their records alone to finetune.json (`analysis.schema.finetuning`)."""
+"""A study of fine-tuned runs, from their records alone to finetune.json (`scaling.analysis.schema.finetuning`)."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from analysis.schema.finetuning import (
+from scaling.analysis.schema.finetuning import (
     BudgetTransfer,
     EffectiveData,
     Gain,
@@ -22,7 +22,7 @@ from analysis.schema.finetuning import (
     TunedResults,
     Won,
 )
-from analysis.studies.data_transfer import WITHIN, Effective, TransferLaw, effective_data, fit_transfer
+from scaling.analysis.studies.data_transfer import WITHIN, Effective, TransferLaw, effective_data, fit_transfer
 from scaling.records.record import DONE, RunRecord, read_records
 
 LATE, LATE_SHARE = 0.9, 0.25  # of the steps, of the runs: beyond, a curve is of steps as much as of data

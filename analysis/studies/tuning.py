@@ -1,7 +1,7 @@
 """A search over learning rate and batch, judged: each cell's minima with intervals, and the laws through them.
 
 An arm is one line of points through a cell: the learning rate at the recipe's batch, or the batch with the learning
-rate moved by its square root, as Adam wants it (Malladi et al. 2022). `analysis.schema.tuning` describes tune.json.
+rate moved by its square root, as Adam wants it (Malladi et al. 2022). `schema.tuning` describes tune.json.
 """
 
 import math
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from analysis.schema.numbers import finite, number
-from analysis.schema.tuning import (
+from scaling.analysis.schema.numbers import finite, number
+from scaling.analysis.schema.tuning import (
     Arm,
     ArmFit,
     JudgedCell,
@@ -27,7 +27,7 @@ from analysis.schema.tuning import (
     TunedRule,
     TuneResults,
 )
-from analysis.studies.parabola import Curve, fit_curve, pooled_noise
+from scaling.analysis.studies.parabola import Curve, fit_curve, pooled_noise
 
 Array = NDArray[np.float64]
 

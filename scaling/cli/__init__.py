@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from scaling import __version__
 from scaling.cli import commands
 from scaling.cli.completion import SCRIPTS, candidates
 from scaling.config.presets import choices
@@ -99,6 +100,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         epilog=chosen,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands_by_name: dict[str, argparse.ArgumentParser] = {}
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND [OPTIONS]")
 
@@ -208,9 +210,22 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         commands.report,
         "runs/quickstart",
         "runs.csv --holdout budget --out report/",
+        "runs/quickstart --tracker wandb tracker.settings.mode=offline",
     )
     _add_fit_options(report)
+    report.set_defaults(overrides=[])
     report.add_argument("--out", type=Path, help="folder for report.html (default: report/ in the study, or ./report)")
+    report.add_argument(
+        "--width", metavar="WIDTH", help="of the saved figures, e.g. 3.25in, 8.3cm or 234pt (default: 6.5in)"
+    )
+    report.add_argument("--font", help="of the saved figures, one that is installed (default: DejaVu Sans)")
+    report.add_argument(
+        "--tracker",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a tracker that receives the analysis as a run, repeatable; tracker.settings.K=V beside DATA sets it up",
+    )
     imported = command(
         "import",
         "make a published Hugging Face checkpoint a run of a study, evaluated on your data",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from scaling.cli.starting import with_starts
 
 if TYPE_CHECKING:
-    from analysis.schema.document import Results
+    from scaling.analysis.schema.document import Results
 
 DEFAULT_LAWS = ("chinchilla",)
 RUNS = Path("runs")  # folder of the studies that `status` looks for, as conf/config.yaml has it
@@ -53,10 +53,10 @@ def plan(options: Any) -> int:
 
 def tune(options: Any) -> int:
     """Search a sweep's learning rate and batch."""
-    from analysis.figures import paper, tuning
-    from analysis.figures.chart import Chart
-    from analysis.schema.tuning import TuneResults
-    from analysis.studies.tuning import judge
+    from scaling.analysis.figures import paper, tuning
+    from scaling.analysis.figures.chart import Chart
+    from scaling.analysis.schema.tuning import TuneResults
+    from scaling.analysis.studies.tuning import judge
     from scaling.config.config import recipe_values
     from scaling.config.grid import split_axes
     from scaling.records.files import write_json
@@ -147,10 +147,10 @@ def bench(options: Any) -> int:
 
 def _analyse(options: Any) -> dict[str, "Results"]:
     """Results of every part by name, "" for a single part; the parts, and why they are apart, are printed."""
-    from analysis.fitting.fit import Loss
-    from analysis.results.parts import analyse_parts
-    from analysis.runs.comparable import parts_of
-    from analysis.runs.observations import load
+    from scaling.analysis.fitting.fit import Loss
+    from scaling.analysis.results.parts import analyse_parts
+    from scaling.analysis.runs.comparable import parts_of
+    from scaling.analysis.runs.observations import load
     from scaling.plan.plan_file import doubts
 
     observations = load(
@@ -183,7 +183,7 @@ def _analyse(options: Any) -> dict[str, "Results"]:
 
 def fit(options: Any) -> int:
     """Fit laws."""
-    from analysis.results.parts import write_parts
+    from scaling.analysis.results.parts import write_parts
 
     study = _study_of(options.data)
     folder = options.out or study
@@ -203,10 +203,10 @@ def fit(options: Any) -> int:
 
 def predict(options: Any) -> int:
     """Predict losses and allocations from results."""
-    from analysis.judgement.forecast import describe, predict
-    from analysis.judgement.serving import describe_served, predict_served
-    from analysis.results.document import read
-    from analysis.results.parts import results_files
+    from scaling.analysis.judgement.forecast import describe, predict
+    from scaling.analysis.judgement.serving import describe_served, predict_served
+    from scaling.analysis.results.document import read
+    from scaling.analysis.results.parts import results_files
 
     backwards = options.loss is not None or options.serve is not None
     if backwards and (options.params is not None or options.tokens is not None):
@@ -228,31 +228,40 @@ def predict(options: Any) -> int:
 
 def report(options: Any) -> int:
     """Draw and write a report."""
-    from analysis.report.families import write_families
-    from analysis.report.page import write_report
-    from analysis.results.document import read
-    from analysis.results.parts import write_parts
-    from analysis.studies.finetuning import holds_finetuned
+    from scaling.analysis.figures.pages import page
+    from scaling.analysis.report.families import write_families
+    from scaling.analysis.report.page import write_report
+    from scaling.analysis.results.document import read
+    from scaling.analysis.results.parts import write_parts
+    from scaling.analysis.studies.finetuning import holds_finetuned
+    from scaling.cli.mirrored_analysis import SETTING, AnalysisTrackers
 
+    before = [part for part in options.data if part.startswith(SETTING)]  # argparse keeps others apart, behind options
+    options.data = [part for part in options.data if part not in before]
+    settings = [*before, *options.overrides]
     study = _study_of(options.data)
+    trackers = AnalysisTrackers(options.tracker, settings, (study or Path("runs/any")).parent)
+    on = page(options.width, options.font)
     given = Path(options.data[0])
     if len(options.data) == 1 and holds_finetuned(given):
         _show_transfer(given)
         return 0
     if len(options.data) == 1 and given.suffix == ".json":
         results = read(given)
-        path = write_report(results, options.out or given.parent / "report")
+        path = write_report(results, options.out or given.parent / "report", on)
         _summarise(results, "")
         print(f"report: {path}")
+        trackers.mirror("", results, given, path)
         return 0
     whole = options.out or (study or Path()) / "report"
     analysed = _analyse(options)
-    write_parts(analysed, whole if options.out or study is None else study)
+    written = write_parts(analysed, whole if options.out or study is None else study)
     pages = {}
     for name, results in analysed.items():
-        pages[name] = write_report(results, whole / name)
+        pages[name] = write_report(results, whole / name, on)
         _summarise(results, name)
         print(f"report: {pages[name]}")
+        trackers.mirror(name, results, written[name], pages[name])
     _print_comparisons(analysed)
     if len(analysed) > 1:
         print(f"side by side: {write_families(analysed, pages, whole)}")
@@ -279,7 +288,7 @@ def finetune(options: Any) -> int:
 
 def _show_transfer(study: Path) -> None:
     """Write finetune.json and the figures of fine-tuned runs into their study, and print their table."""
-    from analysis.report.finetuning import summary, write_results
+    from scaling.analysis.report.finetuning import summary, write_results
 
     results, written = write_results(study)
     print(summary(results))
@@ -311,9 +320,9 @@ def check_transfer(options: Any) -> int:
     """Check a parametrization; return 1 where an exponent is off."""
     from rich.progress import track
 
-    from analysis.figures import paper
-    from analysis.figures.coordinate_check import coordinate_check
-    from analysis.studies.coordinate_check import Sample, slopes, table
+    from scaling.analysis.figures import paper
+    from scaling.analysis.figures.coordinate_check import coordinate_check
+    from scaling.analysis.studies.coordinate_check import Sample, slopes, table
     from scaling.plan.columns import print_rows
     from scaling.terminal import terminal
     from scaling.tune.coordinate_check import measurements
@@ -337,7 +346,7 @@ def check_transfer(options: Any) -> int:
 
 
 def _summarise(results: "Results", name: str) -> None:
-    from analysis.results.document import summary
+    from scaling.analysis.results.document import summary
 
     if name:
         print(f"== {name} ==")
@@ -345,7 +354,7 @@ def _summarise(results: "Results", name: str) -> None:
 
 
 def _print_comparisons(analysed: dict[str, "Results"]) -> None:
-    from analysis.results.parts import compared
+    from scaling.analysis.results.parts import compared
 
     for _, comparison in compared(analysed):
         for pair in comparison["pairs"]:

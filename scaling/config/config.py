@@ -51,8 +51,12 @@ def user_search_path() -> list[str]:
     own = Path.cwd() / "conf"
     if not own.is_dir() or own.resolve() == CONF_DIR:
         return []
-    quoted = re.sub(r"(\\*)(?='|$)", r"\1\1", str(own)).replace("'", r"\'")  # a path may hold Hydra's own marks
-    return [f"hydra.searchpath=['file://{quoted}']"]
+    return [f"hydra.searchpath=[{quoted(f'file://{own}')}]"]
+
+
+def quoted(text: object) -> str:
+    """A text, such as a path, as a quoted value of an override, whatever marks of Hydra it holds."""
+    return "'" + re.sub(r"(\\*)(?='|$)", r"\1\1", str(text)).replace("'", r"\'") + "'"
 
 
 def compose(overrides: Sequence[str], name: str = "config") -> DictConfig:
@@ -240,7 +244,8 @@ def _runtime(config: Config, cache_dir: Path) -> Runtime:
         study=config.study,
         runs_dir=Path(config.runs_dir),
         cache_dir=cache_dir,
-        tracker=config.tracker.name,
+        question=config.question,
+        trackers=config.tracker.chosen(),
         tracker_settings=config.tracker.settings,
         **settings,
     )

@@ -6,6 +6,7 @@ from typing import Any
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Budget
 from scaling.spec.recipe import RecipeRules
+from scaling.trackers import check_settings
 
 # Fields of a shape that may be null: n_heads, ff_ratio and the data's vocabulary then decide them.
 DERIVED = dict.fromkeys(("n_kv_heads", "d_ff", "vocab_size"), int | None)
@@ -67,10 +68,16 @@ class RuntimeSettings:
 
 @dataclass
 class TrackerSettings:
-    """The tracker that mirrors a run, and its own settings."""
+    """The trackers that mirror a run, and the settings of all of them."""
 
-    name: str
-    settings: dict[str, str | None]
+    names: dict[str, bool]  # by name, so that the files of several, tracker=[wandb,tensorboard], add up
+    settings: dict[str, Any]
+
+    def chosen(self) -> tuple[str, ...]:
+        """The names of the trackers that are on, checked together with their settings."""
+        names = tuple(name for name, on in self.names.items() if on)
+        check_settings(names, self.settings)
+        return names
 
 
 @dataclass

@@ -1,15 +1,13 @@
 """Libraries of the optional extra `hf`, imported only when a setting needs them, and their errors in one line."""
 
-import importlib
 from typing import Any
+
+from scaling import extras
 
 
 def extra(library: str, wanted_for: str) -> Any:
     """Import the module `library`; ValueError states how to install it."""
-    try:
-        return importlib.import_module(library)
-    except ImportError as error:
-        raise ValueError(f"{wanted_for} needs {library} ({error}); pip install 'scaling[hf]'") from None
+    return extras.library(library, "hf", wanted_for)
 
 
 def root_cause(error: BaseException) -> str:

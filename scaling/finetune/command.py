@@ -20,6 +20,7 @@ from scaling.records.attempt import FAILED, KILLED, is_trained_now, tally
 from scaling.records.record import DIVERGED, DONE
 from scaling.spec.runtime import Runtime
 from scaling.terminal import flagged, terminal
+from scaling.trackers import check_trackers
 
 SHOWN = 12  # lines of the plan
 
@@ -37,6 +38,8 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
     plan = make_plan(source, config, task)
     _show(plan, console)
     missing = plan.missing
+    if missing:
+        check_trackers(plan.runtime.trackers, plan.runtime.tracker_settings)
     plan.write()
     if missing:
         console.print(f"on {len(launcher.slots)} slots {until(plan.seconds / len(launcher.slots))}", soft_wrap=True)

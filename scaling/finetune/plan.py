@@ -198,7 +198,8 @@ def _runtime(config: FinetuneConfig, study_dir: Path, cache_dir: Path) -> Runtim
         checkpoint_every_s=config.checkpoint_every_s,
         keep_weights=config.keep_weights,
         progress=False,
-        tracker=config.tracker.name,
+        question=None,
+        trackers=config.tracker.chosen(),
         tracker_settings=settings,
     )
 

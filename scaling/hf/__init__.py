@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from scaling.extras import install
+
 
 def transformers_library() -> Any:
     """The transformers package; ValueError with the remedy where it is not installed."""
     try:
         import transformers
     except ImportError as error:
-        raise ValueError("this needs the extra hf: pip install 'scaling[hf]'") from error
+        raise ValueError(f"this needs the extra hf: {install('hf')}") from error
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # reading.py reports every problem of loading itself
     return transformers

@@ -10,15 +10,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from scaling.launch.jobs import Channel
-from scaling.quantities import short
+from scaling.quantities import short, with_unit
 from scaling.records.life import Reporter
 from scaling.records.record import RunRecord
 from scaling.terminal import terminal
 
 # Columns that a progress line takes beside its bar, and more where it shows the run's id and FLOP/s.
 LEAST_ROOM = len(" step 100,000/100,000 loss 10.000 (val 10.000) 99.9k tokens/s 00:00 ")
-RUN, FLOPS = "0123456789ab ", "  99.9G FLOP/s"
-UNITS = {"tokens_per_s": " tokens/s", "flops_per_s": " FLOP/s"}
+RUN, FLOPS = "0123456789ab ", "  99.9 GFLOP/s"
 
 _channel: Channel | None = None
 
@@ -105,8 +104,7 @@ class ProgressReporter(Reporter):
     def __init__(self, console: Console | None = None) -> None:
         console = console or terminal(stderr=True)
         room = console.width - LEAST_ROOM
-        wide = room >= len(RUN) + len(FLOPS)
-        self._speeds = ("tokens_per_s", "flops_per_s") if wide else ("tokens_per_s",)
+        self._wide = wide = room >= len(RUN) + len(FLOPS)
         texts = ["step {task.completed:,.0f}/{task.total:,.0f}", "loss {task.fields[loss]}", "{task.fields[speed]}"]
         self._progress = Progress(
             *([TextColumn("{task.description}", markup=False)] if wide else []),
@@ -124,7 +122,9 @@ class ProgressReporter(Reporter):
     def row(self, row: dict[str, Any]) -> None:
         assert self._task is not None
         loss = f"{row['train_loss']:.3f}" + (f" (val {row['val_loss']:.3f})" if "val_loss" in row else "")
-        speed = "  ".join(short(row[name]) + UNITS[name] for name in self._speeds)
+        speed = f"{short(row['tokens_per_s'])} tokens/s"
+        if self._wide:
+            speed += f"  {with_unit(row['flops_per_s'], 'FLOP/s')}"
         self._progress.update(self._task, completed=row["step"], loss=loss, speed=speed)
 
     def close(self) -> None:

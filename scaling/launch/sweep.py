@@ -27,6 +27,7 @@ from scaling.records.attempt import FAILED, INTERRUPTED, KILLED, PENDING, RunSta
 from scaling.records.leftovers import tidy
 from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
+from scaling.trackers import check_trackers
 
 
 def expand(
@@ -72,6 +73,7 @@ def sweep(
             if (run.directory / "record.json").exists():  # a process killed after its record leaves files behind
                 tidy(run.directory, keep_weights=run.runtime.keep_weights)
         if plan.missing:
+            check_trackers(runs[0].runtime.trackers, runs[0].runtime.tracker_settings)
             prepare_data(runs)
         # A launcher, too, may raise ValueError for its settings.
         return launch_plan(plan, fixed, launch, console, fail_fast=cfg.fail_fast)

@@ -1,7 +1,8 @@
 """A live table of a launcher's jobs: redrawn on a terminal, one line per ended job in a log."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.live import Live
 from rich.text import Text
@@ -9,7 +10,7 @@ from rich.text import Text
 from scaling.launch.jobs import RUNNING, Job
 from scaling.machine.slots import Slot
 from scaling.plan.columns import Column, fitting, lines_of, width_of
-from scaling.quantities import short
+from scaling.quantities import short, with_unit
 from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
 
@@ -69,8 +70,8 @@ class LiveTable:
 
 
 def _columns(jobs: Sequence[Job]) -> list[Column]:
-    def speed(job: Job, name: str) -> str:
-        return short(job.latest[name]) if name in job.latest and job.ended is None else ""
+    def speed(job: Job, name: str, form: Callable[[float], str]) -> str:
+        return form(job.latest[name]) if name in job.latest and job.ended is None else ""
 
     return [
         Column("run", [job.label for job in jobs], False),
@@ -78,8 +79,8 @@ def _columns(jobs: Sequence[Job]) -> list[Column]:
         Column("status", [outcome(job) for job in jobs], False),
         Column("step", [_step(job) for job in jobs], rank=2),
         Column("loss", [_loss(job) for job in jobs]),
-        Column("tokens/s", [speed(job, "tokens_per_s") for job in jobs], rank=4),
-        Column("FLOP/s", [speed(job, "flops_per_s") for job in jobs], rank=5),
+        Column("tokens/s", [speed(job, "tokens_per_s", short) for job in jobs], rank=4),
+        Column("FLOP/s", [speed(job, "flops_per_s", partial(with_unit, unit="")) for job in jobs], rank=5),
         Column("time", [_elapsed(job) for job in jobs], rank=1),
     ]
 

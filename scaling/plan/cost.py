@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scaling.machine.devices import Device
 from scaling.plan.plan import Plan
-from scaling.quantities import duration, short
+from scaling.quantities import duration, with_unit
 from scaling.spec.memory import step_bytes
 from scaling.spec.run_spec import RunSpec
 
@@ -71,6 +71,6 @@ def in_words(cost: Cost, device: Device, usd_per_hour: float | None) -> list[str
     if cost.too_large:
         lines.append(
             f"{len(cost.too_large)} runs, {cost.too_large[0]} among them, do not fit into "
-            f"{short(device.memory_bytes)}B even by single sequences with recomputed activations"
+            f"{with_unit(device.memory_bytes, 'B')} even by single sequences with recomputed activations"
         )
     return lines

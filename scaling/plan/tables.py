@@ -11,7 +11,7 @@ from scaling.plan.columns import Column, print_columns, print_prose
 from scaling.plan.cost import Cost
 from scaling.plan.labels import axes, named, setting
 from scaling.plan.plan import Plan, PlannedRun, arithmetic
-from scaling.quantities import duration, short
+from scaling.quantities import duration, short, with_unit
 from scaling.terminal import flagged
 
 MOST_GROUPS = 0.5  # budgets over runs: with more, as where tokens are the budget, groups would hold single runs
@@ -85,7 +85,7 @@ def columns_of(runs: list[PlannedRun], *, grouped: bool) -> list[Column]:
         Column("epochs", [("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}" for run in runs], rank=9),
         Column("C (exact)", [f"{run.train_flops:.3g}" for run in runs], rank=8 if grouped else 2),
         Column("C paid", [f"{run.paid_flops:.3g}" if run.trunk else "" for run in runs], rank=7),
-        Column("memory", [f"{short(run.memory_bytes)}B" for run in runs], rank=10),
+        Column("memory", [with_unit(run.memory_bytes, "B") for run in runs], rank=10),
         Column("time", [duration(run.estimated_s) for run in runs], rank=2),
     ]
 

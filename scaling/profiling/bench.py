@@ -25,7 +25,7 @@ from scaling.machine.speed import Speed, layers
 from scaling.plan.columns import wide
 from scaling.plan.run import Run
 from scaling.plan.stacks import CPU_BATCH_TOKENS
-from scaling.quantities import short
+from scaling.quantities import short, with_unit
 from scaling.records.record import DONE, read_metrics, read_record
 from scaling.shapes.flops import train_flops_per_sequence
 
@@ -198,13 +198,14 @@ def print_timings(timings: Sequence[Timing], ceiling_flops_per_s: float, precisi
             str(timing.threads),
             short(timing.tokens_per_s),
             f"{timing.step_s * 1e3:.3g} ms",
-            short(timing.flops_per_s),
+            with_unit(timing.flops_per_s, ""),
             f"{timing.flops_per_s / ceiling_flops_per_s:.0%}",
             "" if timing.runs == 1 else f"{timing.tokens_per_s / alone[timing.case]:.2f}x",
         )
     wide(console).print(table)
     console.print(
-        f"ceiling: {short(ceiling_flops_per_s)}FLOP/s, a large {precision} matmul on the whole machine, or one GPU",
+        f"ceiling: {with_unit(ceiling_flops_per_s, 'FLOP/s')}, a large {precision} matmul on the whole machine, or one "
+        "GPU",
         style="dim",
         soft_wrap=True,
     )

@@ -16,7 +16,7 @@ from rich.table import Table
 from scaling.machine import hardware
 from scaling.machine.speed import layers, speed
 from scaling.profiling.measure import estimated_s, forward_flops, profile_run
-from scaling.quantities import short, until
+from scaling.quantities import short, until, with_unit
 from scaling.records.record import DONE, RunRecord, read_profile, read_record, run_dirs
 from scaling.spec.run_spec import from_dict
 from scaling.terminal import terminal
@@ -156,8 +156,8 @@ def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], c
             _seconds(token) if token else "-",
             short(rows[0][which]),
             short(rows[-1][which]),
-            f"{short(rows[0]['peak_memory_bytes'])}B",
-            *(f"{short(storage[name]['bytes'])}B" for name in ("fp32", "bf16", "int8")),
+            with_unit(rows[0]["peak_memory_bytes"], "B"),
+            *(with_unit(storage[name]["bytes"], "B") for name in ("fp32", "bf16", "int8")),
             "-" if full is None else f"{small - full:+.1e}",
         )
     wide = console if console.is_terminal else terminal(file=console.file, width=WIDE)

@@ -45,8 +45,7 @@ def create_text(path: Path, text: str, *, links: bool) -> None:
 
 def has_links(folder: Path) -> bool:
     """Whether files in this folder can have hard links: FAT, many FUSE and object mounts have none."""
-    probe = scratch_name(folder, "links")
-    linked = probe.with_name(f"{probe.name}.2")
+    probe, linked = scratch_name(folder, "links"), scratch_name(folder, "linked")
     try:
         probe.touch()
         os.link(probe, linked)

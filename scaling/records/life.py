@@ -13,15 +13,16 @@ from typing import Any, ClassVar, TextIO
 
 from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, claim
 from scaling.records.files import write_json
+from scaling.records.mirror import run_summary, tracked_run
 from scaling.records.record import RunRecord, publish_record, read_record
-from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import RunSpec, to_dict
 from scaling.spec.runtime import Runtime
-from scaling.trackers import NoTracker, Tracker, start_tracker
+from scaling.trackers import start_trackers
+from scaling.trackers.tracker import Several
 
 
 class Reporter:
-    """A reporter receives a run's progress within its process; this base class discards it."""
+    """A reporter receives a run's progress within its process; this base class discards rows and steps."""
 
     waits: ClassVar[bool] = True  # for a run that another process trains; under a launcher other jobs go first
 
@@ -30,6 +31,11 @@ class Reporter:
 
     def row(self, row: dict[str, Any]) -> None:
         """Report a new metric row."""
+
+    def mirrored(self, name: str, where: str) -> None:
+        """Print where trackers show the run, for a person who reads this process's output or its log."""
+        for line in where.splitlines():
+            print(f"{name}: {line}", flush=True)
 
     def close(self) -> None:
         """Report the run's end."""
@@ -59,7 +65,7 @@ class Life:
     attempt: Attempt
     heartbeat: Heartbeat
     metrics: TextIO
-    tracker: Tracker
+    tracker: Several
     reporter: Reporter
 
     def log(self, row: Mapping[str, Any], steps: int, **mirrored: float) -> None:
@@ -84,13 +90,7 @@ class Life:
         current = attempt.is_current() and publish_record(attempt.run_dir, record)
         why = record.why if current else "overtaken by a later attempt; its record stands"
         attempt.end(record.status, why, record.steps)
-        summary = {
-            "val_loss_nats": record.val_loss_nats,
-            "train_flops": record.train_flops,
-            "train_tokens": record.train_tokens,
-            **{f"n_params.{name}": count for name, count in record.n_params.items()},
-        }
-        self.tracker.finish(record.status, summary if current else {})
+        self.tracker.finish(record.status, run_summary(record) if current else {})
         return current
 
     def _write(self, row: Mapping[str, Any]) -> None:
@@ -103,12 +103,12 @@ def live(
     attempt: Attempt, spec: RunSpec, runtime: Runtime, budget_flops: float | None, reporter: Reporter
 ) -> Iterator[Life]:
     """Run an attempt's heartbeat and tracker; an error that ends the attempt is written to end.json and raised."""
-    tracker: Tracker = NoTracker()
+    tracker = Several(())
     with Heartbeat(attempt) as heartbeat, (attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
         try:
-            counts = {"n_params": parameter_counts(spec.model), "params_by_group": spec.model.parameters_by_group()}
-            config = {**to_dict(spec), **counts, "budget_flops": budget_flops}
-            tracker = start_tracker(runtime.tracker, spec.run_id, runtime.study, config, runtime.tracker_settings)
+            tracked = tracked_run(spec, runtime, budget_flops)
+            tracker = start_trackers(runtime.trackers, tracked, runtime.tracker_settings)
+            reporter.mirrored(tracked.name, tracker.where)
             yield Life(attempt, heartbeat, metrics, tracker, reporter)
         except BaseException as error:
             status = INTERRUPTED if isinstance(error, KeyboardInterrupt | GeneratorExit) else FAILED

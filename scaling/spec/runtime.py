@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 def check_study(study: str) -> None:
@@ -32,8 +33,9 @@ class Runtime:
     checkpoint_every_s: float
     keep_weights: bool  # the final weights stay after the record is published
     progress: bool  # a progress line on this terminal
-    tracker: str
-    tracker_settings: dict[str, str | None]
+    question: str | None  # question of the study, for trackers
+    trackers: tuple[str, ...]
+    tracker_settings: dict[str, Any]  # settings of all trackers; each takes its own
 
     def __post_init__(self) -> None:
         check_study(self.study)

@@ -3,7 +3,7 @@
 McCandlish et al. 2018 (arXiv 1812.06162), appendix A.1: the squared norm of a mean gradient over n tokens is on average
 |G|^2 + tr(Sigma) / n, so that the norms of a micro-batch and of the whole batch determine both terms. One step's
 estimates scatter widely and may be negative; their means over many steps, each taken by itself, give the noise scale
-tr(Sigma) / |G|^2 (`analysis.health.noise_scale`).
+tr(Sigma) / |G|^2 (`scaling.analysis.health.noise_scale`).
 """
 
 from dataclasses import dataclass

@@ -157,6 +157,6 @@ def _filled(
 
 def _utilisation(row: Row, run: Run, device: torch.device) -> dict[str, float]:
     """Model FLOPs utilisation for a tracker, a share of peak; empty without one: measuring the peak takes time."""
-    if run.runtime.tracker == "none":
+    if not run.runtime.trackers:
         return {}
     return {"mfu": row["flops_per_s"] / hardware.peak_flops(device, run.spec.recipe.precision)}

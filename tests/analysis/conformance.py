@@ -4,9 +4,9 @@ import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from analysis.results import document
-from analysis.runs.observations import Observations
-from analysis.schema.document import Results
+from scaling.analysis.results import document
+from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.document import Results
 
 SIMPLE = {bool: (bool,), int: (int,), float: (float, int), str: (str,), type(None): (type(None),)}
 

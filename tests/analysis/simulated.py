@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.laws.cost import Cost
-from analysis.laws.law import SIX_N_D
-from analysis.laws.size_and_data import Chinchilla
-from analysis.runs.observations import Observations, load
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.laws.law import SIX_N_D
+from scaling.analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.runs.observations import Observations, load
 from scaling.records.record import RunRecord, publish_record
 from tests.examples import RECORD
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from analysis.fitting import fit
-from analysis.fitting.bootstrap import bootstrap
-from analysis.fitting.misfit import Loss
-from analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.fitting import fit
+from scaling.analysis.fitting.bootstrap import bootstrap
+from scaling.analysis.fitting.misfit import Loss
+from scaling.analysis.laws.size_and_data import Chinchilla
 
 DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "epoch_chinchilla.csv"
 TRUTH = Chinchilla(**Chinchilla.example)

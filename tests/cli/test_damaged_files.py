@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.results.document import read
+from scaling.analysis.results.document import read
 from scaling.cli import main
 from scaling.plan.plan_file import read_plan, spending
 from scaling.records.files import write_json

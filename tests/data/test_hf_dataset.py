@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef" * 2 + "01234567"
 
 @pytest.fixture
 def datasets(tmp_path, monkeypatch):
-    library = pytest.importorskip("datasets", reason="needs datasets: pip install 'scaling[hf]'")
+    library = pytest.importorskip("datasets", reason="needs datasets: pip install 'scaling-experiments[hf]'")
 
     def refuse(*_):
         raise OSError("a test asked for the network")

@@ -15,7 +15,7 @@ from scaling.data.synthetic import Synthetic
 from scaling.data.text_files import Text
 
 DOCUMENTS = [f"def function_{index}(value):\n    return value + {index}  # größer ✓\n" for index in range(100)]
-NEEDS_HF = "needs transformers: pip install 'scaling[hf]'"
+NEEDS_HF = "needs transformers: pip install 'scaling-experiments[hf]'"
 
 
 def model(special=("<pad>", "</s>")) -> Tokenizer:

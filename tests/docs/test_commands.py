@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.figures import paper
-from analysis.laws import LAWS
+from scaling.analysis.figures import paper
+from scaling.analysis.laws import LAWS
 from scaling.cli import main
 from scaling.profiling import bench, peak_memory, timing
 from scaling.records.record import read_records

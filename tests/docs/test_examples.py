@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.laws import LAWS
+from scaling.analysis.laws import LAWS
 from scaling.records.record import read_records
 from tests.docs.documents import NAMES, ROOT, blocks
 from tests.docs.test_commands import write_inputs

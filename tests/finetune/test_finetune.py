@@ -23,10 +23,10 @@ from scaling.finetune.settings import read_settings
 from scaling.records.life import Reporter
 from scaling.records.record import RunRecord, read_metrics, read_record, read_records
 from scaling.spec.run_spec import from_dict, to_dict
-from scaling.trackers import NoTracker
+from scaling.trackers.wandb import WandbTracker
 from scaling.train.checkpoint import final_weights
 from tests.damage import DAMAGE
-from tests.examples import FAMILIES, SPEC, overridden
+from tests.examples import FAMILIES, SPEC, SilentTracker, overridden
 from tests.small_runs import trained
 
 ROTARY = {name: (replace(shape, positions="rotary"), asked) for name, (shape, asked) in FAMILIES.items()}
@@ -264,7 +264,7 @@ def test_without_sacrebleu_the_remedy_is_said(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert main(["finetune", str(run_of(study, "decoder")), *translation(pairs)]) == 2
-    assert "pip install 'scaling[hf]'" in capsys.readouterr().err
+    assert "pip install 'scaling-experiments[hf]'" in capsys.readouterr().err
 
 
 def test_the_command_trains_a_study_over_the_pool_and_skips_what_is_done(
@@ -352,7 +352,9 @@ def test_a_fine_tuning_is_mirrored_with_its_scores(
 ) -> None:
     mirrored: list[tuple[str, Any]] = []
 
-    class Recording(NoTracker):
+    class Recording(SilentTracker):
+        settings = WandbTracker.settings
+
         def log(self, row: Mapping[str, Any]) -> None:
             mirrored.append(("row", dict(row)))
 

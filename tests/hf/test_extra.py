@@ -15,4 +15,4 @@ def test_without_transformers_the_remedy_is_said(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert main(command) == 2
-    assert "pip install 'scaling[hf]'" in capsys.readouterr().err
+    assert "pip install 'scaling-experiments[hf]'" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analysis.runs.observations import load
+from scaling.analysis.runs.observations import load
 from scaling.cli import main
 from scaling.hf.export import export
 from scaling.hf.importing import import_checkpoint

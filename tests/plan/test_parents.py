@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis.runs.readers import read_study
+from scaling.analysis.runs.readers import read_study
 from scaling.cli import main
 from scaling.config.config import compose, to_run
 from scaling.data.cache import digest

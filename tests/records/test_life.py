@@ -15,19 +15,22 @@ from scaling.records.files import read_json
 from scaling.records.life import Life, Reporter, claim_run, live
 from scaling.records.record import publish_record, read_metrics, read_record
 from scaling.spec.run_spec import from_dict
-from scaling.trackers import NoTracker
-from tests.examples import RECORD, SPEC, runtime_in
+from scaling.trackers.tracker import TrackedRun
+from tests.examples import RECORD, SPEC, SilentTracker, runtime_in
 
 ROW = {"step": 3, "train_loss": 2.5, "tokens_per_s": 7.0, "val_loss": None}
 
 
-class Recording(NoTracker):
+class Recording(SilentTracker):
     """Keeps all that it hears."""
 
     heard: list[tuple[str, Any]]
 
-    def __init__(self, run_id: str, study: str, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        Recording.heard = [("start", (run_id, study, dict(config), dict(settings)))]
+    settings = ("mode",)
+    where = "https://tracker/run"
+
+    def __init__(self, run: TrackedRun, settings: Mapping[str, Any]) -> None:
+        Recording.heard = [("start", (run, dict(settings)))]
 
     def log(self, row: Mapping[str, Any]) -> None:
         self.heard.append(("row", dict(row)))
@@ -92,7 +95,7 @@ def test_a_run_that_is_finished_during_its_claim_gives_its_record(
 
 
 def test_a_row_is_written_finite_and_heard_by_everybody(tmp_path: Path, recording: type[Recording]) -> None:
-    runtime, reporter = runtime_in(tmp_path, tracker="wandb", tracker_settings={"mode": "offline"}), Listening()
+    runtime, reporter = runtime_in(tmp_path, trackers=("wandb",), tracker_settings={"mode": "offline"}), Listening()
     attempt = claimed(tmp_path)
     with live(attempt, SPEC, runtime, 1e6, reporter) as life:
         life.repeat({"step": 1, "train_loss": 9.0})
@@ -101,12 +104,12 @@ def test_a_row_is_written_finite_and_heard_by_everybody(tmp_path: Path, recordin
         life.publish(RECORD)
     assert read_metrics(attempt.run_dir) == [{"step": 1, "train_loss": 9.0}, {**ROW, "grad_norm": None}]
     assert reporter.rows == [{**ROW, "grad_norm": math.inf, "mfu": 0.5}]
-    (start, config), first, second, (status, summary) = recording.heard
-    assert (start, config[:2], config[3]) == ("start", (SPEC.run_id, "s"), {"mode": "offline"})
-    assert config[2]["budget_flops"] == 1e6
-    assert config[2]["n_params"]["total"] > config[2]["n_params"]["non_embedding"] > 0
+    (start, (run, settings)), first, second, (status, summary) = recording.heard
+    assert (start, run.run_id, run.study, settings) == ("start", SPEC.run_id, "s", {"mode": "offline"})
+    assert run.config["budget_flops"] == 1e6
+    assert run.config["n_params"]["total"] > run.config["n_params"]["non_embedding"] > 0
     assert (first, second) == (("row", {"step": 1, "train_loss": 9.0}), ("row", reporter.rows[0]))
-    assert (status, summary["val_loss_nats"], summary["n_params.total"]) == ("done", RECORD.val_loss_nats, 3)
+    assert (status, summary["val_loss_nats"], summary["n_params"]["total"]) == ("done", RECORD.val_loss_nats, 3)
 
 
 def test_a_published_record_ends_the_attempt(tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_a_published_record_ends_the_attempt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["a later attempt", "a record"])
 def test_an_attempt_that_was_overtaken_publishes_nothing(how: str, tmp_path: Path, recording: type[Recording]) -> None:
     attempt = claimed(tmp_path)
-    with live(attempt, SPEC, runtime_in(tmp_path, tracker="wandb"), None, Reporter()) as life:
+    with live(attempt, SPEC, runtime_in(tmp_path, trackers=("wandb",)), None, Reporter()) as life:
         if how == "a record":
             publish_record(attempt.run_dir, replace(RECORD, why="theirs"))
         else:
@@ -155,7 +158,7 @@ def test_an_early_end_is_written_down_and_raised(
 
     with (
         pytest.raises(type(error)),
-        live(attempt, SPEC, runtime_in(tmp_path, tracker="wandb"), None, Reporter()) as life,
+        live(attempt, SPEC, runtime_in(tmp_path, trackers=("wandb",)), None, Reporter()) as life,
     ):
         lives(life)
     state = run_state(attempt.run_dir)
@@ -164,14 +167,15 @@ def test_an_early_end_is_written_down_and_raised(
 
 
 def test_a_tracker_that_cannot_start_fails_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> NoTracker:
-        raise ConnectionError("no account")
+    class Refusing(SilentTracker):
+        def __init__(self, *_: object) -> None:
+            raise ConnectionError("no account")
 
-    monkeypatch.setitem(trackers.TRACKERS, "wandb", refuse)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", Refusing)
     attempt = claimed(tmp_path)
     with (
         pytest.raises(ConnectionError),
-        live(attempt, SPEC, runtime_in(tmp_path, tracker="wandb"), None, Reporter()),
+        live(attempt, SPEC, runtime_in(tmp_path, trackers=("wandb",)), None, Reporter()),
     ):
         pytest.fail("the attempt lives without its tracker")
     assert run_state(attempt.run_dir).why == "ConnectionError: no account"

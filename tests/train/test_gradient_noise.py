@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.health.noise_scale import scale_with_interval
+from scaling.analysis.health.noise_scale import scale_with_interval
 from scaling.model import build
 from scaling.objectives.batch import Batch
 from scaling.objectives.losses import logits_of, mean_loss

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.figures.coordinate_check import coordinate_check
-from analysis.studies.coordinate_check import Sample, Slope, slopes, table
+from scaling.analysis.figures.coordinate_check import coordinate_check
+from scaling.analysis.studies.coordinate_check import Sample, Slope, slopes, table
 from scaling.cli import main
 from scaling.config.config import compose, to_run
 from scaling.data.cache import TokenData

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.studies.tuning import judge
+from scaling.analysis.studies.tuning import judge
 from scaling.cli import main
 from scaling.config.config import compose, recipe_values, to_run
 from scaling.config.grid import load_like, split_axes

@@ -13,12 +13,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import figures
-from analysis.figures import paper, web
-from analysis.figures.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
-from analysis.figures.ticks import CHARACTER, ticks
-from analysis.runs.observations import load
-from analysis.words import count, number, scientific
+from scaling.analysis import figures
+from scaling.analysis.figures import paper, web
+from scaling.analysis.figures.chart import Absent, Axis, Band, Chart, Line, Panel, Points, Rule, limits, ordered_colors
+from scaling.analysis.figures.pages import TEXT_WIDTH
+from scaling.analysis.figures.ticks import CHARACTER, ticks
+from scaling.analysis.runs.observations import load
+from scaling.analysis.words import count, number, scientific
 from tests.analysis import simulated
 from tests.analysis.conformance import analyse
 
@@ -86,7 +87,7 @@ def test_drawing_leaves_no_global_state(study_results: Results) -> None:
     draw("isoflop", study_results)
     assert dict(mpl.rcParams) == before
     heavy = {"matplotlib", "plotly", "jinja2"}
-    code = f"import sys, analysis.report.page, analysis.figures; print({heavy} & set(sys.modules))"
+    code = f"import sys, scaling.analysis.report.page, scaling.analysis.figures; print({heavy} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"
 
@@ -151,7 +152,7 @@ def test_axes_name_the_counting_convention(name: str, study_results: Results) ->
 def test_a_study_fills_every_figure_and_no_label_leaves_it_or_covers_another(name: str, study_results: Results) -> None:
     chart = figures.CHARTS[name](study_results)
     assert isinstance(chart, Chart)
-    figure = Figure(figsize=(paper.WIDTH, chart.height))
+    figure = Figure(figsize=(TEXT_WIDTH, chart.height))
     figures.FIGURES[name](study_results, figure)
     width, height = figure.get_size_inches() * figure.dpi
     assert len(figure.axes) >= len([panel for panel in chart.panels if panel])

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from analysis.fitting import fit
-from analysis.fitting.bootstrap import Identification, bootstrap, identify
-from analysis.fitting.fit import Loss
-from analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
-from analysis.laws import LAWS
-from analysis.laws.law import build
-from analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.fitting import fit
+from scaling.analysis.fitting.bootstrap import Identification, bootstrap, identify
+from scaling.analysis.fitting.fit import Loss
+from scaling.analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.law import build
+from scaling.analysis.laws.size_and_data import Chinchilla
 
 TRUTH = Chinchilla(**Chinchilla.example)
 

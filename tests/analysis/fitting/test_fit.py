@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from analysis.fitting import fit
-from analysis.fitting.fit import Loss
-from analysis.fitting.misfit import pose
-from analysis.fitting.newton import minimise
-from analysis.fitting.starts import grid_starts
-from analysis.laws import LAWS
-from analysis.laws.law import build
-from analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.fitting import fit
+from scaling.analysis.fitting.fit import Loss
+from scaling.analysis.fitting.misfit import pose
+from scaling.analysis.fitting.newton import minimise
+from scaling.analysis.fitting.starts import grid_starts
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.law import build
+from scaling.analysis.laws.size_and_data import Chinchilla
 
 DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 TRUTH = Chinchilla(**Chinchilla.example)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fitting.fit import Loss, fit
-from analysis.health import noise_scale, seed_noise
-from analysis.health.collapse import collapse_section
-from analysis.runs.observations import Observations
+from scaling.analysis.fitting.fit import Loss, fit
+from scaling.analysis.health import noise_scale, seed_noise
+from scaling.analysis.health.collapse import collapse_section
+from scaling.analysis.runs.observations import Observations
 from tests.analysis import simulated
 from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH
@@ -281,7 +281,7 @@ def test_weighing_by_seed_noise_draws_the_fit_nearer_to_the_truth(tmp_path: Path
 
 
 def test_a_report_says_which_errors_its_fits_used(tmp_path: Path) -> None:
-    from analysis.report import prose, tables
+    from scaling.analysis.report import prose, tables
 
     observed = simulated.observe(uneven(-1.0), tmp_path)
     for errors, said in (("given", "weighed equally"), ("seeds", "by 1 / sd^2 of the measured seed noise")):

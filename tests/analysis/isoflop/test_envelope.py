@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.isoflop.envelope import cooldown_warnings, lower_hull, measure
-from analysis.runs.observations import Observations, load
+from scaling.analysis.isoflop.envelope import cooldown_warnings, lower_hull, measure
+from scaling.analysis.runs.observations import Observations, load
 from tests.analysis.simulated import TRUTH, write_study
 
 

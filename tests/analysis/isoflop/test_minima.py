@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import Akima1DInterpolator
 
-from analysis.isoflop.curve_models import CURVES, akima_spline, cubic, parabola
-from analysis.isoflop.minima import Noise, draw_losses, edge, measure, vertex_variance
-from analysis.isoflop.power_law import floored_power_law, power_law
-from analysis.judgement.forecast import Form
-from analysis.laws.size_and_data import Chinchilla
-from analysis.results.isoflop import isoflop_section, laws_of
-from analysis.runs.budgets import group_budgets
-from analysis.runs.observations import Observations
+from scaling.analysis.isoflop.curve_models import CURVES, akima_spline, cubic, parabola
+from scaling.analysis.isoflop.minima import Noise, draw_losses, edge, measure, vertex_variance
+from scaling.analysis.isoflop.power_law import floored_power_law, power_law
+from scaling.analysis.judgement.forecast import Form
+from scaling.analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.results.isoflop import isoflop_section, laws_of
+from scaling.analysis.runs.budgets import group_budgets
+from scaling.analysis.runs.observations import Observations
 from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
 
 HOFFMANN = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)  # Hoffmann et al. 2022, approach 3

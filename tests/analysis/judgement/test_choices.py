@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.fitting.fit import Fit, Loss, fit
-from analysis.judgement.choices import answer, influence, multiverse, spread
-from analysis.laws import LAWS
-from analysis.laws.cost import Cost
-from analysis.laws.size_and_data import Chinchilla
-from analysis.runs.observations import Observations, load
+from scaling.analysis.fitting.fit import Fit, Loss, fit
+from scaling.analysis.judgement.choices import answer, influence, multiverse, spread
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.runs.observations import Observations, load
 from tests.analysis.simulated import TRUTH, observe, table, write_study
 
 TARGET = 1e17

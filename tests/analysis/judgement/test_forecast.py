@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fitting.fit import Loss
-from analysis.judgement.forecast import Form, describe, predict, spread
-from analysis.laws.law import from_columns
-from analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.fitting.fit import Loss
+from scaling.analysis.judgement.forecast import Form, describe, predict, spread
+from scaling.analysis.laws.law import from_columns
+from scaling.analysis.laws.size_and_data import Chinchilla
 from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table
 

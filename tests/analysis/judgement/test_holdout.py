@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.fitting.bootstrap import bootstrap
-from analysis.fitting.fit import Loss, fit
-from analysis.judgement.holdout import (
+from scaling.analysis.fitting.bootstrap import bootstrap
+from scaling.analysis.fitting.fit import Loss, fit
+from scaling.analysis.judgement.holdout import (
     Z_LEVEL,
     MeasuredOptimum,
     Score,
@@ -19,9 +19,9 @@ from analysis.judgement.holdout import (
     roll_out,
     rungs,
 )
-from analysis.laws import LAWS
-from analysis.laws.cost import Cost
-from analysis.runs.observations import Observations
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.runs.observations import Observations
 from tests.analysis.simulated import TRUTH, observe, table
 
 BOTH = {name: (LAWS[name], ("N", "D")) for name in ("kaplan", "chinchilla")}

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis import figures
-from analysis.figures.chart import Absent, Chart
-from analysis.judgement.prices import front, prices_section
-from analysis.runs.observations import load
+from scaling.analysis import figures
+from scaling.analysis.figures.chart import Absent, Chart
+from scaling.analysis.judgement.prices import front, prices_section
+from scaling.analysis.runs.observations import load
 from tests.analysis import simulated
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.judgement.serving import cheapest, describe_served, predict_served, serving_section
-from analysis.laws import LAWS
-from analysis.laws.cost import Cost
-from analysis.laws.law import from_columns
-from analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.judgement.serving import cheapest, describe_served, predict_served, serving_section
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.laws.law import from_columns
+from scaling.analysis.laws.size_and_data import Chinchilla
 from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table
 

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.figures import families, treatments
-from analysis.figures.chart import Absent, Chart, Line, Points, limits
-from analysis.judgement.treatments import compare, mean_difference, paired_cells
-from analysis.laws.size_and_data import Chinchilla
-from analysis.report.families import differences, write_families
-from analysis.results.document import read
-from analysis.results.parts import analyse_parts, results_files, write_parts
-from analysis.runs.comparable import treated_parts
+from scaling.analysis.figures import families, treatments
+from scaling.analysis.figures.chart import Absent, Chart, Line, Points, limits
+from scaling.analysis.judgement.treatments import compare, mean_difference, paired_cells
+from scaling.analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.report.families import differences, write_families
+from scaling.analysis.results.document import read
+from scaling.analysis.results.parts import analyse_parts, results_files, write_parts
+from scaling.analysis.runs.comparable import treated_parts
 from scaling.cli import main
 from tests.analysis import simulated
 from tests.analysis.conformance import analyse

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.judgement.forecast import predict
-from analysis.laws import LAWS
-from analysis.laws.cost import Cost, fit_cost
-from analysis.laws.law import Law, build
-from analysis.results.document import analyse, summary
+from scaling.analysis.judgement.forecast import predict
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.cost import Cost, fit_cost
+from scaling.analysis.laws.law import Law, build
+from scaling.analysis.results.document import analyse, summary
 from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
 
 EXACT = Cost(120.0, 0.85)

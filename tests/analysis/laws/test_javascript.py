@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.laws import LAWS, javascript, jet
-from analysis.laws.law import Law, build
+from scaling.analysis.laws import LAWS, javascript, jet
+from scaling.analysis.laws.law import Law, build
 from tests.analysis.node import evaluate, needs_node
 
 EVERY = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
-FORBIDDEN = set("<&\u2028\u2029")  # of a script element; see analysis.report.page.script_json
+FORBIDDEN = set("<&\u2028\u2029")  # of a script element; see scaling.analysis.report.page.script_json
 OFTEN = settings(max_examples=15, deadline=None)  # an example is one run of node
 
 

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from analysis.fitting import fit
-from analysis.laws import LAWS, jet
-from analysis.laws.coupled import DataConstrained
-from analysis.laws.law import Law, build, from_columns
-from analysis.laws.size_and_data import Chinchilla
+from scaling.analysis.fitting import fit
+from scaling.analysis.laws import LAWS, jet
+from scaling.analysis.laws.coupled import DataConstrained
+from scaling.analysis.laws.law import Law, build, from_columns
+from scaling.analysis.laws.size_and_data import Chinchilla
 
 EVERY = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
 OF_LOSS = [law for law in LAWS.values() if law.predicts == "loss" and {"N", "D"} <= set(law.variables)]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.figures import families
-from analysis.figures.chart import Absent, Chart, Line, Points, limits
-from analysis.report import families as report_families
-from analysis.report.page import write_report
+from scaling.analysis.figures import families
+from scaling.analysis.figures.chart import Absent, Chart, Line, Points, limits
+from scaling.analysis.report import families as report_families
+from scaling.analysis.report.page import write_report
 from tests.analysis import simulated
 from tests.analysis.conformance import analyse
 from tests.analysis.report.test_page import HOSTILE, Page

@@ -14,14 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from analysis import figures, words
-from analysis.figures.chart import Absent
-from analysis.judgement import forecast
-from analysis.laws import LAWS, jet
-from analysis.laws.law import Law, amplitude, build, exponent, level
-from analysis.report import page as report
-from analysis.report import prose
-from analysis.runs.observations import load
+from scaling.analysis import figures, words
+from scaling.analysis.figures import legends, paper, web
+from scaling.analysis.figures.chart import BLACK, Absent, Chart
+from scaling.analysis.judgement import forecast
+from scaling.analysis.laws import LAWS, jet
+from scaling.analysis.laws.law import Law, amplitude, build, exponent, level
+from scaling.analysis.report import page as report
+from scaling.analysis.report import prose
+from scaling.analysis.report.blocks import Section, Table
+from scaling.analysis.results.run_words import run_words
+from scaling.analysis.runs.observations import load
 from tests.analysis import simulated
 from tests.analysis.conformance import analyse
 from tests.analysis.node import evaluate, needs_node
@@ -203,7 +206,7 @@ def test_one_budget_and_no_law_of_both_is_reported(tmp_path: Path) -> None:
 
 
 def test_long_tables_are_cut_and_say_so(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.report import tables
+    from scaling.analysis.report import tables
 
     monkeypatch.setattr(tables, "MOST_ROWS", 5)
     table = tables.observations(results)
@@ -369,3 +372,56 @@ def test_a_real_browser_draws_every_panel_without_errors_or_requests(
     assert 'aria-sort="descending"' in done.stdout
     assert 'aria-pressed="false"' in done.stdout
     assert 'data-loaded=""' in done.stdout
+
+
+def test_every_panel_and_table_has_words_for_a_screen_reader(results: Results) -> None:
+    page = Page(render(results))
+    panels = [one for _, one in page.elements if (one.get("class") or "") == "panel"]
+    assert len(panels) > 10
+    assert all(one["role"] == "img" and len(one["aria-label"] or "") > 8 for one in panels)
+    assert panels[0]["aria-label"] == "IsoFLOP curves: validation loss, nats per token against non-embedding parameters"
+    tables = [one for _, one in page.elements if (one.get("class") or "") == "scroll"]
+    assert all(one["aria-label"] and one["tabindex"] == "0" for one in tables)
+
+
+def test_a_section_without_content_has_no_heading(results: Results) -> None:
+    changed = copy.deepcopy(results)
+    changed["excluded"] = []
+    text = render(changed)
+    for heading in re.findall(r"<h[23]>[^<]*</h[23]>\s*(?:<h[23]>|</section>)", text):
+        assert re.fullmatch(r"<h2>[^<]*</h2>\s*<h3>", heading), heading
+    assert not Section("data", "Data", tables=[Table("empty", (), ())]).words
+    assert Section("data", "Data", tables=[Table("empty", (), ())]).is_empty
+    assert not Section("data", "Data", tables=[Table("empty", (), (), "a note")]).is_empty
+
+
+def test_exponents_are_superscripts_wherever_they_are_read(results: Results) -> None:
+    assert words.raised("A / N^alpha + B / D^0.285 at C^-1.5, N^x and (a)^(b)") == (
+        "A / Nᵅ + B / D⁰·²⁸⁵ at C⁻¹·⁵, N^x and (a)^(b)"
+    )
+    assert words.raised("D^0.5±0.1 N^γ C^alpha_N") == "D^0.5±0.1 Nᵞ C^alpha_N"
+    text = Page(render(results)).text
+    assert "Nᵅ" in text
+    assert not re.search(r"\^[−\d]", text)
+    assert web.text("C^0.5 <") == "C⁰·⁵ &lt;"
+    assert paper.plain("C^0.5") == "C⁰·⁵"
+
+
+def test_the_legend_explains_the_star(results: Results) -> None:
+    chart = figures.CHARTS["isoflop"](results)
+    assert isinstance(chart, Chart)
+    (star,) = [entry for entry in legends.legend(chart) if entry.marker == "star" and entry.filled]
+    assert (star.label, star.color) == ("minimum", BLACK)
+
+
+def test_influential_runs_are_named_by_size_and_budget(results: Results) -> None:
+    assert results["influence"] is not None
+    run = results["influence"]["runs"][0]["run"]
+    place = results["observations"]["run_id"].index(run)
+    size = words.count(results["observations"]["params"][place])
+    chart = figures.CHARTS["influence"](results)
+    assert isinstance(chart, Chart)
+    (panel,) = chart.panels
+    assert panel is not None
+    assert re.fullmatch(rf"{re.escape(size)}, \S+ FLOPs(, \S+)?", panel.y.names[0])
+    assert run_words(results, "no such run") == "no such run"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.fitting.fit import Loss
-from analysis.results.document import SCHEMA, parse_laws, read, summary, write
-from analysis.runs.observations import load
+from scaling.analysis.fitting.fit import Loss
+from scaling.analysis.results.document import SCHEMA, parse_laws, read, summary, write
+from scaling.analysis.runs.observations import load
 from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table, write_study
 
@@ -183,7 +183,7 @@ def test_every_value_in_the_terminal_has_its_interval_or_its_flag(results: dict[
     assert "diverged: loss 31.2 at step 40" in text
     assert "non-embedding parameters" in text
     assert "hold-out" in text
-    assert "defensible analyses answer" in text
+    assert "reasonable analyses N* ranges from" in text
     assert "cool their learning rate down" in text
 
 
@@ -318,7 +318,7 @@ def test_a_number_that_is_not_finite_is_never_written(tmp_path: Path) -> None:
 
 def test_the_analysis_imports_neither_torch_nor_plotting() -> None:
     code = (
-        "import sys, analysis.results.document, analysis.judgement.forecast; "
+        "import sys, scaling.analysis.results.document, scaling.analysis.judgement.forecast; "
         "print([m for m in ('torch', 'matplotlib', 'plotly', 'wandb', 'hydra', 'omegaconf') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,9 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.results.document import analyse
-from analysis.runs.comparable import TREATMENTS, comparable_parts, parts_of, refuse_mixture, treated_parts, why_apart
-from analysis.runs.observations import Observations
+from scaling.analysis.results.document import analyse
+from scaling.analysis.runs.comparable import (
+    TREATMENTS,
+    comparable_parts,
+    parts_of,
+    refuse_mixture,
+    treated_parts,
+    why_apart,
+)
+from scaling.analysis.runs.observations import Observations
 from scaling.shapes.families import SHAPES
 from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
 

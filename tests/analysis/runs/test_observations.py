@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.laws.cost import Cost
-from analysis.runs.observations import MAX_ROWS, Observations, load
+from scaling.analysis.laws.cost import Cost
+from scaling.analysis.runs.observations import MAX_ROWS, Observations, load
 from tests.analysis.simulated import observe, table, write_study
 
 CHECKED_ELSEWHERE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]  # one folder serves all examples

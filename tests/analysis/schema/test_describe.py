@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from analysis.schema import describe
-from analysis.schema.document import Results
+from scaling.analysis.schema import describe
+from scaling.analysis.schema.document import Results
 from tests.analysis.conformance import assert_conforms, misfits
 from tests.analysis.simulated import observe, table
 
@@ -39,7 +39,7 @@ def test_types_in_words() -> None:
 
 def test_the_types_start_fast() -> None:
     code = (
-        "import sys, analysis.schema.document, analysis.schema.finetuning, analysis.schema.tuning; "
+        "import sys; from scaling.analysis.schema import document, finetuning, tuning; "
         "sys.exit(bool({'numpy', 'pandas', 'scipy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -47,7 +47,7 @@ def test_the_types_start_fast() -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from analysis.results.document import analyse
+    from scaling.analysis.results.document import analyse
 
     return analyse(observe(table(noise_nats=0.01), tmp_path_factory.mktemp("schema")), bootstrap=20)
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.figures import finetuning as plots
-from analysis.figures.chart import Absent, Chart
-from analysis.report.finetuning import summary, write_results
-from analysis.runs.observations import load
-from analysis.studies.data_transfer import TransferLaw, effective_data, fit_transfer
-from analysis.studies.finetuning import analyse, holds_finetuned, paired_gain
+from scaling.analysis.figures import finetuning as plots
+from scaling.analysis.figures.chart import Absent, Chart
+from scaling.analysis.report.finetuning import summary, write_results
+from scaling.analysis.runs.observations import load
+from scaling.analysis.studies.data_transfer import TransferLaw, effective_data, fit_transfer
+from scaling.analysis.studies.finetuning import analyse, holds_finetuned, paired_gain
 from scaling.cli import main
 from scaling.records.record import RunRecord, publish_record
 from tests.examples import RECORD

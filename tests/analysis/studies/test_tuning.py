@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.figures import tuning
-from analysis.figures.chart import Chart, Points, Rule
-from analysis.studies.parabola import fit_curve
-from analysis.studies.tuning import judge, rule
+from scaling.analysis.figures import tuning
+from scaling.analysis.figures.chart import Chart, Points, Rule
+from scaling.analysis.studies.parabola import fit_curve
+from scaling.analysis.studies.tuning import judge, rule
 
 RECIPE = {
     "learning_rate": {"value": 2e-2, "params": -0.3, "tokens": 0.1, "flops": 0.0, "at_least": None, "at_most": 1e-2},

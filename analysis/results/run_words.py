@@ -1,0 +1,28 @@
+"""A run in words that a reader can place: its size and its budget, where its name is a hash."""
+
+from collections.abc import Collection
+
+from scaling.analysis.schema.document import Results
+from scaling.analysis.words import count, scientific
+
+
+def run_words(results: Results, run: str, among: Collection[str] = ()) -> str:
+    """Size and budget of a run, e.g. `1.30M, 10¹² FLOPs`; its name follows where another `among` them is alike.
+
+    A run of several rows is named by its last one; the name alone stands for rows that are resampled together.
+    """
+    words = _size_and_budget(results, run)
+    if not words:
+        return run
+    alike = any(other != run and _size_and_budget(results, other) == words for other in among)
+    return f"{words}, {run[:6]}" if alike else words
+
+
+def _size_and_budget(results: Results, run: str) -> str:
+    runs = results["observations"]
+    if run not in runs["run_id"]:
+        return ""
+    k = len(runs["run_id"]) - 1 - runs["run_id"][::-1].index(run)
+    budget, study = runs["budget"][k], results["isoflop"]
+    flops = runs["flops"][k] if study is None or budget is None else study["budgets"][budget]["budget_flops"]
+    return f"{count(runs['params'][k])}, {scientific(flops, 2)} FLOPs"
