@@ -53,7 +53,7 @@ def test_the_plan_states_cost_and_its_grounds(capsys: pytest.CaptureFixture[str]
 def test_a_model_beyond_the_memory_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     huge = ["model=llama", "model.n_layers=80", "model.d_model=8192", "model.n_heads=64", "budget.flops=1e24"]
     assert main(["plan", "data=synthetic", *huge, "--on", "l4"]) == 0
-    assert "do not fit into 24GB even by single sequences" in capsys.readouterr().out
+    assert "do not fit into 24 GB even by single sequences" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
