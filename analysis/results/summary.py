@@ -229,4 +229,5 @@ def _decision(results: Results) -> Iterator[str]:
         without = f" ({unanswered} more gave no optimum)" if unanswered else ""
         yield f"  Across {spread['answered']} reasonable analyses N* ranges from {low:.3g} to {high:.3g}{without}"
     if largest := _largest_move(results["influence"]):
-        yield f"  most influential run: {largest[0]}{_which(results, largest[0])}; without it N* moves by {largest[1]:+.1%}"
+        run, change = largest
+        yield f"  most influential run: {run}{_which(results, run)}; without it N* moves by {change:+.1%}"
