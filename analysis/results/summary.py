@@ -229,5 +229,5 @@ def _decision(results: Results) -> Iterator[str]:
         without = f" ({unanswered} more gave no optimum)" if unanswered else ""
         yield f"  Across {spread['answered']} reasonable analyses N* ranges from {low:.3g} to {high:.3g}{without}"
     if largest := _largest_move(results["influence"]):
-        run_id, moved = largest
-        yield f"  most influential run: {run_id}{_which(results, run_id)}; without it N* moves by {moved:+.1%}"
+        run, change = largest
+        yield f"  most influential run: {run}{_which(results, run)}; without it N* moves by {change:+.1%}"
