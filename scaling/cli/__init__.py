@@ -209,7 +209,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "fit if need be, then draw every figure and write report.html",
         commands.report,
         "runs/quickstart",
-        "runs.csv --holdout budget --out report/",
         "runs/quickstart --tracker wandb tracker.settings.mode=offline",
     )
     _add_fit_options(report)

@@ -262,5 +262,5 @@ def test_a_limit_below_two_documents_is_refused(limit):
 @pytest.mark.parametrize("place", ["owner/name", "."])
 def test_without_the_extra_the_error_says_what_to_install(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match=r"data set .* needs datasets \(.*\); pip install 'scaling\[hf\]'"):
+    with pytest.raises(ValueError, match=r"data set .* needs datasets \(.*\); pip install 'scaling-experiments\[hf\]'"):
         identify(settings(place))

@@ -204,7 +204,9 @@ def test_tokens_have_no_use_for_a_pretrained_tokenizer(file):
 
 def test_a_folder_without_the_extra_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ValueError, match=r"tokenizer .* needs transformers \(.*\); pip install 'scaling\[hf\]'"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer .* needs transformers \(.*\); pip install 'scaling-experiments\[hf\]'"
+    ):
         identify(config(tmp_path, tmp_path))
 
 
