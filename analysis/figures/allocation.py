@@ -56,7 +56,7 @@ def allocation(results: Results) -> Chart | Absent:
     if study is None and optimum is None:
         return Absent(title, f"neither a fitted law with an optimum nor an isoFLOP study: {NO_STUDY}")
     least, most = results["range"]["flops"]
-    far = max(2 * results["settings"]["target_flops"], 1.5 * most)
+    far = max(2 * (results["settings"]["target_flops"] or 0.0), 1.5 * most)
     panels = []
     for name in SIZED:
         marks = _against_compute(results, name, lead)

@@ -68,11 +68,17 @@ def used_rows(results: Results, entry: FittedEntry) -> NDArray[np.intp]:
 def run_texts(results: Results, rows: Sequence[int] | NDArray[np.intp]) -> tuple[str, ...]:
     """The words of a pointer over a run, a line each: name, params, tokens, flops, loss."""
     runs = results["observations"]
-    return tuple(
-        f"{runs['run_id'][k]}\n{count(runs['params'][k])} parameters\n{count(runs['tokens'][k])} tokens\n"
-        f"{flops_text(runs['flops'][k])}\nloss {runs['loss'][k]:.4f}"
-        for k in rows
-    )
+
+    def text(k: int | np.intp) -> str:
+        params, tokens, flops = (runs[name][k] for name in ("params", "tokens", "flops"))
+        counts = [
+            "" if params is None else f"{count(params)} parameters\n",
+            "" if tokens is None else f"{count(tokens)} tokens\n",
+            "" if flops is None else f"{flops_text(flops)}\n",
+        ]
+        return f"{runs['run_id'][k]}\n{''.join(counts)}loss {runs['loss'][k]:.4f}"
+
+    return tuple(text(k) for k in rows)
 
 
 def thinned_words(results: Results) -> str:

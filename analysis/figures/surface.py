@@ -165,8 +165,10 @@ def loss_laws(results: Results) -> Chart | Absent:
     title = "Loss against parameters, tokens and compute"
     entry = leading_fit(results)
     seen = array(results["observations"]["loss"])
-    panels = []
+    panels: list[Panel] = []
     for variable, name in VARIABLES.items():
+        if not results["range"][name]:  # a quantity that the source lacks
+            continue
         marks = runs_by_budget(results, name, "loss")
         marks += _optimum_path(entry, name)
         marks += _isoflop_loss(results) if name == "flops" else []
@@ -176,7 +178,7 @@ def loss_laws(results: Results) -> Chart | Absent:
             Panel(
                 axis_of(results, name, shown),
                 Axis(
-                    words_of(results, "loss") if name == "params" else "",
+                    words_of(results, "loss") if not panels else "",
                     log=True,
                     limits=extent(seen, log=True, margin=0.05),
                 ),
@@ -189,7 +191,7 @@ def loss_laws(results: Results) -> Chart | Absent:
         + _curveless_words(results)
         + thinned_words(results)
     )
-    return Chart(title, caption, tuple(panels), 3, height=3.3)
+    return Chart(title, caption, tuple(panels), len(panels), height=3.3)
 
 
 def _curveless_words(results: Results) -> str:

@@ -15,7 +15,7 @@ from scaling.analysis.fitting.refits import refit
 from scaling.analysis.judgement.holdout import rungs
 from scaling.analysis.laws.cost import FLOPS_PER_PARAM_TOKEN, Cost
 from scaling.analysis.laws.law import Law, from_columns
-from scaling.analysis.runs.columns import COUNTS_OF_PARAMS
+from scaling.analysis.runs.column_names import COUNTS_OF_PARAMS
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.judgement import CHOICES, AnswerSpread, Choice, ChoiceEffect, RefitEntry, RunInfluence
 from scaling.analysis.schema.numbers import number

@@ -5,13 +5,14 @@ other fitted laws that the data do not reject, and the isoFLOP optima's own powe
 roll-outs' factor; beyond the longest roll-out nothing has been checked, and the interval is marked as uncalibrated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scaling.analysis.judgement.one_variable import one_variable_fit, predict_variable
+from scaling.analysis.judgement.spread import Form, OfLaw, predicted, spread
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.cost import Cost
 from scaling.analysis.laws.law import Law, build, from_columns
@@ -24,71 +25,16 @@ from scaling.analysis.schema.forecast import (
     Prediction,
     Trust,
 )
-from scaling.analysis.schema.numbers import number
 
 Array = NDArray[np.float64]
 
 Optimal = Literal["params", "tokens", "loss"]  # quantities of the compute optimum
-OfLaw = Callable[[Law], ArrayLike]
 
 REJECTED_DELTA_AICC = (
     10.0  # a law this much worse bears no witness to the form (Burnham and Anderson 2002, section 2.6)
 )
 REACH_SLACK = 0.02  # decades: 5% of compute, no distance at all
 SYMBOLS: Mapping[Optimal, str] = {"params": "N", "tokens": "D", "loss": "loss"}
-
-
-@dataclass(frozen=True)
-class Form:
-    """One fitted law of params and tokens, and the law of all its draws: parameters of shape (R, 1); None without."""
-
-    name: str
-    point: Law
-    draws: Law | None
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A quantity at m points with its interval, and the share of each source in the log half-width, (m,) each."""
-
-    value: Array
-    low: Array
-    high: Array
-    parameter: Array
-    noise: Array
-    form: Array
-
-
-def spread(
-    forms: Sequence[Form],
-    quantity: OfLaw,
-    *,
-    also: Sequence[float],
-    noise_sd: float,
-    factor: float,
-    level: float,
-    z: float,
-) -> Spread:
-    """Value of the first form, interval over all: parameter percentiles, noise and form in quadrature, times
-    `factor`.
-
-    `also` holds log gaps to ways that are no law. Without draws the interval is NaN.
-    """
-    lead, *others = forms
-    value = np.atleast_1d(np.asarray(quantity(lead.point), dtype=float))
-    middle = np.log(value)
-    if lead.draws is None:
-        nan = np.full_like(value, np.nan)
-        return Spread(value, nan, nan, nan, nan, nan)
-    draws = np.log(np.asarray(quantity(lead.draws), dtype=float).reshape(-1, len(value)))
-    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    elsewhere = [np.log(np.atleast_1d(np.asarray(quantity(form.point), dtype=float))) for form in others]
-    gaps = np.array([*(other - middle for other in elsewhere), *(np.full_like(middle, gap) for gap in also)])
-    form = z * np.sqrt((gaps**2).mean(axis=0)) if len(gaps) else np.zeros_like(value)
-    noise = np.full_like(value, z * noise_sd)
-    below = factor * np.sqrt(np.maximum(middle - low, 0) ** 2 + noise**2 + form**2)
-    above = factor * np.sqrt(np.maximum(high - middle, 0) ** 2 + noise**2 + form**2)
-    return Spread(value, np.exp(middle - below), np.exp(middle + above), (high - low) / 2, noise, form)
 
 
 def forms_of(results: Results) -> list[Form]:
@@ -110,8 +56,9 @@ def predict(
 ) -> Prediction:
     """Predict from a results document: the optimum at `flops`, or the loss at `params` and `tokens`.
 
-    `params` with `flops` takes the tokens that these buy under the data's own cost, C = k N^gamma D. ValueError for
-    other combinations, and for values that are not positive.
+    `params` with `flops` takes the tokens that these buy under the data's own cost, C = k N^gamma D. A single number
+    that a law of one variable was fitted to gives that law's loss; of `flops`, where no law has an optimum. ValueError
+    for other combinations, and for values that are not positive.
     """
     asked: dict[Given, float | None] = {"flops": flops, "params": params, "tokens": tokens}
     given = {name: value for name, value in asked.items() if value is not None}
@@ -120,6 +67,11 @@ def predict(
             raise ValueError(f"{name} must be positive and finite, got {value:g}")
     if params is not None and (tokens is None) != (flops is None):
         return _predict_loss(results, params, tokens, flops, given)
+    if len(given) == 1:
+        ((name, value),) = given.items()
+        entry = one_variable_fit(results, name)
+        if entry is not None and (name != "flops" or not results["forecast"]["forms"]):
+            return predict_variable(results, entry, name, value)
     if flops is not None and params is None and tokens is None:
         return predict_optimum(results, flops)
     raise ValueError(f"give --flops, or --params with --tokens or --flops; got {', '.join(given) or 'nothing'}")
@@ -190,14 +142,7 @@ def _quantity(
         level=results["settings"]["level"],
         z=settings["z"],
     )
-    return {
-        "value": float(found.value[0]),
-        "low": number(found.low[0]),
-        "high": number(found.high[0]),
-        "parameter": number(found.parameter[0]),
-        "noise": number(found.noise[0]),
-        "form": number(found.form[0]),
-    }
+    return predicted(found)
 
 
 def _isoflop_gap(results: Results, name: Optimal, lead: float, flops: float) -> tuple[float, ...]:

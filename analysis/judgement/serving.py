@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from scaling.analysis.judgement import forecast
+from scaling.analysis.judgement.spread import Form, spread
 from scaling.analysis.laws import jet
 from scaling.analysis.laws.cost import Cost
 from scaling.analysis.laws.law import LOG_TOKENS, SIX_N_D, Law, build
@@ -174,9 +175,7 @@ def predict_served(
     }
 
 
-def _interval(
-    results: Results, forms: list[forecast.Form], of: Callable[[Law], ArrayLike], *, signed: bool
-) -> Estimated:
+def _interval(results: Results, forms: list[Form], of: Callable[[Law], ArrayLike], *, signed: bool) -> Estimated:
     """A quantity with its interval: the forecast's, but the percentiles alone for a quantity that may be 0."""
     lead = forms[0]
     if signed:
@@ -187,7 +186,7 @@ def _interval(
         low, high = np.nanquantile(np.asarray(of(lead.draws)), [(1 - level) / 2, (1 + level) / 2])
         return {"value": value, "low": number(low), "high": number(high)}
     settings = results["forecast"]
-    found = forecast.spread(
+    found = spread(
         forms,
         of,
         also=(),

@@ -272,7 +272,9 @@ def predicted_share(results: Results) -> float | None:
     """The share of the training tokens that a loss was taken of; None where the runs do not state it."""
     runs = results["observations"]
     predicted = np.array(runs.get("predicted_tokens", [None]), dtype=float)
-    return None if np.isnan(predicted).any() else float(np.sum(predicted) / np.sum(runs["tokens"]))
+    return (
+        None if np.isnan(predicted).any() else float(np.sum(predicted) / np.sum(np.array(runs["tokens"], dtype=float)))
+    )
 
 
 def _relative(minima: Sequence[TrustedMinimum], k: int) -> float:

@@ -198,7 +198,7 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
         "range": results["range"],
         "level": results["settings"]["level"],
         "resampled": results["settings"]["bootstrap"] > 0,
-        "target_flops": results["settings"]["target_flops"],
+        "target_flops": settings["at_target"]["flops"],
         "z": settings["z"],
         "noise_sd_log": settings["noise_sd_log"] or 0.0,
         "factors": {name: settings["calibration"][name]["factor"] or 1.0 for name in ("loss", "params")},

@@ -16,12 +16,14 @@ from scaling.analysis.words import count, flops_text, scientific, sentence
 def scope(results: Results) -> str:
     """The runs and ranges of the analysis, in a line."""
     span = results["range"]
-    return (
-        f"{len(results['observations']['row'])} runs, {len(results['excluded'])} excluded; "
-        f"{count(span['params'][0])} to {count(span['params'][1])} parameters, "
-        f"{count(span['tokens'][0])} to {count(span['tokens'][1])} tokens, "
-        f"{scientific(span['flops'][0])} to {flops_text(span['flops'][1])}"
-    )
+    spans = []
+    if span["params"]:
+        spans.append(f"{count(span['params'][0])} to {count(span['params'][1])} parameters")
+    if span["tokens"]:
+        spans.append(f"{count(span['tokens'][0])} to {count(span['tokens'][1])} tokens")
+    if span["flops"]:
+        spans.append(f"{scientific(span['flops'][0])} to {flops_text(span['flops'][1])}")
+    return f"{len(results['observations']['row'])} runs, {len(results['excluded'])} excluded; {', '.join(spans)}"
 
 
 def answer(results: Results) -> Answer:
@@ -141,7 +143,12 @@ def sections(results: Results) -> list[Section]:
             tables.evidence(results),
         ),
         section(
-            "data", "Data", (), map(sentence, results["notes"]), tables.excluded(results), tables.observations(results)
+            "data",
+            "Data",
+            (),
+            map(sentence, [*results.get("inferred", []), *results["notes"]]),
+            tables.excluded(results),
+            tables.observations(results),
         ),
         section("settings", "Settings and conventions", (), (), tables.settings(results)),
     ]

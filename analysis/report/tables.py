@@ -268,7 +268,7 @@ def settings(results: Results) -> Table:
         "seed": str(asked["seed"]),
         "interval level": f"{asked['level']:.0%}",
         "held out": asked["holdout"] or "nothing",
-        "target": flops_text(asked["target_flops"]),
+        "target": "none" if asked["target_flops"] is None else flops_text(asked["target_flops"]),
         **{f"{name} are": words[name] for name in ("params", "tokens", "flops")},
         "loss is": words["loss"],
         "compute to size and tokens": results["cost"]["words"],

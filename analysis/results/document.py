@@ -33,6 +33,7 @@ from scaling.analysis.results.summary import summary, warnings_of
 from scaling.analysis.results.training_curves import curves_section, envelope_section
 from scaling.analysis.runs.comparable import refuse_mixture
 from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.settings import varying_warning
 from scaling.analysis.schema.document import Holdout, Results
 from scaling.analysis.schema.fits import FitEntry
 from scaling.analysis.schema.health import HealthSection
@@ -81,8 +82,13 @@ def analyse(
         "source": list(observations.source),
         "conventions": {**observations.conventions},
         "settings": settings_section(request, grid.target, weighed, weighed_words),
+        "inferred": list(observations.inferred),
         "warnings": [],
-        "notes": [*observations.notes, *([] if observations.cost == SIX_N_D else [cost["words"]]), *no_study],
+        "notes": [
+            *rows.notes_section(observations),
+            *([] if observations.cost == SIX_N_D else [cost["words"]]),
+            *no_study,
+        ],
         "excluded": rows.excluded_section(observations),
         "range": rows.range_section(observations),
         "cost": cost,
@@ -100,7 +106,8 @@ def analyse(
         "comparison": None,
         "health": _health(observations, entries, [form.name for form in forms], isoflop, noise, seed),
     }
-    results["warnings"] = [*observations.damaged, *warnings_of(results)]
+    settings = varying_warning(observations.table)
+    results["warnings"] = [*observations.damaged, *observations.doubts, *settings, *warnings_of(results)]
     answer(results)
     return results
 

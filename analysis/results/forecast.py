@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from scaling.analysis.judgement.choices import influence, multiverse, spread
-from scaling.analysis.judgement.forecast import REJECTED_DELTA_AICC, Form, predict_optimum
+from scaling.analysis.judgement.forecast import REJECTED_DELTA_AICC, predict_optimum
 from scaling.analysis.judgement.holdout import Z_LEVEL, aicc, calibrate, noise_sd
 from scaling.analysis.judgement.serving import serving_section
+from scaling.analysis.judgement.spread import Form
 from scaling.analysis.results.holdout import RollOut
 from scaling.analysis.results.requested_fits import Fitted
 from scaling.analysis.schema.document import Results
@@ -75,6 +76,7 @@ def choices_section(lead: Fitted, target_flops: float) -> ChoicesSection:
 
 def answer(results: Results) -> None:
     """Enter the prediction at the target, and the cheapest model of its loss, where the results have a law for it."""
-    if results["forecast"]["forms"]:
-        results["forecast"]["at_target"] = predict_optimum(results, results["settings"]["target_flops"])
+    target = results["settings"]["target_flops"]
+    if results["forecast"]["forms"] and target is not None:
+        results["forecast"]["at_target"] = predict_optimum(results, target)
         results["serving"] = serving_section(results)

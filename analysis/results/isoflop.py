@@ -18,8 +18,8 @@ from scaling.analysis.isoflop.minima import (
     vertex_variance,
 )
 from scaling.analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
-from scaling.analysis.judgement.forecast import Form
 from scaling.analysis.judgement.holdout import LEVEL, MeasuredOptimum
+from scaling.analysis.judgement.spread import Form
 from scaling.analysis.results.request import Request
 from scaling.analysis.runs.budgets import TOLERANCE, BudgetRuns
 from scaling.analysis.runs.observations import Observations

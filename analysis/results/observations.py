@@ -21,15 +21,17 @@ TARGET_BEYOND = 10.0  # the decision's compute, unless given, as a multiple of t
 
 @dataclass(frozen=True)
 class ComputeGrid:
-    """The compute of the decision, and the compute over which laws are drawn (g,), both in FLOPs."""
+    """The compute of the decision, and the computes over which laws are drawn (g,), in FLOPs; none without FLOPs."""
 
-    target: float
+    target: float  # NaN without FLOPs
     flops: Array
 
 
 def compute_grid(observations: Observations, target_flops: float | None) -> ComputeGrid:
     """The grid from the least measured compute to past the largest and the target."""
     flops = observations.column("flops")
+    if "flops" in observations.missing:
+        return ComputeGrid(np.nan, np.array([]))
     target = float(f"{flops.max() * TARGET_BEYOND:.3g}") if target_flops is None else target_flops
     return ComputeGrid(
         target, np.geomspace(flops.min(), max(flops.max() * 10**GRID_DECADES_BEYOND, target), GRID_POINTS)
@@ -55,15 +57,21 @@ def observations_section(observations: Observations, budgets: Sequence[BudgetRun
         "run_id": table["run_id"].tolist(),
         "origin": table["origin"].tolist(),
         "group": table["group"].tolist(),
-        "params": finite(table["params"]),
-        "tokens": finite(table["tokens"]),
-        "flops": finite(table["flops"]),
+        "params": numbers(table["params"]),
+        "tokens": numbers(table["tokens"]),
+        "flops": numbers(table["flops"]),
         "loss": finite(table["loss"]),
         "weight": finite(table["weight"]),
         "unique_tokens": numbers(table["unique_tokens"]),
         "predicted_tokens": numbers(table["predicted_tokens"]),
         "budget": number,
     }
+
+
+def notes_section(observations: Observations) -> list[str]:
+    """The assumptions, but for those among the inferences, which stand at the top."""
+    inferred = observations.inferred
+    return [note for note in observations.notes if not any(line.endswith(f": {note}") for line in inferred)]
 
 
 def excluded_section(observations: Observations) -> list[Excluded]:
@@ -84,14 +92,14 @@ def range_section(observations: Observations) -> Range:
 
 
 def _ends(values: Array) -> list[float]:
-    return [float(values.min()), float(values.max())]
+    return [float(values.min()), float(values.max())] if np.isfinite(values).all() else []
 
 
 def cost_section(observations: Observations) -> CostSection:
     """The power law of the runs' FLOPs, and their distance from it and from C = 6 N D."""
     cost = observations.cost
     ratio = observations.column("flops") / (observations.column("params") * observations.column("tokens"))
-    least, most = _ends(ratio)
+    least, most = _ends(ratio) or (cost.k, cost.k)
     words = str(cost)
     if cost != Cost():
         words += (

@@ -4,7 +4,7 @@
 FOLDER/PART/results.json.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from scaling.analysis.schema.treatments import ComparisonSection
 FILE = "results.json"
 
 
-def analyse_parts(observations: Observations, **settings: Any) -> tuple[dict[str, Results], list[str]]:
+def analyse_parts(
+    observations: Observations, *, by: Sequence[str] = (), **settings: Any
+) -> tuple[dict[str, Results], list[str]]:
     """Results by the part's name ("" for a single one), and lines about the parts, such as why they are apart.
 
-    `settings` are those of `document.analyse`. A part that cannot be analysed gets a line with the reason and leaves
+    `by` names columns whose values are analysed apart; `settings` are those of `document.analyse`.
+    A part that cannot be analysed gets a line with the reason and leaves
     the others be; ValueError where none can.
     """
-    groups = parts_of(observations)
-    apart = why_apart(groups)
+    groups = parts_of(observations, by)
+    apart = why_apart(groups, by)
     lines = [*apart]
     analysed: dict[str, Results] = {}
     errors: list[ValueError] = []

@@ -10,6 +10,7 @@ from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.law import Law
 from scaling.analysis.schema.document import Errors, Holdout, Settings
 from scaling.analysis.schema.fits import LossSettings
+from scaling.analysis.schema.numbers import number
 from scaling.registry import choose
 
 Wanted = Mapping[str, tuple[type[Law], tuple[str, ...]]]  # name -> law and its variables in these data
@@ -67,7 +68,7 @@ def settings_section(request: Request, target_flops: float, errors: Errors, erro
         "seed": request.seed,
         "level": LEVEL,
         "holdout": request.holdout,
-        "target_flops": target_flops,
+        "target_flops": number(target_flops),
         "errors": errors,
         "errors_words": errors_words,
     }

@@ -25,4 +25,6 @@ def _size_and_budget(results: Results, run: str) -> str:
     k = len(runs["run_id"]) - 1 - runs["run_id"][::-1].index(run)
     budget, study = runs["budget"][k], results["isoflop"]
     flops = runs["flops"][k] if study is None or budget is None else study["budgets"][budget]["budget_flops"]
-    return f"{count(runs['params'][k])}, {scientific(flops, 2)} FLOPs"
+    size = runs["params"][k]  # tables of one variable lack the size or the compute
+    parts = [count(size)] if size is not None else []
+    return ", ".join([*parts, *([f"{scientific(flops, 2)} FLOPs"] if flops is not None else [])])

@@ -82,6 +82,7 @@ def summary(results: Results) -> str:
     return "\n".join(
         [
             *(f"WARNING {line}" for line in results["warnings"]),
+            *(f"inferred: {line}" for line in results.get("inferred", [])),
             *_data(results),
             *_laws(results),
             *_isoflop(results),

@@ -10,13 +10,15 @@ have been crossed, some width and depth trained under more than one value: one t
 in the small models of a ladder, is part of its shape. Tables from elsewhere have none of these columns.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.pooling import refuse_pooled_words
 
 # Settings of a recorded run that determine the measure of its loss.
 DECIDES = ("model.kind", "data.fingerprint", "data.tokenizer", "data.tokenizer_sha256", "data.vocab_size")
@@ -90,23 +92,54 @@ def treated_parts(observations: Observations) -> Parts:
     return {name: _part(observations, (names == name).to_numpy()) for name in sorted(names.unique())}
 
 
-def parts_of(observations: Observations) -> list[Parts]:
+def parts_of(observations: Observations, by: Sequence[str] = ()) -> list[Parts]:
     """The parts that are fitted by themselves, under distinct names: a group a measure, a part a treatment.
 
-    Within a group losses are comparable, between groups not. A single part is named "".
+    Within a group losses are comparable, between groups not. A single part is named "". A part holds one value of each
+    column of `by`, too.
     """
     measures = comparable_parts(observations)
     return [
-        {"-".join(filter(None, (measure, name))): part for name, part in treated_parts(own).items()}
+        {
+            "-".join(filter(None, (measure, name, value))): part
+            for name, treated in treated_parts(own).items()
+            for value, part in _parts_by(treated, by).items()
+        }
         for measure, own in measures.items()
     ]
 
 
-def why_apart(groups: Iterable[Parts]) -> list[str]:
+def _parts_by(observations: Observations, by: Sequence[str]) -> Parts:
+    """The observations by the values of columns, in their order, under names that can name a folder."""
+    table = observations.table
+    for column in by:
+        if column not in table.columns:
+            names = ", ".join(str(name) for name in table.columns)
+            raise ValueError(
+                f"--by {column!r} is not a column of {', '.join(observations.source)}; choose from {names}"
+            )
+    if not by:
+        return {"": observations}
+    parts: Parts = {}
+    for number, rows in table.groupby(list(by), dropna=False).indices.items():
+        values = number if isinstance(number, tuple) else (number,)
+        name = "-".join(
+            re.sub(r"[^\w.+=-]+", "-", str(value) if isinstance(value, str) else f"{column}={value}").strip("-.")
+            for column, value in zip(by, values, strict=True)
+        )
+        while name in parts or not name:
+            name += "'"
+        wanted = np.zeros(len(table), dtype=bool)
+        wanted[rows] = True
+        parts[name] = _part(observations, wanted)
+    return {"": observations} if len(parts) == 1 else parts
+
+
+def why_apart(groups: Iterable[Parts], by: Sequence[str] = ()) -> list[str]:
     """Lines on the parts fitted apart, with reasons: by treatment within a group, by measure between groups."""
     groups = list(groups)
     lines = [
-        f"fitted apart, each by its own law: {_counted(group)}, which differ in {_settings(group)}"
+        f"fitted apart, each by its own law: {_counted(group)}, which differ in {', '.join([*by, *_settings(group)])}"
         for group in groups
         if len(group) > 1
     ]
@@ -129,9 +162,11 @@ def refuse_mixture(observations: Observations) -> None:
         first = treatments(observations.table)[0]
         value = observations.table[first].dropna().iloc[0]
         raise ValueError(
-            f"these runs differ in {_settings(parts)} and follow different laws: {_counted(parts)}; choose one, "
-            f'e.g. --where "`{first}` == {value!r}", or fit each of scaling.analysis.runs.comparable.parts_of'
+            f"these runs differ in {', '.join(_settings(parts))} and follow different laws: {_counted(parts)}; "
+            f'choose one, e.g. --where "`{first}` == {value!r}", or fit each of '
+            "scaling.analysis.runs.comparable.parts_of"
         )
+    refuse_pooled_words(observations)
 
 
 def _splits(table: pd.DataFrame, name: str) -> bool:
@@ -148,9 +183,9 @@ def _values(table: pd.DataFrame, name: str) -> "pd.Series[str]":
     return choice.fillna("standard" if name == "recipe.parametrization.kind" else f"{setting}=unsaid").astype(str)
 
 
-def _settings(parts: Mapping[str, Observations]) -> str:
-    """The settings in which parts of one measure differ, in words."""
-    return ", ".join(treatments(pd.concat([part.table for part in parts.values()], ignore_index=True)))
+def _settings(parts: Mapping[str, Observations]) -> list[str]:
+    """The settings in which parts of one measure differ."""
+    return treatments(pd.concat([part.table for part in parts.values()], ignore_index=True))
 
 
 def _counted(parts: Mapping[str, Observations]) -> str:

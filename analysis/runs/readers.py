@@ -1,4 +1,4 @@
-"""Readers of runs: CSV, Parquet, run records, W&B. Their readings are raw; `observations` judges them.
+"""Readers of runs: files, run records, W&B. Their readings are raw; `observations` judges them.
 
 Every reader returns a `Reading`. A file keeps its own column names. Records and W&B runs get
 
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from scaling.analysis.runs.files import read_file
 from scaling.analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
 from scaling.analysis.runs.wandb_logs import find_logs, read_folder, read_project
 from scaling.records.record import DONE, PROFILE, RunRecord, read_metrics, read_profile, read_record
@@ -25,7 +26,6 @@ from scaling.records.record import DONE, PROFILE, RunRecord, read_metrics, read_
 Array = NDArray[np.float64]
 
 METRICS = tuple({"loss": "train_loss"}.get(name, name) for name in CURVE_COLUMNS[1:])  # names in metrics.jsonl
-LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
 
 FINETUNED = "fine-tuned: its loss is of a task's answers, which `scaling report` on its study shows"
 
@@ -46,50 +46,6 @@ def read(source: str | Path, *, curves: bool = False) -> Reading:
     if path.suffix == ".wandb" or (path.is_dir() and find_logs(path)):
         return read_folder(path, curves=curves)
     return read_study(path, curves=curves) if path.is_dir() else read_file(path)
-
-
-def read_file(path: Path) -> Reading:
-    """A CSV or Parquet file as it stands; empty, truncated or otherwise unreadable files raise ValueError."""
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty; expected a header row naming params, tokens, loss")
-    with path.open("rb") as file:
-        is_parquet = file.read(4) == b"PAR1" or path.suffix.lower() in (".parquet", ".pq")
-    kind = "Parquet" if is_parquet else "CSV"
-    try:
-        table = pd.read_parquet(path) if is_parquet else _read_csv(path)
-    except (ValueError, OSError, ImportError) as error:  # the parsers' own errors are ValueErrors
-        raise ValueError(
-            f"{path} cannot be read as {kind} (truncated, or another format?): {one_line(error)}"
-        ) from error
-    table.columns = [str(name).strip() for name in table.columns]
-    repeated = sorted({str(name) for name in table.columns[table.columns.duplicated()]})
-    if repeated:
-        raise ValueError(f"{path} names column {repeated[0]!r} twice; keep one")
-    if len(table.columns) == 1 and any(mark in table.columns[0] for mark in ";\t|"):
-        raise ValueError(f"{path} has one column, {table.columns[0]!r}; separate the columns with commas")
-    if table.empty:
-        raise ValueError(f"{path} has a header and no rows")
-    return Reading(table.reset_index(drop=True), str(path))
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    if path.stat().st_size > LARGE_FILE_BYTES:
-        try:
-            return pd.read_csv(path, engine="pyarrow")
-        except ValueError:
-            pass  # the slower parser forgives more
-    table = pd.read_csv(path, skipinitialspace=True, encoding="utf-8-sig", low_memory=False)
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError("the rows have more fields than the header")
-    # pandas renames a repeated header to "loss.1"; put the file's own names back so that the repetition shows.
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        header = [name.strip().strip('"') for name in file.readline().rstrip("\r\n").split(",")]
-    if len(header) == len(table.columns):
-        table.columns = [
-            own if own and str(given).removeprefix(own).lstrip(".").isdigit() else str(given)
-            for own, given in zip(header, table.columns, strict=True)
-        ]
-    return table
 
 
 def read_study(path: Path, *, curves: bool = False) -> Reading:

@@ -31,6 +31,7 @@ class Reading:
     excluded: tuple[Exclusion, ...] = ()
     flops_words: str = ""  # the source's own words for its counting of FLOPs, where it has any
     damaged: tuple[str, ...] = ()  # files, or lines of files, that could not be read
+    inferred: tuple[str, ...] = ()  # statements about its layout that the source itself does not make
     counts_known: bool = False  # whether params_* follow this project's own conventions
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.settings import setting_columns
 
 Array = NDArray[np.float64]
 
@@ -11,11 +12,12 @@ Array = NDArray[np.float64]
 def cells(observations: Observations) -> NDArray[np.intp]:
     """The number of every row's cell (n,): equal for runs of one size, tokens, FLOPs and settings, whatever the seed.
 
-    Settings are the columns under dotted names, as `readers` gives them.
+    `settings` defines a setting.
     """
     table = observations.table
-    settings = [name for name in table.columns if "." in str(name) and not str(name).startswith("price.")]
-    groups = table.groupby(["params", "tokens", "flops", *settings], sort=False, dropna=False)
+    if observations.missing:
+        return np.arange(len(table), dtype=np.intp)  # rows of unknown size or tokens are no repeats
+    groups = table.groupby(["params", "tokens", "flops", *setting_columns(table)], sort=False, dropna=False)
     numbers: NDArray[np.intp] = np.asarray(groups.ngroup(), dtype=np.intp)
     return numbers
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.analysis.runs.number_text import read_numbers
 from scaling.analysis.runs.reading import Exclusion
 
 LISTED = 1_000  # rows excluded for one reason; a longer list is summarised
@@ -12,6 +13,10 @@ SMALLEST = {"params": 1e3, "tokens": 1e3, "flops": 1e6}  # less looks like a cou
 TOKENS_PER_PARAM = (1e-3, 1e6)  # further out, one of the two is in thousands or millions
 LARGEST = {"params": 1e16, "tokens": 1e19, "flops": 1e33}  # more than was ever trained, by far
 LARGEST_LOSS_NATS = 20.0  # the logarithm of a vocabulary of 485 million
+FINISHED = {"finished", "completed", "complete", "done", "success", "succeeded", "ok"}
+UNFINISHED = {"crashed", "running", "failed", "killed", "pending", "preempted", "preempting", "diverged", "queued"}
+UNFINISHED |= {"canceled", "cancelled", "aborted", "timeout", "oom", "nan", "error", "stopped", "interrupted"}
+UNFINISHED |= {"unfinished"}
 FLOPS_RATIO = (
     1e-2,
     1e5,
@@ -26,6 +31,7 @@ class RowChecks:
         self.table = table
         self.source = source
         self.excluded: list[Exclusion] = []
+        self.units: list[str] = []  # read from headers and values, in words
         self._text: dict[str, pd.Series[Any]] = {}  # numeric columns that held text, as they were
 
     def exclude(self, bad: "pd.Series[bool]", reason: str, values: "pd.Series[Any] | None" = None) -> None:
@@ -53,10 +59,39 @@ class RowChecks:
 
     def number(self, name: str, given: "pd.Series[Any]") -> None:
         """Enter a column under its own name in the schema, as floats; text becomes NaN, and is remembered."""
-        numbers = pd.to_numeric(given, errors="coerce")
-        numbers = numbers.astype(float) if not np.iscomplexobj(numbers) else numbers.astype(float) * np.nan
+        numbers, said = read_numbers(given, name, str(given.name), counts=name not in ("loss", "loss_se", "weight"))
+        self.units += [said] if said else []
         self._text[name] = given[numbers.isna() & given.notna()]
         self.table = self.table.assign(**{name: numbers})
+
+    def name_runs(self, given: "pd.Series[Any]") -> None:
+        """Enter the runs' names as text, whole numbers without a decimal point; a column without any is left out."""
+        if given.isna().all():
+            self.table = self.table.drop(columns="run_id", errors="ignore")
+            return
+        whole = pd.api.types.is_float_dtype(given) and bool((given.dropna() % 1 == 0).all())
+        number, names = pd.factorize(given.astype("Int64") if whole else given)
+        text = np.array([*map(str, names), None], dtype=object)  # the last is that of no run, number -1
+        self.table = self.table.assign(run_id=pd.Series(text[number], index=given.index, dtype=object))
+
+    def convert_loss(self, factor: float | None) -> None:
+        """Bring the loss and its standard error to nats by a factor; None takes the logarithm of a perplexity."""
+        loss, columns = self.table["loss"], self.table.columns
+        slope = factor if factor is not None else 1 / loss
+        if factor != 1:
+            nats = loss * factor if factor is not None else np.log(loss.where(loss > 0))
+            errors = {"loss_se": self.table["loss_se"] * slope} if "loss_se" in columns else {}
+            self.table = self.table.assign(loss=nats, **errors)
+
+    def exclude_unfinished(self) -> None:
+        """Take out the rows whose run did not finish, by a column that holds nothing but states of runs."""
+        for name in ("State", "state", "Status", "status"):
+            if name in self.table.columns:
+                states = self.table[name].dropna().astype(str).str.strip().str.lower()
+                if len(states) and states.isin(FINISHED | UNFINISHED).all():
+                    bad = states.isin(UNFINISHED).reindex(self.table.index, fill_value=False)
+                    self.exclude(bad, f"{name}: {{value}}", self.table[name])
+                    return
 
     def select(self, where: str) -> None:
         """Keep the rows for which a pandas query holds."""
@@ -74,6 +109,8 @@ class RowChecks:
     def exclude_bad_numbers(self) -> None:
         """Take out rows whose needed numbers are text, missing, not finite or not positive."""
         optional = {"flops", "weight", *({"tokens"} if "flops" in self.table.columns else set())}
+        if {"tokens", "flops"} <= set(self.table.columns):
+            optional.add("params")
         for name in ("params", "tokens", "flops", "loss", "weight"):
             if name not in self.table.columns:
                 continue
@@ -95,7 +132,7 @@ class RowChecks:
         refused.
         """
         for name, least in SMALLEST.items():
-            values = self.table[name]
+            values = self.table[name]  # NaN, which no comparison suspects, where the source lacks the quantity
             told = f"{name} = {{value:g}} looks like millions or billions; raw counts are needed"
             self._suspect(values < least, values, told)
             values = self.table[name]
@@ -120,7 +157,8 @@ class RowChecks:
         if bad.mean() > 0.5:
             rows = ", ".join(str(row) for row in self.table.loc[bad, "row"].head(3))
             more = ", …" if bad.sum() > 3 else ""
-            raise ValueError(f"{self.source}: {reason.format(value=values[bad].iloc[0])} (rows {rows}{more})")
+            read = f"; read as {'; '.join(self.units)}" if self.units else ""
+            raise ValueError(f"{self.source}: {reason.format(value=values[bad].iloc[0])} (rows {rows}{more}){read}")
         self.exclude(bad, reason, values)
 
     def exclude_duplicates(self, *, has_runs: bool) -> None:

@@ -39,6 +39,7 @@ class LoggedRun:
     config: dict[str, object] = field(default_factory=dict)
     history: list[Mapping[str, object]] = field(default_factory=list)
     state: str = "running"
+    logs: int = 1  # files, of which a resumed run has several
 
 
 def find_logs(path: Path) -> list[Path]:
@@ -49,7 +50,33 @@ def find_logs(path: Path) -> list[Path]:
 def read_folder(path: Path, *, curves: bool) -> Reading:
     logs = [path] if path.is_file() else find_logs(path)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # each is a process of its own
-        return _reading(str(path), pool.map(_inspect, logs), curves=curves)
+        return _reading(str(path), _joined(pool.map(_inspect, logs)), curves=curves)
+
+
+def _joined(logs: Iterable[LoggedRun]) -> list[LoggedRun]:
+    """The runs of logs in the order of their names, which begin with a time: logs of one id are one, resumed run.
+
+    A log that resumes at an earlier point replaces the rest of the log before. The last log states how the run ended.
+    """
+    runs: dict[str, LoggedRun] = {}
+    for log in logs:
+        run = runs.setdefault(log.id, log)
+        if run is log:
+            continue
+        resumed = next((at for item in log.history if (at := _progress(item)) is not None), None)
+        if resumed is not None:
+            run.history = [item for item in run.history if (at := _progress(item)) is None or at < resumed]
+        run.history += log.history
+        run.config.update(log.config)
+        run.group, run.state = log.group or run.group, log.state
+        run.logs += 1
+    return list(runs.values())
+
+
+def _progress(item: Mapping[str, object]) -> float | None:
+    """The tokens at a logged item, or its own step where none are logged."""
+    value = item.get("train/tokens", item.get("_step"))
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _inspect(log: Path) -> LoggedRun:
@@ -109,9 +136,12 @@ def _reading(source: str, runs: Iterable[LoggedRun], *, curves: bool) -> Reading
     rows: list[Row] = []
     excluded: list[Exclusion] = []
     metrics: list[pd.DataFrame] = []
+    inferred: list[str] = []
     for run in runs:
         if run.job_type == "analysis":  # the tracker's mirror of a report, and no run
             continue
+        if run.logs > 1:
+            inferred.append(f"run {run.id!r} is joined from {run.logs} logs of one id, as it was resumed")
         if run.state != FINISHED:
             excluded.append(Exclusion(None, run.id, f"W&B state: {run.state}"))
             continue
@@ -131,6 +161,7 @@ def _reading(source: str, runs: Iterable[LoggedRun], *, curves: bool) -> Reading
         source,
         curves=concatenate(metrics) if curves else None,
         excluded=tuple(excluded),
+        inferred=tuple(inferred),
         flops_words="as the tracker logged train/flops",
         counts_known=any("params_non_embedding" in row for row in rows),
     )

@@ -38,7 +38,7 @@ class Settings(TypedDict):
     seed: Annotated[int, "seed of every random draw"]
     level: Annotated[float, "confidence level of every interval, a share"]
     holdout: Annotated[Holdout | None, "unit that roll-outs hold out; null where none was asked for"]
-    target_flops: Annotated[float, "compute of the decision, FLOPs"]
+    target_flops: Annotated[float | None, "compute of the decision, FLOPs; null where the source states no compute"]
     errors: Annotated[Errors, "weights of the runs: all alike, the source's own, or by the measured seed noise"]
     errors_words: Annotated[str, "weighting of the runs in every fit"]
 
@@ -54,7 +54,9 @@ class Excluded(TypedDict):
 class Range(TypedDict):
     """The least and the largest value of each quantity over the observations."""
 
-    params: Annotated[list[float], "[least, largest] parameters"]
+    params: Annotated[
+        list[float], "[least, largest] parameters; this and each below is empty where the source lacks the quantity"
+    ]
     tokens: Annotated[list[float], "[least, largest] tokens"]
     flops: Annotated[list[float], "[least, largest] FLOPs"]
     loss: Annotated[list[float], "[least, largest] loss, nats per token"]
@@ -85,9 +87,9 @@ class ObservationColumns(TypedDict):
     run_id: Annotated[list[str], "run; rows of one run are resampled together"]
     origin: Annotated[list[str], "source"]
     group: Annotated[list[str], "group that the source names, such as a study"]
-    params: Annotated[list[float], "parameters"]
-    tokens: Annotated[list[float], "training tokens"]
-    flops: Annotated[list[float], "training FLOPs"]
+    params: Annotated[list[float | None], "parameters; null where the source lacks them"]
+    tokens: Annotated[list[float | None], "training tokens; null where the source lacks them"]
+    flops: Annotated[list[float | None], "training FLOPs; null where the source lacks them"]
     loss: Annotated[list[float], "loss, nats per token"]
     weight: Annotated[list[float], "weight in every fit, 1 on average"]
     unique_tokens: Annotated[
@@ -106,7 +108,17 @@ class Results(TypedDict):
     source: Annotated[list[str], "files, folders and projects that were read"]
     conventions: Annotated[Conventions, "words for every axis"]
     settings: Annotated[Settings, "the analysis that was asked for"]
-    warnings: Annotated[list[str], "warnings, the gravest first; minima on a grid's edge before all else"]
+    inferred: NotRequired[
+        Annotated[
+            list[str],
+            "columns, units, runs and counts that the reader inferred, each with its source; absent in "
+            "files of earlier versions",
+        ]
+    ]
+    warnings: Annotated[
+        list[str],
+        "warnings, the gravest first: damaged files, doubtful rows, settings, minima on a grid's edge, then all else",
+    ]
     notes: Annotated[list[str], "assumptions"]
     excluded: Annotated[list[Excluded], "rows and runs that no fit uses"]
     range: Annotated[Range, "range of every quantity"]

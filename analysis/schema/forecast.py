@@ -53,7 +53,15 @@ class LossPrediction(PredictedLoss):
     tokens_given: Annotated[float, "tokens"]
 
 
-Prediction: TypeAlias = OptimumPrediction | LossPrediction
+@final
+class VariablePrediction(Trust):
+    """The loss by a law of one variable."""
+
+    given: Annotated[dict[Given, float], "number that was asked about"]
+    loss: Annotated[PredictedQuantity, "loss, nats per token"]
+
+
+Prediction: TypeAlias = OptimumPrediction | LossPrediction | VariablePrediction
 
 
 class ServedPrediction(Trust):

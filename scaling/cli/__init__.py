@@ -324,7 +324,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         "data",
         nargs="+",
         metavar="DATA",
-        help="runs/STUDY, a CSV or Parquet file with params, tokens, loss (and more), wandb:ENTITY/PROJECT, or several",
+        help="runs/STUDY, a CSV, JSON or Parquet file with params, tokens, loss, wandb:ENTITY/PROJECT, or several",
     )
     add = parser.add_argument
     add(
@@ -347,6 +347,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         help="total, non_embedding, non_embedding_head or a column (default: non_embedding)",
     )
     add("--flops", metavar="C", help="exact, 6nd or a column (default: exact)")
+    _add_table_options(parser)
     add("--where", metavar="QUERY", help="keep only these rows, e.g. 'loss < 4 and params > 1e6'")
     add("--cluster", metavar="COLUMN", help="rows that are resampled together (default: a run's)")
     add(
@@ -371,6 +372,36 @@ def _complete(options: argparse.Namespace) -> int:
     else:
         print(SCRIPTS[options.shell], end="")
     return 0
+
+
+def _add_table_options(parser: argparse.ArgumentParser) -> None:
+    """The choices of the reader of tables; docs/your-own-runs.md shows each."""
+    add = parser.add_argument
+    add("--tokens", metavar="D", help="the column of tokens, or the file of a second table with a column a run")
+    add("--loss-column", metavar="COLUMN", help="the column of the loss (default: by its usual names)")
+    add(
+        "--run",
+        dest="run_column",
+        metavar="COLUMN",
+        help="the column that names a row's run (default: by its usual names)",
+    )
+    add("--rename", action="append", default=[], metavar="OLD=NEW", help="rename a column of the table, repeatable")
+    add("--runs", type=Path, metavar="FILE", help="a table with one row a run, joined by the run's name")
+    add("--tokens-per-step", metavar="T", help="a number or a column: tokens = step x T")
+    add(
+        "--loss-unit",
+        metavar="UNIT",
+        help="nats, bits_per_token, bits_per_byte or perplexity (default: nats; a column named otherwise is refused)",
+    )
+    add(
+        "--bytes-per-token",
+        type=float,
+        metavar="R",
+        help="the loss is in bits per byte, R bytes a token (or per character): nats per token = bits x ln 2 x R",
+    )
+    add("--by", action="append", default=[], metavar="COLUMN", help="fit each value apart, one report; repeatable")
+    add("--best-of-cell", action="store_true", help="keep the lowest loss of each size and token count")
+    add("--pool", action="store_true", help="fit one law through runs of different settings all the same")
 
 
 def _unreachable(options: Any) -> int:

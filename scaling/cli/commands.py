@@ -153,19 +153,13 @@ def _analyse(options: Any) -> dict[str, "Results"]:
     from scaling.analysis.runs.observations import load
     from scaling.plan.plan_file import doubts
 
-    observations = load(
-        options.data,
-        params=options.params,
-        flops=options.flops,
-        where=options.where,
-        cluster=options.cluster,
-        curves=True,
-    )
-    names = [name for group in parts_of(observations) for name in group]
+    observations = load(options.data, curves=True, **_choices(options))
+    names = [name for group in parts_of(observations, options.by) for name in group]
     if getattr(options, "json", False) and len(names) > 1:
         raise ValueError(f"--json prints one analysis, here are {len(names)} ({', '.join(names)}): choose with --where")
     analysed, lines = analyse_parts(
         observations,
+        by=options.by,
         laws=options.law or DEFAULT_LAWS,
         loss=Loss(options.loss, options.delta, options.on),
         bootstrap=options.bootstrap,
@@ -179,6 +173,19 @@ def _analyse(options: Any) -> dict[str, "Results"]:
     for line in lines:
         print(line)
     return analysed
+
+
+def _choices(options: Any) -> dict[str, Any]:
+    """The reader's choices by the fields of `Choices`, which the options are named after."""
+    from dataclasses import fields
+
+    from scaling.analysis.runs.choices import Choices
+
+    given = {one.name: getattr(options, one.name) for one in fields(Choices) if hasattr(options, one.name)}
+    wrong = [text for text in options.rename if not all(text.partition("="))]
+    if wrong:
+        raise ValueError(f"--rename {wrong[0]!r} is not OLD=NEW, a column's name and its new one")
+    return given | {"rename": dict(text.split("=", 1) for text in options.rename)}
 
 
 def fit(options: Any) -> int:
@@ -233,6 +240,7 @@ def report(options: Any) -> int:
     from scaling.analysis.report.page import write_report
     from scaling.analysis.results.document import read
     from scaling.analysis.results.parts import write_parts
+    from scaling.analysis.runs.files import is_results
     from scaling.analysis.studies.finetuning import holds_finetuned
     from scaling.cli.mirrored_analysis import SETTING, AnalysisTrackers
 
@@ -246,7 +254,7 @@ def report(options: Any) -> int:
     if len(options.data) == 1 and holds_finetuned(given):
         _show_transfer(given)
         return 0
-    if len(options.data) == 1 and given.suffix == ".json":
+    if len(options.data) == 1 and given.suffix == ".json" and (not given.is_file() or is_results(given)):
         results = read(given)
         path = write_report(results, options.out or given.parent / "report", on)
         _summarise(results, "")

@@ -178,12 +178,33 @@ def write_inputs(folder: Path) -> None:
             loss = law(N=params, D=flops / (6 * params))
             rows.append(f"{params:.0f},{params:.0f},{flops / (6 * params):.0f},{loss:.5f}")
     (folder / "runs.csv").write_text("\n".join(rows))
+    write_layouts(folder, [float(row.split(",")[0]) for row in rows[1:6]])
     for document in NAMES:
         for block in blocks(document):
             if block.language == "yaml":
                 path = folder / block.text.splitlines()[1].removeprefix("# ")  # below Hydra's own first line
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(block.text)
+
+
+def write_layouts(folder: Path, sizes: list[float]) -> None:
+    """Write tables of other layouts than one row a run with its size, tokens and loss."""
+    law, steps = LAWS["chinchilla"](**LAWS["chinchilla"].example), (10_000, 20_000, 40_000, 80_000)
+    wide = [[float(law(N=size, D=step * 524_288)) for size in sizes] for step in steps]
+    names = [f"run {k}" for k in range(len(sizes))]
+    lines = [",".join([str(step), *map(str, row)]) for step, row in zip(steps, wide, strict=True)]
+    (folder / "wide.csv").write_text("\n".join([",".join(["step", *names]), *lines]))
+    listed = [f"{name},{size:.0f}" for name, size in zip(names, sizes, strict=True)]
+    (folder / "sizes.csv").write_text("\n".join(["run,params", *listed]))
+    compute = [f"{flops:.4g},{2 + (1e18 / flops) ** 0.2}" for flops in np.geomspace(1e18, 1e20, 9)]
+    (folder / "compute.csv").write_text("\n".join(["C,loss", *compute]))
+    sweep = [
+        f"{size:.0f},{step * 524_288},{lr},{loss * (1 + 0.01 * k)}"
+        for step, row in zip(steps, wide, strict=True)
+        for size, loss in zip(sizes, row, strict=True)
+        for k, lr in enumerate((0.001, 0.002))
+    ]
+    (folder / "sweep.csv").write_text("\n".join(["params,tokens,lr,loss", *sweep]))
 
 
 @pytest.mark.parametrize("document", [name for name, found in RUN_HERE.items() if found])

@@ -17,7 +17,7 @@ from scipy.interpolate import Akima1DInterpolator
 from scaling.analysis.isoflop.curve_models import CURVES, akima_spline, cubic, parabola
 from scaling.analysis.isoflop.minima import Noise, draw_losses, edge, measure, vertex_variance
 from scaling.analysis.isoflop.power_law import floored_power_law, power_law
-from scaling.analysis.judgement.forecast import Form
+from scaling.analysis.judgement.spread import Form
 from scaling.analysis.laws.size_and_data import Chinchilla
 from scaling.analysis.results.isoflop import isoflop_section, laws_of
 from scaling.analysis.runs.budgets import group_budgets

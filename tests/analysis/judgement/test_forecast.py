@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from scaling.analysis.fitting.fit import Loss
-from scaling.analysis.judgement.forecast import Form, describe, predict, spread
+from scaling.analysis.judgement.forecast import describe, predict
+from scaling.analysis.judgement.spread import Form, spread
 from scaling.analysis.laws.law import from_columns
 from scaling.analysis.laws.size_and_data import Chinchilla
 from tests.analysis.conformance import analyse
@@ -212,7 +213,10 @@ def test_other_questions_are_refused(results: dict[str, Any], given: dict[str, f
 def test_results_without_a_law_of_params_and_tokens_are_refused(tmp_path: Path) -> None:
     only = analyse(observe(table(noise_nats=0.01), tmp_path), laws=("power:C",), bootstrap=20)
     with pytest.raises(ValueError, match="no fitted law of params and tokens"):
-        predict(only, flops=1e17)
+        predict(only, params=1e6, tokens=1e9)
+    with pytest.raises(ValueError, match="--params with --tokens or --flops; got params"):
+        predict(only, params=1e6)
+    assert predict(only, flops=1e17)["law"] == "power:C"
 
 
 def test_forecasts_a_decade_out_cover_the_truth(tmp_path: Path) -> None:

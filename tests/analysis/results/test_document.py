@@ -21,7 +21,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"golden data are not 
 KEYS = {
     "schema", "source", "conventions", "settings", "warnings", "notes", "excluded", "range", "cost",
     "observations", "fits", "isoflop", "envelope", "curves", "health", "holdout", "influence", "choices", "forecast",
-    "prices", "serving", "comparison",
+    "prices", "serving", "comparison", "inferred",
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scaling.analysis.laws.cost import Cost
+from scaling.analysis.results.document import analyse, summary
 from scaling.analysis.runs.observations import MAX_ROWS, Observations, load
 from tests.analysis.simulated import observe, table, write_study
 
@@ -53,7 +54,7 @@ def test_columns_are_found_under_their_usual_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        ("70M,1e10,3.1", "params = '70M' is not a number"),
+        ("70Q,1e10,3.1", "params = '70Q' is not a number"),
         ("1e8,lots,3.1", "tokens = 'lots' is not a number"),
         ("1e8,1e10,nan", "loss is missing"),
         (",1e10,3.1", "params is missing"),
@@ -86,9 +87,8 @@ def test_one_bad_row_is_excluded_by_number_and_reason(tmp_path: Path, cell: str,
         ("params,N,tokens,loss\n1e8,2e8,1e10,3\n", r"params 2 times, and they differ \(params, N\)"),
         ("params_total,params_non_embedding,tokens,loss\n1e8,9e7,1e10,3\n", "counts parameters in 2 ways"),
         ("params,tokens,D,loss\n1e8,1e10,2e10,3\n", "tokens 2 times"),
-        ("params,loss\n1e8,3\n", "has no tokens column .* or give flops"),
         ("params,tokens\n1e8,1e10\n", "has no loss column"),
-        ("tokens,loss\n1e10,3\n", "has no params column"),
+        ("lr,loss\n1e-3,3\n", "has no params column"),
         ("params,tokens,loss_bits\n1e8,1e10,3\n", r"column 'loss_bits' \(rows 1 to 1\) is in bits; multiply"),
         ("params,tokens,perplexity\n1e8,1e10,30\n", "is in perplexity; take its natural logarithm"),
         ("params,tokens,loss\n70,1e10,3\n410,1e10,2.9\n", r"params = 70 looks like millions .* \(rows 1, 2\)"),
@@ -96,7 +96,7 @@ def test_one_bad_row_is_excluded_by_number_and_reason(tmp_path: Path, cell: str,
         ("params,tokens,loss\n1e8,3e4,3\n2e8,3e4,2.9\n", r"tokens / params = 0.0003: one of them is not"),
         ("params,tokens,loss\n1e8,1e10,30\n2e8,1e10,28\n", r"perplexity; .* \(rows 1, 2\)"),
         ("params,tokens,flops,loss\n7e8,1e12,4e10,3\n8e8,1e12,4e10,3.1\n", "are flops in PF-days"),
-        ("params,tokens,loss\n70M,1e10,3\n1B,1e10,2.9\n", "no usable row is left; .* row 2: params = '1B'"),
+        ("params,tokens,loss\n70Q,1e10,3\n1Q,1e10,2.9\n", "no usable row is left; .* row 2: params = '1Q'"),
     ],
 )
 def test_unusable_files_are_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -330,6 +330,62 @@ def test_offline_wandb_runs_are_read_back_with_counts_curves_and_state(tmp_path:
     assert found.conventions["params"] == "non-embedding parameters"
     assert found.curves is not None
     assert len(found.curves) == 10
+
+
+def test_the_offline_logs_of_a_resumed_run_are_one_run(tmp_path: Path) -> None:
+    wandb = pytest.importorskip("wandb")
+    for part, steps in enumerate((range(1, 5), range(4, 8))):  # the second goes on from a checkpoint at step 3
+        run = wandb.init(
+            project="p",
+            mode="offline",
+            dir=str(tmp_path / f"part{part}"),
+            id="one",
+            settings=wandb.Settings(silent=True),
+            config={"n_params": {"total": 10_000, "non_embedding": 8_000, "non_embedding_head": 9_000}},
+        )
+        for step in steps:
+            run.log({"train/loss": 5 - step / 10 - part, "train/tokens": step * 1e5, "train/flops": step * 5e9})
+        if part:
+            run.log({"val/loss": 3.5, "train/tokens": 7e5, "train/flops": 35e9})
+        run.finish()
+    logs = sorted(tmp_path.glob("part*/wandb/offline-run-*/*.wandb"))
+    (tmp_path / "wandb").mkdir()
+    for k, log in enumerate(logs):
+        moved = tmp_path / "wandb" / f"offline-run-2026010{k + 1}_000000-one"
+        log.parent.rename(moved)
+    found = load(tmp_path, curves=True)
+    assert found.excluded == ()
+    assert found.table["run_id"].tolist() == ["one"]
+    assert found.column("loss").tolist() == [3.5]
+    assert found.curves is not None
+    assert found.curves["tokens"].tolist() == [1e5, 2e5, 3e5, 4e5, 5e5, 6e5, 7e5, 7e5]
+    assert found.curves["loss"].iloc[3] == pytest.approx(5 - 0.4 - 1)  # of the second log
+    assert "run 'one' is joined from 2 logs of one id, as it was resumed" in found.inferred[0]
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(0.5, True), (1.2, True), (1.05, False), (1.0, False)])
+def test_flops_that_contradict_tokens_are_the_first_warning(tmp_path: Path, factor: float, warned: bool) -> None:
+    frame = table(noise_nats=0.01)
+    frame["flops"] *= factor
+    found = analyse(observe(frame.drop(columns="budget"), tmp_path), bootstrap=0, holdout=None)
+    first = found["warnings"][0] if found["warnings"] else ""
+    assert ("flops contradict params and tokens: C / (6 N D) is" in first) == warned
+    if warned:
+        assert summary(found).startswith("WARNING ")
+
+
+def test_inferences_stand_at_the_top_and_in_the_results(tmp_path: Path) -> None:
+    frame = table(noise_nats=0.01).drop(columns=["flops", "budget"]).rename(columns={"params": "Model Size"})
+    found = analyse(observe(frame, tmp_path), bootstrap=0, holdout=None)
+    assert [line.partition(": ")[2] for line in found["inferred"]] == [
+        "params = column 'Model Size'",
+        "no flops: C = 6 N D, from params and tokens",
+        "no run_id column: every row is taken as a run of its own",
+    ]
+    lines = summary(found).splitlines()
+    top = [line for line in lines if not line.startswith("WARNING")][:3]
+    assert top == [f"inferred: {line}" for line in found["inferred"]]
+    assert not set(found["notes"]) & {line.partition(": ")[2] for line in found["inferred"]}
 
 
 def read_or_refuse(path: Path) -> Observations | None:

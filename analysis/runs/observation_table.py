@@ -1,0 +1,86 @@
+"""The table of observations: runs as validated rows, with the rows that were left out and the reasons.
+
+Columns of the table, one row an observation:
+
+    row, run_id, origin, group, cluster      the row's place in its source; rows of one cluster are resampled together
+    params, tokens, flops, loss              raw counts and nats, in the conventions named in `conventions`
+    weight, loss_se, unique_tokens, predicted_tokens, budget   weights have mean 1; NaN where the source states none
+    params_total, params_non_embedding, params_non_embedding_head, flops_exact      other counts, where known
+
+and every other column of the source under its own name. A quantity that the source lacks is NaN everywhere. Row
+numbers count from 1, the header not counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from scaling.analysis.laws.cost import Cost, fit_cost
+from scaling.analysis.laws.law import SIX_N_D
+from scaling.analysis.runs.reading import Exclusion
+from scaling.analysis.schema.document import Conventions
+
+Array = NDArray[np.float64]
+
+MAX_ROWS = 50_000  # beyond this a fit takes minutes; only rows of distinct runs are worth it
+COLUMN_OF_SYMBOL = {"N": "params", "D": "tokens", "C": "flops", "U": "unique_tokens"}
+
+
+@dataclass(frozen=True)
+class Observations:
+    """A validated table (see the module) with the exclusions, the assumptions, and words for every axis."""
+
+    table: pd.DataFrame
+    excluded: tuple[Exclusion, ...]
+    notes: tuple[str, ...]
+    conventions: Conventions
+    source: tuple[str, ...]
+    curves: pd.DataFrame | None = field(default=None, repr=False)  # reading.CURVE_COLUMNS, params
+    damaged: tuple[str, ...] = ()  # files, or lines of files, that could not be read
+    inferred: tuple[str, ...] = ()  # columns, units, runs and counts that the reader inferred, each with its source
+    doubts: tuple[str, ...] = ()  # warnings of the reader: runs that repeat others, counts that contradict
+    missing: Mapping[str, str] = field(default_factory=dict)  # quantity that is NaN everywhere -> the message
+    pooled: bool = False  # whether the user has asked for one law through different settings
+
+    def column(self, name: str) -> Array:
+        """One numeric column as a float array, shape (n,)."""
+        return self.table[name].to_numpy(dtype=float)
+
+    @property
+    def clusters(self) -> NDArray[np.intp]:
+        """A number for every row, equal for rows that are resampled together."""
+        labels: NDArray[np.intp] = self.table["cluster"].factorize()[0]
+        return labels
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of a run by these runs: C = 6 N D, or the power of N that fits their FLOPs best."""
+        if self.missing:
+            return SIX_N_D
+        return fit_cost(self.column("params"), self.column("tokens"), self.column("flops"))
+
+    def select(self, rows: NDArray[np.bool_]) -> "Observations":
+        """The same observations with only some rows; exclusions are not extended."""
+        return replace(self, table=self.table[rows].reset_index(drop=True))
+
+    def variables(self, names: Sequence[str]) -> dict[str, Array]:
+        """A law's variables by its own symbols: N, D, C, U stand for params, tokens, flops, unique_tokens.
+
+        Any other name is a column. Raises ValueError for one that is absent or not a number everywhere.
+        """
+        found = {}
+        for name in names:
+            column = COLUMN_OF_SYMBOL.get(name, name)
+            if column in self.missing:
+                raise ValueError(self.missing[column])
+            if column not in self.table.columns:
+                raise ValueError(f"the data have no column {column!r}, which the law calls {name}")
+            values = pd.to_numeric(self.table[column], errors="coerce").to_numpy(dtype=float)
+            if not np.isfinite(values).all():
+                row = int(self.table["row"].iloc[int(np.flatnonzero(~np.isfinite(values))[0])])
+                raise ValueError(f"column {column!r}, which the law calls {name}, has no number in row {row}")
+            found[name] = values
+        return found
