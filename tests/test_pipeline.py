@@ -79,8 +79,8 @@ def test_one_bad_run_fails_the_sweep_honestly_and_loses_no_other(tmp_path: Path)
     assert "training loss" in diverged.stderr
     seeds = [*command, "seed=1,2,3"]
     study = tmp_path / "runs" / "d"
-    planned = scaling("plan", *seeds[2:], cwd=tmp_path)
-    broken = study / planned.stdout.split("pending")[1].split()[-1]
+    planned = json.loads(scaling("plan", *seeds[2:], "--json", cwd=tmp_path).stdout)["runs"]
+    broken = study / next(run["run_id"] for run in planned if run["status"] == "pending")
     broken.mkdir()
     (broken / "checkpoint").touch()
     failed = scaling(*seeds, cwd=tmp_path)

@@ -33,6 +33,7 @@ from scaling.analysis.results.summary import summary, warnings_of
 from scaling.analysis.results.training_curves import curves_section, envelope_section
 from scaling.analysis.runs.comparable import refuse_mixture
 from scaling.analysis.runs.observations import Observations
+from scaling.analysis.runs.pooling import explaining_warnings
 from scaling.analysis.runs.settings import varying_warning
 from scaling.analysis.schema.document import Holdout, Results
 from scaling.analysis.schema.fits import FitEntry
@@ -106,7 +107,7 @@ def analyse(
         "comparison": None,
         "health": _health(observations, entries, [form.name for form in forms], isoflop, noise, seed),
     }
-    settings = varying_warning(observations.table)
+    settings = [*varying_warning(observations.table), *explaining_warnings(observations)]
     results["warnings"] = [*observations.damaged, *observations.doubts, *settings, *warnings_of(results)]
     answer(results)
     return results

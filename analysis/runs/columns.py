@@ -135,6 +135,8 @@ def _params(
     plain = _only(table, "params", source)
     if params is None:
         ways = ([plain] if plain else []) + list(counted.values())
+        if plain is None and counted:  # a mixture of experts counts the parameters that a token meets, beside all
+            ways += [name for name in resembling(table, "params") if {"active", "activated"} & {*words_of(name)}]
         if len(ways) > 1:
             listed = ", ".join(ways)
             raise ValueError(f"{source} counts parameters in {len(ways)} ways ({listed}); choose with --params COLUMN")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as f_distribution
 
 from scaling.analysis.runs.observations import Observations
-from scaling.analysis.runs.settings import text_settings
+from scaling.analysis.runs.settings import number_settings, text_settings
 
 Array = NDArray[np.float64]
 
@@ -39,6 +39,17 @@ def refuse_pooled_words(observations: Observations) -> None:
                 f"({first}{more}): its values follow laws of their own; --by {name!r} fits each apart, --where keeps "
                 "some, --best-of-cell keeps each cell's best, --pool fits one law all the same"
             )
+
+
+def explaining_warnings(observations: Observations) -> list[str]:
+    """Lines on the settings in numbers that explain most of the residual."""
+    table = observations.table
+    shares = {name: explained_share(table, table[name].astype(str).to_numpy()) for name in number_settings(table)}
+    return [
+        f"column {name!r} explains {share:.0%} of the scatter about one law; --by {name!r} fits each value apart"
+        for name, share in shares.items()
+        if share is not None
+    ]
 
 
 def explained_share(table: pd.DataFrame, values: NDArray[np.object_]) -> float | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scaling.analysis.runs.column_names import NAMES, usual, words_of
 
+FEW = 20  # values of a number that is a choice among a few
 SAME_CELL = 5e-3  # relative difference of tokens, or sizes, that the rounding to whole batches explains
 OWN = {"row", "run_id", "origin", "group", "cluster", "trunk", "params", "tokens", "flops", "flops_exact", "loss"}
 OWN |= {"weight", "loss_se", "unique_tokens", "predicted_tokens", "epochs", "budget"}
@@ -27,6 +28,8 @@ MEASURED |= {"err", "se", "sd", "std", "stderr", "grad", "gradient", "runtime", 
 MEASURED |= {"elapsed", "wall", "throughput", "mfu", "tps", "memory", "mem", "s"}
 KNOWN = {"lr", "learning", "batch", "bs", "bsz", "gbs", "gbsz", "wd", "decay", "beta", "beta1", "beta2", "warmup"}
 KNOWN |= {"dropout", "optimizer", "schedule", "rate", "momentum", "eps", "experts", "router", "arch", "depth", "width"}
+CODED = {"experiment", "exp", "series", "arch", "architecture", "domain", "dataset", "corpus", "family", "variant"}
+CODED |= {"group", "study", "setup", "router", "ablation"}  # words, where a table codes them as numbers
 DERIVED = {"step", "steps", "iteration", "iterations", "iter", "samples", "sequences", "epoch", "flops", "tokens"}
 
 
@@ -87,9 +90,19 @@ def varying_warning(table: pd.DataFrame) -> list[str]:
 
 
 def text_settings(table: pd.DataFrame) -> list[str]:
-    """The settings in words, or truth values, that more than one run shares and more than one size has."""
+    """The settings in words, truth values or coded words that differ between runs."""
+    return [name for name in _differing(table) if _is_text(table[name]) or CODED & set(words_of(name))]
+
+
+def number_settings(table: pd.DataFrame) -> list[str]:
+    """The settings in numbers that take few values, but for those that differ within a cell."""
+    varying = {*text_settings(table), *varying_settings(table)}
+    return [name for name in _differing(table) if name not in varying and table[name].nunique() <= FEW]
+
+
+def _differing(table: pd.DataFrame) -> list[str]:
     found = [name for name in [*setting_columns(table), "group"] if name in table.columns]
-    return [name for name in found if _is_text(table[name]) and table[name].nunique() > 1]
+    return [name for name in found if table[name].nunique() > 1]
 
 
 def _may_set(name: str) -> bool:

@@ -78,7 +78,7 @@ class Pool:
         """Run all jobs to their ends, calling `show` a few times a second.
 
         Ctrl-C, SIGTERM and SIGHUP stop jobs cleanly and return; a second signal kills the jobs' processes. An exception
-        of `show`, or any other, stops the jobs as a signal does before it is raised.
+        of `show`, or any other, stops the jobs as a signal does before it is raised; its KeyboardInterrupt only stops.
         """
         self._queue = Queue(list(jobs))
         self._look_again = 0.0
@@ -97,7 +97,10 @@ class Pool:
             self._obey()
             self._start_waiting()
             self._collect()
-            show()
+            try:
+                show()
+            except KeyboardInterrupt:  # its word to stop, as at the first failure
+                self._stop()
             if self.stopping and not self._running:
                 break
 

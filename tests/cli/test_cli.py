@@ -2,11 +2,13 @@
 
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from scaling.cli import main
+from scaling.analysis.runs.choices import Choices
+from scaling.cli import _parser, main
 
 COMMANDS = (
     "plan",
@@ -101,3 +103,27 @@ def test_help_lists_the_presets_that_there_are(
 def test_hydras_own_completion_is_refused_with_the_command_that_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-sc", "install=bash"]) == 2
     assert "scaling completion bash" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fit", "report"])
+def test_each_choice_of_the_reader_is_an_option(command: str) -> None:
+    options = vars(_parser().parse_args([command, "runs.csv"]))
+    assert {one.name for one in fields(Choices)} - {"curves"} <= set(options)
+
+
+def test_options_of_tables_reach_the_reader_and_their_mistakes_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{run},{1e8 * run:.0f},1e10,{40 - run}" for run in range(1, 6)]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["who,N,D,score", *rows]))
+    point = ["--bootstrap", "0", "--holdout", "none", "--law", "power:N"]
+    read = ["--run", "who", "--rename", "score=val_ppl", "--loss-unit", "perplexity"]
+    assert main(["fit", str(path), *point, *read]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"inferred: {path}: params = column 'N'" in lines
+    assert any("its logarithm" in line for line in lines)
+    assert main(["fit", str(path), *point, "--rename", "score"]) == 2
+    assert "--rename 'score' is not OLD=NEW" in capsys.readouterr().err
+    assert main(["fit", str(path), *point, *read, "--by", "lr"]) == 2
+    assert "--by 'lr' is not a column of" in capsys.readouterr().err

@@ -104,3 +104,11 @@ def test_bits_per_byte_are_refused_with_the_right_way_to_nats(tmp_path: Path) ->
     ):
         with pytest.raises(ValueError, match=message):
             load(path, **options)
+
+
+def test_total_and_active_parameters_must_be_chosen(tmp_path: Path) -> None:
+    path = csv(tmp_path, "total_params,active_params,tokens,loss\n1e9,1e8,1e10,3\n2e9,2e8,1e10,2.9\n")
+    with pytest.raises(ValueError, match=r"counts parameters in 2 ways \(total_params, active_params\)"):
+        load(path)
+    assert load(path, params="active_params").column("params").tolist() == [1e8, 2e8]
+    assert load(path, params="total").column("params").tolist() == [1e9, 2e9]

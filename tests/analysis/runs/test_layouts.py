@@ -142,7 +142,7 @@ def chart(metric: str = "val/loss", *, ends: bool = True, first: str = "Step", x
     for run, rows in table.groupby("run_id", sort=False):
         wide[f"{run} - {metric}"] = rows["loss"].tolist()
         if ends:
-            wide |= {f"{run} - {metric}__{end}": rows["loss"].tolist() for end in ("MIN", "MAX")}
+            wide |= {f"{run} - {metric}__{end}": (rows["loss"] + by).tolist() for end, by in (("MIN", -1), ("MAX", 1))}
     return pd.DataFrame(wide)
 
 

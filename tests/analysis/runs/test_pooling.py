@@ -49,3 +49,12 @@ def test_a_name_of_the_size_is_no_setting_that_parts(tmp_path: Path) -> None:
     table = mixed(0.0, noise=0.05)
     table["architecture"] = ["small" if size < 1e8 else "large" for size in table["params"]]
     refuse_pooled_words(observe(table, tmp_path))
+
+
+def test_words_coded_as_numbers_are_refused_and_numbers_are_warned_about(tmp_path: Path) -> None:
+    table = mixed(0.1, crossed=False)
+    coded = (table["architecture"] == "moe").astype(int)
+    with pytest.raises(ValueError, match="column 'architecture' explains"):
+        analyse(observe(table.assign(architecture=coded), tmp_path), bootstrap=0)
+    found = analyse(observe(table.drop(columns="architecture").assign(n_experts=1 + 7 * coded), tmp_path), bootstrap=0)
+    assert any("column 'n_experts' explains" in line and "--by 'n_experts'" in line for line in found["warnings"])
