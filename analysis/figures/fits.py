@@ -24,7 +24,7 @@ from scaling.analysis.figures.chart import (
 )
 from scaling.analysis.figures.elements import NO_SURFACE, axis_of, leading_fit, run_texts, thinned_words, used_rows
 from scaling.analysis.schema.document import Results
-from scaling.analysis.schema.fits import FittedEntry
+from scaling.analysis.schema.fits import NO_RESAMPLES, FittedEntry, no_interval
 from scaling.analysis.words import flops_text, symbol
 
 HISTOGRAM_BINS = 30
@@ -84,7 +84,10 @@ def pairs(results: Results) -> Chart | Absent:
         return Absent(title, NO_SURFACE)
     draws = entry["draws"]
     if not draws or len(draws["values"]) < 2:
-        return Absent(title, "no resamples were drawn, so there is nothing to show; fit with more than 0 of them")
+        why = no_interval(entry) or "too few resamples converged"
+        if why == NO_RESAMPLES:
+            why = "no resamples were drawn; fit with more than 0 of them"
+        return Absent(title, f"there is nothing to show: {why}")
     names, values = draws["names"], array(draws["values"])
     axes = [_parameter_axis(name, values[:, k]) for k, name in enumerate(names)]
     size = len(names)

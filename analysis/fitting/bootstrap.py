@@ -21,6 +21,14 @@ MIN_DRAWS = 20  # converged resamples below which there is no interval
 WIDE_FACTOR = 1e3  # ratio of the ends of an interval beyond which a factor such as A is called weakly identified
 
 
+def lacks_freedom(law: type[Law], clusters: int) -> bool:
+    """Return whether the runs are no more than the parameters, so that a law may pass through all, whatever they are.
+
+    The refits to their resamples then agree by construction, and no interval follows from their agreement.
+    """
+    return clusters <= len(law.declared())
+
+
 @dataclass(frozen=True)
 class Interval:
     """An interval, its confidence level and method; the ends keep the shape of the quantity."""
@@ -42,16 +50,16 @@ class Resamples(Refits):
     def interval(self, of: str | Callable[[Law], Any], level: float = 0.95) -> Interval:
         """Return the interval of a parameter, a derived quantity, or a function of the law.
 
-        Percentiles of the converged resamples; nan where fewer than MIN_DRAWS converged, or more than 1 -
-        level of them leave the quantity undefined. The function is called once, with the law of all
-        resamples (see `law`), and may return shape (R', m) or (R', 1).
+        Percentiles of the converged resamples; nan where fewer than MIN_DRAWS converged, where the clusters are no
+        more than the parameters, or where more than 1 - level of the resamples leave the quantity undefined. The
+        function is called once, with the law of all resamples (see `law`), and may return shape (R', m) or (R', 1).
         """
         if not 0 < level < 1:
             raise ValueError(f"an interval's level lies between 0 and 1, got {level}; 0.95 is usual")
         draws = np.asarray(_quantity(self.law, of), dtype=float)
         if draws.ndim > 1 and draws.shape[-1] == 1:
             draws = draws[..., 0]
-        if len(draws) < MIN_DRAWS:
+        if len(draws) < MIN_DRAWS or lacks_freedom(self.law_type, self.clusters):
             nothing = np.full(draws.shape[1:], np.nan)[()]
             return Interval(nothing, nothing, level, "percentile")
         hidden = np.isnan(draws).mean(axis=0) > 1 - level
@@ -111,19 +119,21 @@ def identify(
 ) -> dict[str, Identification]:
     """Return the identification of each parameter, from its resamples and, where given, its profile.
 
-    Weakly identified: no observation responds to it; or its profile never crosses the threshold on one
-    side; or its interval reaches the edge of its range; or the interval is wider than the estimate itself
-    (a parameter that varies by factors, such as A: spans more than a factor of WIDE_FACTOR).
+    Weakly identified: the runs are no more than the parameters; or no observation responds to it; or its profile never
+    crosses the threshold on one side; or its interval reaches the edge of its range; or the interval is wider than the
+    estimate itself (a parameter that varies by factors, such as A: spans more than a factor of WIDE_FACTOR).
     """
     declared = type(fit.law).declared()
+    lacking = lacks_freedom(type(fit.law), resamples.clusters)
+    few = f"{resamples.clusters} runs for {len(declared)} parameters" if lacking else ""
     return {
-        name: _identify(name, fit, declared[name], resamples.interval(name, level), (profiles or {}).get(name))
+        name: _identify(name, fit, declared[name], resamples.interval(name, level), (profiles or {}).get(name), few)
         for name in resamples.names
     }
 
 
 def _identify(
-    name: str, fit: Fit, declared: Parameter, interval: Interval, profile: ProfileLikelihood | None
+    name: str, fit: Fit, declared: Parameter, interval: Interval, profile: ProfileLikelihood | None, few: str
 ) -> Identification:
     value = fit.law.params[name]
     span = f"{interval.level:.0%} interval {interval.low:.4g} to {interval.high:.4g}"
@@ -135,7 +145,9 @@ def _identify(
         if declared.multiplicative
         else interval.high - interval.low > abs(value)
     )
-    if name in fit.evidence.unseen:
+    if few:
+        why = f"{name} is weakly identified: {few}"
+    elif name in fit.evidence.unseen:
         why = f"{name} is not determined: no observation responds to it alone"
     elif profile is not None and not all(profile.closed):
         why = f"{name} is weakly identified: its profile is flat from {profile.low:.4g} to {profile.high:.4g}"

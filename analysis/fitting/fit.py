@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scaling.analysis.fitting.checks import check
 from scaling.analysis.fitting.kink import sharpen
+from scaling.analysis.fitting.knees import cross_knees
 from scaling.analysis.fitting.misfit import Loss, Problem, pose
 from scaling.analysis.fitting.newton import Local, Minimum, minimise
 from scaling.analysis.fitting.starts import grid_starts
@@ -24,7 +25,7 @@ MORE_STARTS = 32  # where fewer than AGREEMENT of the first starts end at the be
 AGREEMENT = 3
 ACCEPTED_RESIDUAL = 1e-6  # KKT residual (a cosine) above which an end point is not called a minimum
 PATIENCE = 3000  # steps allowed to a search that has not converged in the usual number
-FOLLOWED = 3  # of these searches, the lowest that are given that many
+FOLLOWED = 3  # of the searches, the lowest, which cross the knees and are given that many where the best is lost
 NEAR_BEST = 1.02  # a smoothed minimum within this factor of the best is followed to its kink
 BLIND_CONDITION = 1e7  # condition of the tangent beyond which some direction of the parameters is not seen at all
 
@@ -100,14 +101,14 @@ def search(problem: Problem, starts: Array) -> Minimum:
     ends = minimise(problem, starts, low, high, frozen=problem.frozen, smoothing=widths)
     if problem.loss.has_kink:
         return _at_the_kink(problem, ends)
-    lost = (ends.residual >= ACCEPTED_RESIDUAL) & (np.argsort(np.argsort(ends.local.value)) < FOLLOWED)
-    if lost[np.argmin(ends.local.value)]:
-        # a few noisy observations make long curved valleys of kinks, which take patience
+    lowest = np.argsort(ends.local.value, kind="stable")[:FOLLOWED]
+    lost = lowest[~(ends.residual[lowest] < ACCEPTED_RESIDUAL)]
+    if lost.size and lost[0] == lowest[0]:
+        begin = cross_knees(problem, ends.q[lost], lost) if problem.loss.has_knees else ends.q[lost]
         again = minimise(
-            problem, ends.q[lost], low, high, frozen=problem.frozen, smoothing=widths[-1:], max_iterations=PATIENCE
+            problem, begin, low, high, frozen=problem.frozen, smoothing=widths[-1:], max_iterations=PATIENCE
         )
-        kept = np.flatnonzero(~lost)
-        ends = _together(_rows(ends, kept), again)
+        ends = _together(_rows(ends, np.setdiff1d(np.arange(len(starts)), lost)), again)
     return ends
 
 

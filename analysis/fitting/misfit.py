@@ -88,6 +88,11 @@ class Loss:
         return np.array([*SMOOTHINGS, *np.geomspace(1e-3, ROUNDED, 4)])
 
     @property
+    def has_knees(self) -> bool:
+        """Whether the penalty turns from quadratic to linear at a knee on either side of zero."""
+        return self.name == "huber"
+
+    @property
     def has_kink(self) -> bool:
         """Whether the penalty has a kink at zero, so that the search needs an exact end."""
         return self.name in ("mae", "asymmetric")
@@ -162,12 +167,14 @@ class Problem:
         """Return scaled residuals, observed minus predicted, for predicted values (r, n)."""
         return np.log(self.y / value) if self.loss.on == "log" else self.y - value
 
-    def values(self, q: Array, width: float) -> Array:
-        """Return the smoothed objective alone, shape (R,); inf where the law is undefined."""
+    def values(self, q: Array, width: float, rows: NDArray[np.intp] | None = None) -> Array:
+        """Return the smoothed objective alone at q (R, p) of the rows named, shape (R,); inf where undefined."""
+        named = np.arange(len(q)) if rows is None else rows
         result = np.empty(len(q))
-        for rows in self._chunks(len(q)):
+        for part in self._chunks(len(q)):
             with np.errstate(all="ignore"):
-                result[rows] = np.sum(self.weights(rows) * self._penalty(q[rows], rows, width), axis=1)
+                penalty = self._penalty(q[part], named[part], width)
+                result[part] = np.sum(self.weights(named[part]) * penalty, axis=1)
         return np.where(np.isfinite(result), result, np.inf)
 
     def penalties(self, q: Array, width: float) -> Array:
@@ -226,19 +233,22 @@ class Problem:
 
     def residual(self, q: Array) -> Array:
         """Return the scaled residuals at one q (p,), shape (n,)."""
-        row = np.zeros(1, dtype=np.intp)
-        with np.errstate(all="ignore"):
-            value = self.predict({name: q[None, [k]] for k, name in enumerate(self.names)}, row)
-            return np.asarray(np.broadcast_to(self.residuals(value), (1, len(self.y)))[0])
+        residual, _ = self.linearised(q[None], np.zeros(1, dtype=np.intp))
+        return np.asarray(residual[0])
 
     def tangent(self, q: Array) -> Array:
         """Return d log loss (or d loss) / d coordinate at the observations for one q (p,), shape (p, n)."""
-        row = np.zeros(1, dtype=np.intp)
-        predicted = self.predict({name: jet.variable(k, q[None, [k]]) for k, name in enumerate(self.names)}, row)
-        per = 1.0 / predicted.value if self.loss.on == "log" else 1.0
-        return np.concatenate(
-            [np.broadcast_to(predicted.first.get(k, 0.0) * per, (1, len(self.y))) for k in range(len(q))]
-        )
+        _, tangent = self.linearised(q[None], np.zeros(1, dtype=np.intp))
+        return np.asarray(tangent[0])
+
+    def linearised(self, q: Array, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+        """Return the residuals (r, n) at q (r, p) of the rows named, and the fall of each by coordinate (r, p, n)."""
+        with np.errstate(all="ignore"):
+            predicted = self.predict({name: jet.variable(k, q[:, [k]]) for k, name in enumerate(self.names)}, rows)
+            per = 1.0 / predicted.value if self.loss.on == "log" else 1.0
+            shape = (len(q), len(self.y))
+            slopes = [np.broadcast_to(predicted.first.get(k, 0.0) * per, shape) for k in range(q.shape[1])]
+            return np.broadcast_to(self.residuals(predicted.value), shape), np.stack(slopes, axis=1)
 
     def with_weights(self, weights: Weights) -> "Problem":
         """Return the same problem under other weights."""

@@ -200,6 +200,12 @@ def _step(
     return capped, np.clip(np.where(ratio > 1e-14, ratio, 1.0).min(axis=1), 1e-7, 1e-2)
 
 
+def newton_step(gradient: Array, hessian: Array, held: NDArray[np.bool_]) -> Array:
+    """Return the undamped step (R, p) on the coordinates that are not held, at most MAX_STEP long."""
+    anywhere = np.full_like(gradient, np.inf)
+    return _step(gradient, hessian, held, np.zeros(len(gradient)), (-anywhere, anywhere))[0]
+
+
 def _inside(model: Array, slope: Array, step: Array, below: Array, above: Array) -> Array:
     """Return the step of the convex model with every coordinate that would leave the box stopped at its edge.
 

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from scaling.analysis.fitting.checks import check
-from scaling.analysis.fitting.fit import Fit
+from scaling.analysis.fitting.fit import ACCEPTED_RESIDUAL, Fit
+from scaling.analysis.fitting.knees import cross_knees
 from scaling.analysis.fitting.misfit import Problem, pose
 from scaling.analysis.fitting.newton import minimise
 from scaling.analysis.laws import jet
@@ -178,6 +179,9 @@ class _Line:
             begin = start if sweep == 0 else np.roll(q, 1 if sweep % 2 else -1, axis=0)
             smoothing = widths if sweep == 0 else widths[-1:]
             ends = minimise(problem, begin, low, high, frozen=problem.frozen, smoothing=smoothing)
+            if problem.loss.has_knees and (lost := np.flatnonzero(~(ends.residual < ACCEPTED_RESIDUAL))).size:
+                ends.q[lost] = cross_knees(problem, ends.q[lost], lost)
+                ends.local.value[lost] = problem.values(ends.q[lost], float(widths[-1]), lost)
             better = ends.local.value < best
             best, q = np.where(better, ends.local.value, best), np.where(better[:, None], ends.q, q)
         best = problem.values(q, EXACT if problem.loss.has_kink else float(widths[-1]))

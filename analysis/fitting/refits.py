@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from scaling.analysis.fitting.checks import check
 from scaling.analysis.fitting.fit import ACCEPTED_RESIDUAL, PATIENCE, Fit
+from scaling.analysis.fitting.knees import cross_knees
 from scaling.analysis.fitting.misfit import Problem, pose
 from scaling.analysis.fitting.newton import minimise
 from scaling.analysis.fitting.starts import grid_points
@@ -122,7 +123,9 @@ class _Search:
         self.share()
         self.from_grid(self.failed, RESCUES)
         if not self._kinked:
-            self.improve(self.failed, self.q[self.failed], last, PATIENCE)
+            failed, begin = self.failed, self.q[self.failed]
+            crossed = cross_knees(self.problem, begin, failed) if self.whole.loss.has_knees else begin
+            self.improve(failed, crossed, last, PATIENCE)
         self.share()
         if len(few) == rows:
             self.from_neighbours(everyone)

@@ -61,10 +61,10 @@ def collapse_section(
     models = _optimal(observations, study)
     curves = read_curves(observations, models)
     if curves is None:
-        whole = f"{len(models)} of its budgets have a minimum inside their sizes"
         return {
-            "why": f"it needs {LEAST_RUNS} budgets whose best run is known and logged {LEAST_ROWS} losses or more; "
-            f"{whole}"
+            "why": f"it needs {LEAST_RUNS} budgets whose best rows are ends of runs of their own, which logged "
+            f"{LEAST_ROWS} losses or more; {len(models)} of its budgets have a minimum inside their sizes "
+            f"(distinct runs that end there: {len(_ended(observations, models))})"
         }
     if why := _undetermined(curves, floor):
         return {"why": why}
@@ -117,16 +117,29 @@ def _optimal(observations: Observations, study: IsoflopSection | None) -> list[N
     return models
 
 
+def _ended(observations: Observations, models: Sequence[NDArray[np.intp]]) -> dict[str, tuple[int, int]]:
+    """The row and the model of each run whose curve ends where its row was measured, and not before or after.
+
+    A run counts once, as its end: its checkpoints in several budgets have one curve, and would agree with themselves.
+    """
+    assert observations.curves is not None
+    last = observations.curves.groupby("run_id", sort=False)["tokens"].max().to_dict()
+    runs, tokens = observations.table["run_id"].tolist(), observations.column("tokens")
+    found: dict[str, tuple[int, int]] = {}
+    for k, rows in enumerate(models):
+        for row in rows.tolist():
+            share = tokens[row] / last.get(runs[row], np.inf)
+            if 1 - 1 / POINTS <= share <= 1 / (1 - 1 / POINTS):
+                found.setdefault(runs[row], (row, k))
+    return found
+
+
 def read_curves(observations: Observations, models: Sequence[NDArray[np.intp]]) -> Curves | None:
     """The whole curves of these models' runs, all of validation losses or all of training losses; None with too few."""
     assert observations.curves is not None
-    runs, tokens = observations.table["run_id"].tolist(), observations.column("tokens")
     curves = observations.curves
     places = curves.groupby("run_id", sort=False).indices
-    found = [
-        (row, k, curves.iloc[places[runs[row]]]) for k, rows in enumerate(models) for row in rows if runs[row] in places
-    ]
-    whole = [(row, k, rows) for row, k, rows in found if rows["tokens"].max() >= tokens[row] * (1 - 1 / POINTS)]
+    whole = [(row, k, curves.iloc[places[run]]) for run, (row, k) in _ended(observations, models).items()]
     validated = all(rows["val_loss"].notna().sum() >= LEAST_VALIDATIONS for _, _, rows in whole)
     sampled = [(row, k, _sample(rows, validated=validated)) for row, k, rows in whole]
     kept = [(row, k, losses) for row, k, losses in sampled if losses is not None]

@@ -90,6 +90,8 @@ def choose_noise(budgets: tuple[BudgetRuns, ...]) -> Noise:
     if free >= max(cells / 2, 3):
         words = f"seeds' deviations from the mean of their size and budget, resampled ({free} degrees of freedom)"
         return Noise("seeds", words, float(np.sqrt((seeds**2).mean())), free, seeds)
+    if all(len(np.unique(budget.clusters)) <= 3 for budget in budgets):  # checkpoints of a run are no more runs
+        return Noise("parametric", "no intervals: every parabola passes through all its points", 0.0, 0)
     squares = sum(float((_residuals(budget) ** 2).sum()) for budget in budgets)
     free = sum(len(budget.rows) - 3 for budget in budgets)
     sd = float(np.sqrt(max(squares, 0.0) / max(free, 1)))
@@ -97,8 +99,6 @@ def choose_noise(budgets: tuple[BudgetRuns, ...]) -> Noise:
     if shared or min(len(budget.rows) for budget in budgets) >= MANY_SIZES:
         words = f"wild bootstrap: residuals of each budget's parabola with random signs ({free} degrees of freedom)"
         return Noise("wild", words, sd, free)
-    if free < 1:
-        return Noise("parametric", "no intervals: every parabola passes through all its points", 0.0, 0)
     words = (
         f"parametric bootstrap: too few runs a budget to resample them; normal noise of {sd:.2g} nats, "
         f"the residual spread about the parabolas pooled over {len(budgets)} budgets "

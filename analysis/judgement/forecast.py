@@ -17,6 +17,7 @@ from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.cost import Cost
 from scaling.analysis.laws.law import Law, build, from_columns
 from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.fits import no_interval
 from scaling.analysis.schema.forecast import (
     Given,
     LossPrediction,
@@ -175,10 +176,13 @@ def trust(results: Results, flops: float, law: str, notes: list[str]) -> Trust:
     single = (
         "" if len(forms) > 1 or results["isoflop"] else "; one law only, so the form's spread is not in the interval"
     )
+    why = next((no_interval(one) for one in results["fits"] if one["name"] == law and one["status"] != "refused"), "")
     checked = f"predictions were checked up to {reach:.2f} decades"
     calibrated = False
     if results["settings"]["bootstrap"] == 0:
         words = f"{where}; no resamples were drawn, so there is no interval: fit with --bootstrap 1000"
+    elif why:
+        words = f"{where}; no interval: {why}"
     elif reach == 0:
         words = (
             f"{where}; the interval is UNCALIBRATED (no prediction could be tested, so it may be too narrow){single}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from scaling.analysis.fitting.bootstrap import bootstrap
+from scaling.analysis.fitting.bootstrap import bootstrap, lacks_freedom
 from scaling.analysis.fitting.fit import Fit, Loss, fit
 from scaling.analysis.isoflop.minima import percentiles
 from scaling.analysis.laws.cost import Cost
@@ -130,7 +130,7 @@ def _fit_below(
     fitted = fit(law, x, y, loss=loss, weights=weights)
     if not np.isfinite(fitted.objective):
         raise ValueError(f"{fitted.status.upper()}: {fitted.why}")
-    if resamples == 0:
+    if resamples == 0 or lacks_freedom(law, len(np.unique(below.clusters))):
         return fitted, None
     draws = bootstrap(fitted, x, y, below.clusters, n=resamples, seed=seed, weights=weights)
     return fitted, draws.law if draws.converged.mean() >= LEAST_CONVERGED else None
@@ -200,9 +200,9 @@ def log_spread(draws: ArrayLike) -> Array:
 
 
 def noise_sd(fitted: Fit) -> float:
-    """Standard deviation of one run's log loss about the law, by the residuals and their degrees of freedom."""
-    free = max(fitted.n - len(fitted.law.params), 1)
-    return float(np.sqrt((fitted.residuals**2).sum() / free))
+    """Standard deviation of one run's log loss about the law, by residuals and degrees of freedom; NaN without any."""
+    free = fitted.n - len(fitted.law.params)
+    return float(np.sqrt((fitted.residuals**2).sum() / free)) if free > 0 else float("nan")
 
 
 def aicc(fitted: Fit) -> float:

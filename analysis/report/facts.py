@@ -49,7 +49,7 @@ class WhatIfFacts(TypedDict):
     cost: CostFacts
     range: Range
     level: float
-    resampled: bool
+    no_interval: str  # reason; empty where there are intervals
     target_flops: float
     z: float
     noise_sd_log: float

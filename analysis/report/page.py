@@ -13,7 +13,7 @@ from scaling.analysis.report import prose as words
 from scaling.analysis.report.blocks import Figure, Link, WhatIf
 from scaling.analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
 from scaling.analysis.schema.document import Results
-from scaling.analysis.schema.fits import FitEntry
+from scaling.analysis.schema.fits import FitEntry, no_interval
 from scaling.analysis.schema.isoflop import PowerLawEntry
 from scaling.analysis.words import raised
 from scaling.records.files import write_text
@@ -188,6 +188,8 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
                 "draws": [[row[j] for j in order] for row in draws["values"]] if draws else [],
             }
         )
+    lead = fits[settings["forms"][0]]
+    why = no_interval(lead) if lead["status"] != "refused" else ""
     laws = results["isoflop"]["laws"]["parabola"] if results["isoflop"] is not None else {}
     return {
         "forms": forms,
@@ -197,7 +199,7 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
         "cost": {"k": results["cost"]["k"], "gamma": results["cost"]["gamma"]},
         "range": results["range"],
         "level": results["settings"]["level"],
-        "resampled": results["settings"]["bootstrap"] > 0,
+        "no_interval": why,
         "target_flops": settings["at_target"]["flops"],
         "z": settings["z"],
         "noise_sd_log": settings["noise_sd_log"] or 0.0,

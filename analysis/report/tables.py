@@ -7,7 +7,7 @@ from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.report.blocks import Cell, Table, columns, interval_cell, number_cell, percent_cell, value_cell
 from scaling.analysis.results.summary import UNDER_SIX_N_D
 from scaling.analysis.schema.document import Results
-from scaling.analysis.schema.fits import FitEntry, FittedEntry, LossSettings, RefusedEntry
+from scaling.analysis.schema.fits import FitEntry, FittedEntry, LossSettings, RefusedEntry, no_interval
 from scaling.analysis.schema.intervals import NO_ENDS, Interval, Quantity
 from scaling.analysis.schema.isoflop import PowerLawEntry
 from scaling.analysis.schema.judgement import CHOICES
@@ -120,15 +120,16 @@ def parameters(results: Results) -> list[Table]:
     headings = columns("parameter", "#value", "interval", "~identification")
     made = []
     for entry in results["fits"]:
+        why = "" if entry["status"] == "refused" else no_interval(entry)
         rows = [
-            _parameter(entry, name, value, intervals.get(name))
+            _parameter(entry, name, value, intervals.get(name), why)
             for values, intervals in (
                 (entry["params"], entry["intervals"]),
                 (entry["derived"], entry["derived_intervals"]),
             )
             for name, value in values.items()
         ]
-        rows += _exponents_of_the_optimum(results, entry)
+        rows += _exponents_of_the_optimum(results, entry, why)
         asked = results["settings"]
         weighed = "" if asked["errors"] == "equal" else sentence(asked["errors_words"])
         ended = sentence(_ended(entry["status"], entry["why"]))
@@ -137,18 +138,18 @@ def parameters(results: Results) -> list[Table]:
     return made
 
 
-def _parameter(entry: FitEntry, name: str, value: float | None, interval: Interval | None) -> list[Cell]:
+def _parameter(entry: FitEntry, name: str, value: float | None, interval: Interval | None, why: str) -> list[Cell]:
     flag = entry["identification"].get(name)
     known = flag is None or flag["kind"] == "identified"
     return [
         Cell(symbol(name)),
         Cell(number(value), value) if flag is None or known else Cell(flag["kind"].replace("_", " ")),
-        Cell(_interval_words(interval)),
+        Cell(_interval_words(interval, why)),
         Cell(flag["sentence"] if flag else f"for {SIX_N_D}" if name in UNDER_SIX_N_D else ""),
     ]
 
 
-def _exponents_of_the_optimum(results: Results, entry: FitEntry) -> list[list[Cell]]:
+def _exponents_of_the_optimum(results: Results, entry: FitEntry, why: str) -> list[list[Cell]]:
     if not entry["optimum"]:
         return []
     level, words = results["settings"]["level"], f"at the largest measured compute, for {cost_of(results)}"
@@ -157,7 +158,9 @@ def _exponents_of_the_optimum(results: Results, entry: FitEntry) -> list[list[Ce
         [
             Cell(f"exponent of {symbol}"),
             Cell(number(one["value"]), one["value"]),
-            Cell(_interval_words({"low": one["low"], "high": one["high"], "level": level, "method": "percentile"})),
+            Cell(
+                _interval_words({"low": one["low"], "high": one["high"], "level": level, "method": "percentile"}, why)
+            ),
             Cell(words),
         ]
         for symbol, one in ((QUANTITIES["params"], grown["params"]), (QUANTITIES["tokens"], grown["tokens"]))
@@ -282,9 +285,10 @@ def loss_words(loss: LossSettings) -> str:
     return f"{loss['name']}{knee} on {loss['on']} loss, {loss['reduction']}"
 
 
-def _interval_words(interval: Interval | None) -> str:
+def _interval_words(interval: Interval | None, why: str) -> str:
+    """An interval with its level and method, or that there is none, and the reason where one is known."""
     if not interval or interval["low"] is None:
-        return "none"
+        return f"no interval: {why}" if why else "none"
     return f"{number(interval['low'])} to {number(interval['high'])} ({interval['level']:.0%}, {interval['method']})"
 
 

@@ -85,6 +85,7 @@ def _fitted(name: str, one: Fitted, grid: ComputeGrid) -> FittedEntry:
         "residuals": numbers(fitted.residuals),
         "intervals": {} if resamples is None else {key: _interval(resamples, key) for key in law.params},
         "derived_intervals": {} if resamples is None else {key: _interval(resamples, key) for key in law.derived},
+        "no_interval": one.no_interval,
         "draws": None if resamples is None else _draws(resamples),
         "optimum": _optimum(law, resamples, grid.flops, data) if of_both else None,
         "surface": _surface(law, data, grid.target) if of_both else None,

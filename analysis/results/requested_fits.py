@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scaling.analysis.fitting.bootstrap import Resamples
+from scaling.analysis.fitting.bootstrap import Resamples, lacks_freedom
 from scaling.analysis.fitting.bootstrap import bootstrap as resample
 from scaling.analysis.fitting.fit import Fit, fit
 from scaling.analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
+from scaling.analysis.laws.law import Law
 from scaling.analysis.results.request import Request
 from scaling.analysis.runs.budgets import group_budgets
 from scaling.analysis.runs.observations import Observations
+from scaling.analysis.schema.fits import NO_RESAMPLES
 
 MOST_PROFILED = 2_000  # observations; beyond, refits along every parameter take too long
 LEAST_DRAWS_TO_PROFILE = 200  # fewer resamples ask for a quick look
@@ -19,13 +21,17 @@ LEAST_DRAWS_TO_PROFILE = 200  # fewer resamples ask for a quick look
 
 @dataclass(frozen=True)
 class Fitted:
-    """One law's fit, its resamples and profiles, and the observations and variables that it was given."""
+    """One law's fit, its resamples and profiles, and the observations and variables that it was given.
+
+    no_interval: the reason why there are no resamples; empty where there are.
+    """
 
     fit: Fit
     resamples: Resamples | None
     profiles: Mapping[str, ProfileLikelihood]
     observations: Observations
     variables: tuple[str, ...]
+    no_interval: str
 
 
 @dataclass(frozen=True)
@@ -45,25 +51,37 @@ def fit_all(observations: Observations, request: Request) -> Fits:
     """Fit every law; one that the data do not suit is refused, and ValueError states the reasons where none is left."""
     fits: dict[str, Fitted] = {}
     refused: dict[str, str] = {}
-    draws = request.bootstrap
     for name, (law, variables) in request.laws.items():
         data = _frontier(observations) if variables == ("C",) else observations
         try:
             x, y, weights = data.variables(variables), data.column("loss"), data.column("weight")
             fitted = fit(law, x, y, loss=request.loss, weights=weights)
+            few = _too_few(data, law)
+            why = few if request.bootstrap else NO_RESAMPLES
             drawn = (
-                resample(fitted, x, y, data.clusters, n=draws, seed=request.seed, weights=weights) if draws else None
+                None
+                if why
+                else resample(fitted, x, y, data.clusters, n=request.bootstrap, seed=request.seed, weights=weights)
             )
         except ValueError as error:
             refused[name] = str(error)
             continue
         if drawn is not None and not drawn.converged.any():
-            drawn = None
-        profiles = _profile(fitted, data, variables) if draws >= LEAST_DRAWS_TO_PROFILE else {}
-        fits[name] = Fitted(fitted, drawn, profiles, data, variables)
+            drawn, why = None, "no resample converged"
+        profiled = request.bootstrap >= LEAST_DRAWS_TO_PROFILE and not few
+        fits[name] = Fitted(fitted, drawn, _profile(fitted, data, variables) if profiled else {}, data, variables, why)
     if not fits:
         raise ValueError("; ".join(dict.fromkeys(refused.values())))
     return Fits(fits, refused)
+
+
+def _too_few(data: Observations, law: type[Law]) -> str:
+    """The numbers of runs and parameters where the runs are no more; empty where they are."""
+    clusters, runs = len(np.unique(data.clusters)), data.table["run_id"].nunique()
+    if not lacks_freedom(law, clusters):
+        return ""
+    noun = "runs" if clusters == runs else "groups of rows that are resampled together"
+    return f"{clusters} {noun} for {len(law.declared())} parameters"
 
 
 def _profile(fitted: Fit, data: Observations, variables: tuple[str, ...]) -> dict[str, ProfileLikelihood]:

@@ -7,7 +7,7 @@ from scaling.analysis.judgement.forecast import cost_of, describe, interval
 from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.results.run_words import run_words
 from scaling.analysis.schema.document import Results
-from scaling.analysis.schema.fits import FitEntry, FittedEntry
+from scaling.analysis.schema.fits import NO_RESAMPLES, FitEntry, FittedEntry, no_interval
 from scaling.analysis.schema.intervals import NO_ENDS, Ends
 from scaling.analysis.schema.judgement import InfluenceSection
 
@@ -68,8 +68,11 @@ def _of_fit(entry: FitEntry) -> Iterator[str]:
     name, draws = entry["name"], entry["draws"]
     if entry["status"] == "refused":
         yield f"{name} was not fitted: {entry['why']}"
-    elif entry["status"] != "converged" or entry["why"]:
+        return
+    if entry["status"] != "converged" or entry["why"]:
         yield f"{name}: {entry['status'].replace('_', ' ')}: {entry['why']}"
+    if (why := no_interval(entry)) not in ("", NO_RESAMPLES):
+        yield f"{name}: {why}: nothing is left to judge the fit by, and its numbers have no intervals"
     if draws and draws["converged"] < LEAST_CONVERGED * draws["drawn"]:
         lost = f"only {draws['converged']} of {draws['drawn']} resamples converged"
         yield f"{name}: {lost}; its intervals leave the others out"
@@ -132,10 +135,11 @@ def _laws(results: Results) -> Iterator[str]:
             ]
             yield f"  under the runs' own {cost_of(results)}: {', '.join(optima)}"
         evidence, ended = entry["evidence"], entry["status"].replace("_", " ")
+        noise = entry["noise_sd_log"]
         yield (
             f"  objective {entry['objective']:.9g} ({loss['name']}{knee} on {loss['on']} loss, summed over "
             f"{entry['n']}); {ended}, {evidence['agreed']} of {evidence['starts']} "
-            f"starts agree; noise {entry['noise_sd_log']:.2%} of the loss"
+            f"starts agree; noise {'not determined' if noise is None else f'{noise:.2%} of the loss'}"
         )
 
 
@@ -148,7 +152,7 @@ def _number(entry: FittedEntry, name: str, value: float | None) -> str:
     if flag is not None and flag["kind"] != "identified":
         return str(flag["sentence"])
     if found is None:
-        return f"{name} = {value:.5g} (no interval: no resamples)"
+        return f"{name} = {value:.5g} (no interval: {no_interval(entry)})"
     return f"{name} = {value:.5g} {interval(found['low'], found['high'])}"
 
 

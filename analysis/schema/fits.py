@@ -9,6 +9,8 @@ LossName: TypeAlias = Literal["huber", "mse", "mae", "asymmetric"]
 LossScale: TypeAlias = Literal["log", "linear"]
 IdentificationKind: TypeAlias = Literal["identified", "weakly identified", "at a bound"]
 
+NO_RESAMPLES = "no resamples"  # were asked for
+
 
 class LossSettings(TypedDict):
     """The penalty of a residual."""
@@ -113,12 +115,17 @@ class FittedEntry(LawEntry):
     loss: Annotated[LossSettings, "penalty that was minimised"]
     n: Annotated[int, "observations"]
     aicc: Annotated[float | None, "second-order Akaike criterion; null where observations are too few"]
-    noise_sd_log: Annotated[float | None, "standard deviation of one run's log loss about the law"]
+    noise_sd_log: Annotated[
+        float | None, "standard deviation of one run's log loss about the law; null where observations are too few"
+    ]
     evidence: Annotated[EvidenceEntry, "evidence that this is the global optimum"]
     identification: Annotated[dict[str, IdentificationEntry], "finding by parameter; empty without resamples"]
     residuals: Annotated[list[float | None], "log measured - log predicted, in the order of the observations"]
     intervals: Annotated[dict[str, Interval], "interval by parameter; empty without resamples"]
     derived_intervals: Annotated[dict[str, Interval], "interval by derived quantity; empty without resamples"]
+    no_interval: NotRequired[
+        Annotated[str, "reason why there are no resamples; empty where there are; absent in files of earlier versions"]
+    ]
     draws: Annotated[Draws | None, "the resamples; null without"]
     optimum: Annotated[OptimumSection | None, "compute optimum; null where the law has none"]
     surface: Annotated[Surface | None, "loss over N and D; null for other laws"]
@@ -129,6 +136,11 @@ class FittedEntry(LawEntry):
     ]
     profiles: Annotated[dict[str, ProfileEntry], "profile by parameter; empty where none was made"]
     rows: NotRequired[Annotated[list[int], "row of each residual; only where fewer than all observations were used"]]
+
+
+def no_interval(entry: FittedEntry) -> str:
+    """The reason why a fit's numbers have no intervals; empty where they have."""
+    return entry.get("no_interval", "" if entry["draws"] else NO_RESAMPLES)
 
 
 class RefusedEntry(LawEntry):

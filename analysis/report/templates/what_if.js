@@ -116,7 +116,7 @@ function trust(facts, answer, ask) {
   const [least, most] = facts.range.flops;
   const decades = Math.max(Math.log10(flops / most), Math.log10(least / flops), 0);
   const reasons = [];
-  if (!facts.resampled) reasons.push("no resamples were drawn, so there is no interval");
+  if (facts.no_interval) reasons.push(`there is no interval: ${facts.no_interval}`);
   else if (!facts.reach_decades) reasons.push("no roll-out was scored, so the interval is not calibrated");
   else if (flops < least / 10 ** facts.reach_slack) reasons.push(`${decades.toFixed(2)} decades below the data, where nothing was checked`);
   else if (decades > facts.reach_decades + facts.reach_slack) {

@@ -149,6 +149,31 @@ def test_without_curves_budgets_or_a_floor_it_is_said_why(tmp_path: Path) -> Non
     assert "logged" in health(halves)["collapse"]["why"]  # runs cut short have no end to normalise by
 
 
+def test_checkpoints_of_one_run_are_no_runs_of_their_own(tmp_path: Path) -> None:
+    """The best row of every budget is a checkpoint of one run: five curves would be one curve five times."""
+    sizes, tokens = np.geomspace(1e6, 1e8, 5), np.geomspace(1e8, 1e10, 60)
+    frame = pd.concat(
+        pd.DataFrame({"run_id": f"run{k}", "params": size, "tokens": tokens, "budget": np.geomspace(1, 60, 60)})
+        for k, size in enumerate(sizes)
+    )
+    frame["loss"] = TRUTH(N=frame["params"], D=frame["tokens"]) + 0.3 * np.log(frame["params"] / 1e7) ** 2
+    frame = frame.drop_duplicates(["run_id", "budget"])
+    observed = simulated.observe(frame, tmp_path, curves=True)
+    best = observed.table.loc[best_of_each_budget(observed), "run_id"]
+    assert set(best) == {"run2"}
+    found = health(observed)["collapse"]
+    assert "(distinct runs that end there: 1)" in found["why"]
+
+
+def test_a_row_before_the_end_of_its_run_is_not_its_end(tmp_path: Path) -> None:
+    observed = simulated.observe(simulated.table(), tmp_path)
+    longer = with_curves(observed, straight)
+    stretched = longer.curves.assign(tokens=longer.curves["tokens"] * 1.1)
+    assert "(distinct runs that end there: 0)" in health(replace(longer, curves=stretched))["collapse"]["why"]
+    barely = longer.curves.assign(tokens=longer.curves["tokens"] * 1.01)
+    assert health(replace(longer, curves=barely))["collapse"]["holds"]
+
+
 # --------------------------------------------------------------------------------------------------- noise scale
 
 
