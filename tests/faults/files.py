@@ -78,5 +78,6 @@ def main_quietly(name: str, data: Path) -> tuple[int, str]:
     """The exit code of a command in this process, and what it printed."""
     printed = io.StringIO()
     few = [] if name == "status" else ["--bootstrap", "0", "--holdout", "none"]
+    few += ["--out", str(data.parent / f"{data.stem}-out")] if name == "report" else []
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         return main([name, str(data), *few]), printed.getvalue()
