@@ -199,7 +199,7 @@ def test_launchers_of_one_study_share_its_runs(tmp_path: Path) -> None:
     assert all(job.status == DONE for jobs in pools for job in jobs)
     trained = [sum(job.result for job in jobs) for jobs in pools]
     assert sum(trained) == 8  # each once
-    assert min(trained) >= 2
+    assert min(trained) >= 1  # neither waits for the other's runs
     assert all((folder / "record.json").exists() for folder in folders)
 
 

@@ -25,7 +25,7 @@ def test_a_progress_line_fits_its_terminal(width: int) -> None:
     reporter.close()
     assert not more
     assert "step 99,999/100,000 loss 9.999 (val 9.999) 999k tokens/s" in line
-    assert ("0123456789ab" in line and "99.9G FLOP/s" in line) == (width >= 100)
+    assert ("0123456789ab" in line and "99.9 GFLOP/s" in line) == (width >= 100)
 
 
 @pytest.mark.parametrize(
