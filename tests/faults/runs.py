@@ -28,7 +28,16 @@ from tests.examples import SPEC, TINY, asked, runtime_in
 SCALING = Path(sys.executable).parent / "scaling"
 SWEEP = ("data=synthetic", "data.source.tokens=200000", "val_tokens=2048", "runtime.checkpoint_every_s=0.05")
 ONE_SLOT = ("hydra.launcher.slots=1", "hydra.launcher.threads_per_slot=1")
-VARYING = {"wall_s", "train_s", "attempts", "started_at", "ended_at", "publication", "hardware"}  # of a record
+VARYING = {
+    "wall_s",
+    "train_s",
+    "attempts",
+    "started_at",
+    "ended_at",
+    "publication",
+    "hardware",
+    "git_commit",
+}  # of a record
 STEPS = 6
 DATA = DataConfig(Synthetic(tokens=20_000, order=1, zipf_exponent=1.0, concentration=4.0, seed=0), "none", 37, 0.1)
 
