@@ -19,6 +19,7 @@ from scaling.data.prepare import DataConfig, identify
 from scaling.data.sources import Synthetic
 from scaling.plan.run import Run
 from scaling.records.attempt import run_state
+from scaling.records.files import read_json
 from scaling.records.leftovers import OPTIMIZER
 from scaling.records.life import Reporter
 from scaling.records.process import start_ticks
@@ -129,13 +130,16 @@ def check(study: Path, expected: Outcomes, *, rows: bool = True) -> None:
     differ = [run_id for run_id in found if found[run_id][compared] != expected[run_id][compared]]
     assert not differ, f"records differ: {differ}"
     for run_id in found:
-        ends = [path / "end.json" for path in attempt_dirs(study / run_id)]
-        completed = [
-            path for path in ends if path.exists() and json.loads(path.read_text())["status"] in (DONE, DIVERGED)
-        ]
+        completed = [path for path in attempt_dirs(study / run_id) if trained_to_the_end(path)]
         assert len(completed) <= 1, f"trained twice: {run_id}"
     left = [path for path in study.rglob("*") if path.name.startswith(".") or path.name == OPTIMIZER]
     assert not left, f"left over: {left}"
+
+
+def trained_to_the_end(attempt: Path) -> bool:
+    """Whether an attempt took the run's last step; one that found the record right after its claim took none."""
+    end = read_json(attempt / "end.json") or {}
+    return end.get("status") in (DONE, DIVERGED) and (attempt / "metrics.jsonl").read_bytes() != b""
 
 
 @cache
