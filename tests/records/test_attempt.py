@@ -191,7 +191,9 @@ def test_a_damaged_meta_leaves_the_heartbeat_to_decide(content: str, tmp_path: P
     with Heartbeat(attempt):
         (attempt.path / "meta.json").write_text(content)
         assert run_state(tmp_path).status == RUNNING
-        with pytest.raises(RunIsLiveError, match=r"its damaged .*meta\.json does not name; without a heartbeat for 120 s"):
+        with pytest.raises(
+            RunIsLiveError, match=r"its damaged .*meta\.json does not name; without a heartbeat for 120 s"
+        ):
             claim(tmp_path, 0, {})
 
 
