@@ -3,11 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from scaling.plan.columns import wide
+from scaling.plan.columns import Column, print_columns
 from scaling.quantities import short
 from scaling.tune.recipe_file import law_words
 from scaling.tune.search import IN_WORDS
@@ -15,17 +13,7 @@ from scaling.tune.search import IN_WORDS
 
 def print_search(document: Mapping[str, Any], console: Console) -> None:
     """Print each cell's minima with intervals next to the recipe's values, then the laws in words."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("shape", "N", "tokens", "C (exact)"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for arm in ("lr", "batch"):
-        for name in (f"{arm} from", f"best ({document['level']:.0%})", "law"):
-            table.add_column(name, justify="right", no_wrap=True)
-    for cell in document["cells"]:
-        rate, batch = (_shown(cell[arm], form) for arm, form in (("learning_rate", _two), ("batch_tokens", short)))
-        scale = (short(cell["params"]), short(cell["tokens"]), f"{cell['flops']:.3g}")
-        table.add_row(cell["shape"], *scale, *rate, *batch)
-    wide(console).print(table)
+    print_columns(_columns(document), console)
     noise = document["noise_nats"]
     if noise is not None:
         scatter = f"near a minimum one loss lies {noise:.2g} nats (one standard deviation) about its curve"
@@ -45,10 +33,29 @@ def print_search(document: Mapping[str, Any], console: Console) -> None:
         console.print(f"{IN_WORDS[arm]} = {law['value']:.3g}{powers}. {evidence}", soft_wrap=True)
 
 
-def _shown(minimum: Mapping[str, Any], form: Callable[[float], str]) -> tuple[str, str, str]:
-    interval = " (open)" if minimum["low"] is None else f" ({form(minimum['low'])}-{form(minimum['high'])})"
-    best = "-" if minimum["value"] is None else form(minimum["value"]) + interval
-    return form(minimum["recipe"]), best, form(minimum["law"])
+def _columns(document: Mapping[str, Any]) -> list[Column]:
+    cells = document["cells"]
+    columns = [
+        Column("shape", [cell["shape"] for cell in cells]),
+        Column("N", [short(cell["params"]) for cell in cells]),
+        Column("tokens", [short(cell["tokens"]) for cell in cells], rank=2),
+        Column("C (exact)", [f"{cell['flops']:.3g}" for cell in cells], rank=3),
+    ]
+    for key, name, form in (("learning_rate", "lr", _two), ("batch_tokens", "batch", short)):
+        arms = [cell[key] for cell in cells]
+        columns += [
+            Column(f"{name} from", [form(arm["recipe"]) for arm in arms]),
+            Column(f"{name} best ({document['level']:.0%})", [_best(arm, form) for arm in arms]),
+            Column(f"{name} law", [form(arm["law"]) for arm in arms], rank=1),
+        ]
+    return columns
+
+
+def _best(arm: Mapping[str, Any], form: Callable[[float], str]) -> str:
+    if arm["value"] is None:
+        return "-"
+    interval = "open" if arm["low"] is None else f"{form(arm['low'])}-{form(arm['high'])}"
+    return f"{form(arm['value'])} ({interval})"
 
 
 def _two(value: float) -> str:
