@@ -378,4 +378,6 @@ def _print_spending(study: Path | None) -> None:
 
 def _study_of(data: Sequence[str]) -> Path | None:
     """The folder of the study that is all the data, or None."""
-    return Path(data[0]) if len(data) == 1 and (Path(data[0]) / "plan.jsonl").is_file() else None
+    from scaling.plan.plan_file import FILE
+
+    return Path(data[0]) if len(data) == 1 and (Path(data[0]) / FILE).is_file() else None

@@ -1,6 +1,5 @@
 """The plan of a fine-tuning: from a finished run, or a study of finished runs, to priced runs and their controls."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,9 +10,9 @@ from scaling.data.tokenizers import Tokenizer
 from scaling.finetune.price import forward_flops_per_example, train_flops_per_example
 from scaling.finetune.settings import FinetuneConfig
 from scaling.finetune.tasks import TRAIN, VAL, Examples, Task
+from scaling.plan.plan_file import write_plan
 from scaling.quantities import duration, short
 from scaling.records.attempt import RunState, run_state
-from scaling.records.files import write_text
 from scaling.records.record import DIVERGED, DONE, RunRecord, read_record, run_dirs
 from scaling.shapes.families import EncoderDecoderShape, EncoderShape
 from scaling.shapes.matmuls import parameter_counts
@@ -87,12 +86,11 @@ class FinetuningPlan:
 
     def write(self) -> None:
         """Write plan.jsonl into the study, one run a line."""
-        self.study_dir.mkdir(parents=True, exist_ok=True)
         lines = (
             {"run_id": run.spec.run_id, "steps": run.spec.recipe.steps, "train_flops": run.train_flops}
             for run in self.runs
         )
-        write_text(self.study_dir / "plan.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        write_plan(self.study_dir, lines)
 
     @property
     def seconds(self) -> float:

@@ -7,12 +7,11 @@ identity does not name the run that took its first steps, and it equals the run 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from scaling.records.record import RunRecord, read_record
+from scaling.records.record import readable_record
 from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.run_spec import RunSpec
 
@@ -55,7 +54,7 @@ def paid_flops(specs: Sequence[RunSpec], study_dir: Path) -> dict[str, int]:
     Of the runs to do, the longest that is not begun also pays the trunk. The others cost their cooldown: they have the
     trunk's checkpoint, or the longest run will leave them one.
     """
-    records = {spec.run_id: _readable(study_dir / spec.run_id) for spec in specs}
+    records = {spec.run_id: readable_record(study_dir / spec.run_id) for spec in specs}
     to_do = sorted((spec for spec in specs if records[spec.run_id] is None), key=trunk_steps)
     takers = [spec for spec in to_do if not is_begun(study_dir / spec.run_id, trunk_steps(spec))]
     if not any(record is not None and record.paid_flops == record.train_flops for record in records.values()):
@@ -67,13 +66,6 @@ def paid_flops(specs: Sequence[RunSpec], study_dir: Path) -> dict[str, int]:
         cost = steps * train_flops_per_step(spec.model, spec.recipe.batch_sequences, spec.recipe.optimizer.kind)
         paid[spec.run_id] = cost if record is None else record.paid_flops
     return paid
-
-
-def _readable(run_dir: Path) -> RunRecord | None:
-    """The run's record; None also for a damaged one, which `run_state` reports."""
-    with suppress(ValueError):
-        return read_record(run_dir)
-    return None
 
 
 def reference_flops(budgets: Iterable[float]) -> float:

@@ -1,6 +1,5 @@
 """The plan: every run of a sweep priced before any starts, in the order in which runs are handed out."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -13,12 +12,11 @@ from scaling.machine.slots import gpu_ids
 from scaling.machine.speed import Speed, speed
 from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
 from scaling.plan.limits import check_limits
-from scaling.plan.plan_file import FILE
+from scaling.plan.plan_file import write_plan
 from scaling.plan.run import Run
 from scaling.plan.stacks import stack_id
 from scaling.plan.warnings import PlanWarning, warnings_of
 from scaling.records.attempt import RunState, run_state
-from scaling.records.files import write_text
 from scaling.records.record import DIVERGED, DONE
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.memory import step_bytes
@@ -102,10 +100,7 @@ class Plan:
 
     def write(self) -> Path:
         """Write plan.jsonl into the study, one run a line."""
-        self.study_dir.mkdir(parents=True, exist_ok=True)
-        path = self.study_dir / FILE
-        write_text(path, "".join(json.dumps(asdict(run)) + "\n" for run in self.runs))
-        return path
+        return write_plan(self.study_dir, map(asdict, self.runs))
 
 
 def make_plan(runs: Sequence[Run], total_flops: float | None, on: str | None = None) -> Plan:

@@ -1,13 +1,22 @@
-"""The plan of a study as a file, plan.jsonl, read back: its lines, what they cost, and doubts about them."""
+"""The plan of a study as a file, plan.jsonl: its lines written and read back, their cost, and doubts about them."""
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from scaling.quantities import duration
+from scaling.records.files import parse_lines, write_text
 from scaling.records.record import read_records
 
 FILE = "plan.jsonl"
+
+
+def write_plan(study_dir: Path, lines: Iterable[Mapping[str, Any]]) -> Path:
+    """Write the lines of a study's plan, whole or not at all; return the file."""
+    study_dir.mkdir(parents=True, exist_ok=True)
+    write_text(study_dir / FILE, "".join(json.dumps(line) + "\n" for line in lines))
+    return study_dir / FILE
 
 
 def read_plan(study_dir: Path, damaged: list[str] | None = None) -> list[dict[str, Any]]:
@@ -20,17 +29,15 @@ def read_plan(study_dir: Path, damaged: list[str] | None = None) -> list[dict[st
         content = path.read_bytes().removesuffix(b"\n")
     except FileNotFoundError:
         return []
-    lines = []
-    for number, text in enumerate(content.split(b"\n") if content else (), 1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("run_id"), str):
-            lines.append(line)
-        elif damaged is not None:
-            damaged.append(f"{path}, line {number}, is no planned run: left out; the sweep's command writes it again")
+    lines, bad = parse_lines(content.split(b"\n") if content else (), _is_planned_run)
+    if damaged is not None:
+        why = "is no planned run: left out; the sweep's command writes it again"
+        damaged += [f"{path}, line {number}, {why}" for number in bad]
     return lines
+
+
+def _is_planned_run(line: Any) -> bool:
+    return isinstance(line, dict) and isinstance(line.get("run_id"), str)
 
 
 def spending(study_dir: Path) -> str:

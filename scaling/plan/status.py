@@ -13,14 +13,14 @@ from rich.text import Text
 from scaling.plan.columns import Column, print_columns, print_prose
 from scaling.plan.plan_file import FILE, read_plan
 from scaling.quantities import duration, short
-from scaling.records.attempt import RUNNING, RunState, run_state, tally
+from scaling.records.attempt import PENDING, RUNNING, RunState, run_state, tally
 from scaling.records.files import read_json
-from scaling.records.record import DIVERGED, DONE, read_record, read_warnings, run_dirs
+from scaling.records.record import DIVERGED, DONE, read_warnings, readable_record, run_dirs
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.terminal import flagged
 
-QUIET = (DONE, "pending", RUNNING)  # states that need no reason
+QUIET = (DONE, PENDING, RUNNING)  # states that need no reason
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def study_status(study_dir: Path) -> StudyStatus:
     lines = {line["run_id"]: line for line in read_plan(study_dir, warnings)}
     ids = dict.fromkeys([*lines, *paths])
     runs = tuple(_run_status(study_dir / run_id, lines.get(run_id)) for run_id in ids)
-    unfinished = [run.run_id for run in runs if run.state.status != DONE]
-    warnings += [warning for run_id in unfinished for warning in read_warnings(study_dir / run_id)]
+    # A run that was done at its first attempt passed over no checkpoint; its files need no second look.
+    looked_at = [run.run_id for run in runs if run.state.status != DONE or run.state.attempts > 1]
+    warnings += [warning for run_id in looked_at for warning in read_warnings(study_dir / run_id)]
     return StudyStatus(study_dir, runs, tuple(warnings))
 
 
@@ -100,14 +101,13 @@ def _run_status(run_dir: Path, line: dict[str, Any] | None) -> RunStatus:
 
 def _facts(run_dir: Path) -> dict[str, Any]:
     """Facts about a run without a plan, by its record or its spec; none where both are damaged."""
-    with suppress(ValueError):
-        if (record := read_record(run_dir)) is not None:
-            return {
-                "n_params": record.n_params,
-                "requested_flops": record.budget_flops,
-                "train_tokens": record.train_tokens,
-                "steps": record.steps,
-            }
+    if (record := readable_record(run_dir)) is not None:
+        return {
+            "n_params": record.n_params,
+            "requested_flops": record.budget_flops,
+            "train_tokens": record.train_tokens,
+            "steps": record.steps,
+        }
     with suppress(ValueError, TypeError, KeyError, AttributeError):
         spec: RunSpec = from_dict(read_json(run_dir / "spec.json") or {})
         return {

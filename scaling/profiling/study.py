@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,12 @@ from rich.table import Table
 
 from scaling.machine import hardware
 from scaling.machine.speed import layers, speed
+from scaling.plan.columns import wide
 from scaling.profiling.measure import estimated_s, forward_flops, profile_run
 from scaling.quantities import short, until, with_unit
-from scaling.records.record import DONE, RunRecord, read_profile, read_record, run_dirs
+from scaling.records.record import DONE, read_profile, read_record, readable_record, run_dirs
 from scaling.spec.run_spec import from_dict
 from scaling.terminal import terminal
-
-WIDE = 160
 
 
 def parse_batches(text: str) -> list[int]:
@@ -98,7 +96,7 @@ def _use_threads(
     runs: Sequence[Path], batches: Sequence[int], device: str, threads: int | None, cache_dir: Path | None
 ) -> float:
     """Use the threads asked for, or those of the largest model for all runs; return the profiles' estimated seconds."""
-    records = {run: record for run in runs if (record := _readable(run)) is not None and record.status == DONE}
+    records = {run: record for run in runs if (record := readable_record(run)) is not None and record.status == DONE}
     specs = {run: from_dict(record.spec) for run, record in records.items()}
     seconds = 0.0
     for run, spec in specs.items():
@@ -110,13 +108,6 @@ def _use_threads(
         largest = max(specs.values(), key=forward_flops)
         hardware.use_threads(threads, chosen, forward_flops(largest), layers(largest))
     return seconds
-
-
-def _readable(run: Path) -> RunRecord | None:
-    """The run's record; None also for a damaged one, which its profile reports."""
-    with suppress(ValueError):
-        return read_record(run)
-    return None
 
 
 def _show(meter: Progress, task: TaskID, run: str, announced: list[str], words: str) -> None:
@@ -160,8 +151,7 @@ def print_profiles(profiles: Sequence[dict[str, Any]], records: Sequence[Any], c
             *(with_unit(storage[name]["bytes"], "B") for name in ("fp32", "bf16", "int8")),
             "-" if full is None else f"{small - full:+.1e}",
         )
-    wide = console if console.is_terminal else terminal(file=console.file, width=WIDE)
-    wide.print(table)
+    wide(console).print(table)
     first = profiles[0]
     machine = first["hardware"]
     for words in (

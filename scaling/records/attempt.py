@@ -139,11 +139,13 @@ def run_state(run_dir: Path) -> RunState:
     try:
         record = read_record(run_dir)
     except ValueError as error:
-        return RunState(FAILED, 0, _latest(run_dir), str(error), log=_log(run_dir))
+        latest = _latest(run_dir)
+        return RunState(FAILED, 0, latest, str(error), log=_log(run_dir, latest))
     if record is not None:
-        log = None if record.status == DONE else _log(run_dir)
+        log = None if record.status == DONE else _log(run_dir, _latest(run_dir))
         return RunState(record.status, record.steps, record.attempts, record.why, record.val_loss_nats, log=log)
-    latest, log = _latest(run_dir), _log(run_dir)
+    latest = _latest(run_dir)
+    log = _log(run_dir, latest)
     if log is None:
         return RunState(PENDING, 0, 0)
     path = log.parent
@@ -176,9 +178,8 @@ def tally(states: Iterable[RunState]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
 
 
-def _log(run_dir: Path) -> Path | None:
+def _log(run_dir: Path, latest: int) -> Path | None:
     """The log of the latest attempt, None without attempts."""
-    latest = _latest(run_dir)
     return run_dir / "attempts" / f"{latest:04d}" / "log.txt" if latest else None
 
 

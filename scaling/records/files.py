@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def parse_lines(lines: Sequence[bytes], is_row: Callable[[Any], bool]) -> tuple[list[dict[str, Any]], list[int]]:
+    """The JSON values that are rows, and the numbers, from 1, of the lines that hold none."""
+    rows, bad = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if is_row(row):
+            rows.append(row)
+        else:
+            bad.append(number)
+    return rows, bad
 
 
 def sync_folder(folder: Path) -> None:

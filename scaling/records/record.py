@@ -14,12 +14,13 @@ Layout of a study (see also `attempt.py`, which owns a run's files until its rec
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from scaling.records.files import create_text, has_links, read_json
+from scaling.records.files import create_text, has_links, parse_lines, read_json
 
 SCHEMA = 1
 DONE, DIVERGED = "done", "diverged"
@@ -118,6 +119,13 @@ def read_record(run_dir: Path) -> RunRecord | None:
         ) from error
 
 
+def readable_record(run_dir: Path) -> RunRecord | None:
+    """The run's record; None also for a damaged one, which `run_state` and whoever needs the record report."""
+    with suppress(ValueError):
+        return read_record(run_dir)
+    return None
+
+
 def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; a field added later gets the value in force before it."""
     if values["schema"] > SCHEMA:
@@ -130,20 +138,19 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
         "imported": None,
         "finetuned": None,
         "trunk": None,
+        "publication": LINK,
     }
-    since |= {"publication": LINK}
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
-    known = _KINDS
     start, end = VAL_AUXILIARY.split("{}")
     auxiliary = {
         name.removeprefix(start).removesuffix(end): value
         for name, value in values.items()
-        if name not in known and name.startswith(start) and name.endswith(end) and value is not None
+        if name not in _KINDS and name.startswith(start) and name.endswith(end) and value is not None
     }
-    given = {name: value for name, value in values.items() if name in known}
-    if not all(map(isinstance, given.values(), map(known.__getitem__, given))):
-        wrong = next(name for name, value in given.items() if not isinstance(value, known[name]))
+    given = {name: value for name, value in values.items() if name in _KINDS}
+    if not all(map(isinstance, given.values(), map(_KINDS.__getitem__, given))):
+        wrong = next(name for name, value in given.items() if not isinstance(value, _KINDS[name]))
         raise ValueError(f"its {wrong} is {given[wrong]!r:.40}")
     return RunRecord(**given, val_auxiliary_nats=auxiliary)
 
@@ -242,23 +249,18 @@ def _complete_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
     lines = whole.split(b"\n") if whole else []
     try:
         rows: list[dict[str, Any]] = json.loads(b"[%b]" % b",".join(lines))  # at once, where all lines are whole
-        if len(rows) == len(lines) and all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
+        if len(rows) == len(lines) and all(map(_is_metric_row, rows)):
             return rows
     except ValueError:
         pass
-    rows, bad = [], []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-        else:
-            bad.append(number)
+    rows, bad = parse_lines(lines, _is_metric_row)
     if bad:
         damaged.append(f"{path}, {_lines(bad)} no metric row: left out")
     return rows
+
+
+def _is_metric_row(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("step"), int)
 
 
 def _lines(numbers: list[int]) -> str:
