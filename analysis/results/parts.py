@@ -23,9 +23,8 @@ def analyse_parts(
 ) -> tuple[dict[str, Results], list[str]]:
     """Results by the part's name ("" for a single one), and lines about the parts, such as why they are apart.
 
-    `by` names columns whose values are analysed apart; `settings` are those of `document.analyse`.
-    A part that cannot be analysed gets a line with the reason and leaves
-    the others be; ValueError where none can.
+    `by` names columns whose values are analysed apart; `settings` are those of `document.analyse`. A part that cannot
+    be analysed gets a line with the reason and leaves the others be; ValueError where none can.
     """
     groups = parts_of(observations, by)
     apart = why_apart(groups, by)

@@ -44,6 +44,10 @@ def is_results(path: Path) -> bool:
             document = json.load(file)
     except (ValueError, OSError, RecursionError):
         return False
+    return _holds_results(document)
+
+
+def _holds_results(document: Any) -> bool:
     return isinstance(document, dict) and {"schema", "fits"} <= set(document)
 
 
@@ -138,7 +142,7 @@ def _json_lines(text: str) -> list[Row] | None:
 
 def _records(document: Any) -> list[Row]:
     """The runs of a JSON document: a list of objects, columns of equal length, or objects by the run's name."""
-    if isinstance(document, dict) and {"schema", "fits"} <= set(document):
+    if _holds_results(document):
         raise ValueError("it is a results.json; `scaling report` draws it and `scaling predict` asks it")
     if isinstance(document, list) and document and all(isinstance(one, dict) for one in document):
         return [flatten(one) for one in document]

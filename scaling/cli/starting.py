@@ -28,6 +28,7 @@ def with_starts(overrides: Sequence[str]) -> list[str]:
 
 def _start(value: str, cache_dir: Path) -> str:
     """A run's folder as it stands; a published checkpoint's weights, fetched into the cache."""
+    from scaling.config.config import quoted
     from scaling.plan.parents import START
 
     folder = Path(value)
@@ -40,5 +41,4 @@ def _start(value: str, cache_dir: Path) -> str:
 
         value = str(fetch_start(value, cache_dir))
         print(f"{SETTING}: weights lie in {value}")
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{quoted}'"
+    return quoted(value)

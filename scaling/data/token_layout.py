@@ -21,6 +21,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype("u1")} | {
     for ending, order in BYTE_ORDERS.items()
     for name, code in {"uint16": "u2", "uint32": "u4", "int32": "i4", "int64": "i8"}.items()
 }
+HEADER = "its header"  # states a type, where the setting does not
 HEADER_BYTES = 256 * 4
 # llm.c, dev/data/data_common.py: the header's int32s begin (magic, version, number of tokens)
 LLM_C = {(20240520, 1): "uint16", (20240801, 7): "uint32"}
@@ -53,9 +54,6 @@ class Layout:
     def is_in_file(self) -> bool:
         """Whether the file itself states the type."""
         return self.stated_by == HEADER
-
-
-HEADER = "its header"
 
 
 def layout_of(path: Path, asked: str | None) -> Layout:

@@ -51,7 +51,6 @@ def fetch_start(source: str, cache_dir: Path) -> Path:
             "spec": to_dict(run.spec),
         }
         (prepared / START).write_text(json.dumps(start, indent=1))
-        os.chmod(prepared, 0o755)
         with suppress(OSError):  # another process was first, with the same weights
             os.rename(prepared, folder)
     finally:

@@ -4,11 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from scaling.launch.jobs import BUSY, RUNNING, Channel, Job, Queue, Target, do
+from scaling.launch.jobs import BUSY, LOOK_AGAIN_S, RUNNING, Channel, Job, Queue, Target, do
 from scaling.machine.slots import slots
 from scaling.records.attempt import INTERRUPTED
-
-LOOK_AGAIN_S = 1.0  # pause before jobs that wait for another process are looked at again
 
 
 class InProcess:

@@ -17,6 +17,7 @@ WAITING, RUNNING = "waiting", "running"
 BUSY = "busy"  # another process trains the job's runs: the job goes to the back of the queue
 NEWS = "news"
 MOST_NEWS = 1000  # messages that wait to be sent; more are dropped
+LOOK_AGAIN_S = 1.0  # pause before jobs that wait for another process are looked at again
 LAST_WORD_S = 10.0  # time for the final message to leave a process
 
 Message = tuple[str, Any]  # (NEWS, changed numbers), or a final status with (why, result)
@@ -123,7 +124,7 @@ class Outbox:
         while (message := self._waiting.get()) is not None:
             try:
                 self._send(message)
-            except (ConnectionError, OSError):
+            except OSError:
                 return  # the launcher is gone
 
 

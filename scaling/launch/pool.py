@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.launch.hanging import Watch, activity
-from scaling.launch.jobs import BUSY, RUNNING, Channel, Job, Outbox, Queue, Target, do
+from scaling.launch.jobs import BUSY, LOOK_AGAIN_S, RUNNING, Channel, Job, Outbox, Queue, Target, do
 from scaling.machine.slots import Slot
 from scaling.records.attempt import INTERRUPTED, KILLED
 from scaling.records.files import remove_scratch, scratch_name
@@ -23,7 +23,6 @@ from scaling.records.record import DONE
 from scaling.train.stop_request import StopRequest
 
 POLL_S = 0.2
-LOOK_AGAIN_S = 1.0  # pause before jobs that wait for another process are looked at again
 STOP_WITHIN_S = 30.0  # time for a run to reach the end of its step; writing its checkpoint may take longer
 STARTS = 3  # tries to start a process, should the fork server die meanwhile
 TRIES = 2  # starts of a job that hangs
@@ -131,7 +130,7 @@ class Pool:
             try:
                 process.start()
                 break
-            except (EOFError, ConnectionError, OSError):  # the fork server died; the next start begins another
+            except (EOFError, OSError):  # the fork server died; the next start begins another
                 ours.close()
                 if not left:
                     raise
@@ -144,8 +143,6 @@ class Pool:
 
     def _collect(self) -> None:
         """Wait a moment for messages and ends, and take them in."""
-        if not self._running:
-            time.sleep(POLL_S)
         ends = [entry.process.sentinel for entry in self._running if entry.process.is_alive()]
         wait([*(entry.connection for entry in self._running if not entry.gone), *ends], timeout=POLL_S)
         for entry in list(self._running):
@@ -161,7 +158,7 @@ class Pool:
         try:
             while not entry.gone and entry.connection.poll():
                 entry.job.receive(entry.connection.recv())
-        except (EOFError, ConnectionError, OSError):
+        except (EOFError, OSError):
             entry.gone = True
 
     def _finish(self, entry: _Running) -> None:

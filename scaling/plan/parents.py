@@ -93,7 +93,7 @@ class Parent:
         if self.record is None:
             return f"set data.tokenizer={PRETRAINED} and data.tokenizer_path to the checkpoint, or give data=tokens"
         own = self.spec.data
-        if own.tokenizer in LEARNED and (prepared := manifest(own, cache_dir)) is not None and own.tokenizer == "bpe":
+        if own.tokenizer == "bpe" and (prepared := manifest(own, cache_dir)) is not None:
             path = cache_dir / prepared.digest / "tokenizer.json"
             return f"set data.tokenizer={PRETRAINED} data.tokenizer_path={path}"
         return f"set data.tokenizer={own.tokenizer}" + (", and the same data" if own.tokenizer in LEARNED else "")

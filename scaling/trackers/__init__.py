@@ -1,6 +1,7 @@
 """Trackers mirror a run to a service while it trains; the record on disk stays the truth."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from scaling.registry import choose
@@ -25,7 +26,7 @@ def start_trackers(names: Sequence[str], run: TrackedRun, settings: Mapping[str,
     The trackers share the settings: each takes those that it has, and `tags` are the run's.
     """
     own = [*run.tags, *map(str, settings.get(TAGS) or ())]
-    run = TrackedRun(run.run_id, run.study, run.kind, run.name, run.config, tuple(dict.fromkeys(own)))
+    run = replace(run, tags=tuple(dict.fromkeys(own)))
     return Several([tracker(run, _own(tracker, settings)) for tracker in _chosen(names, settings)])
 
 
