@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Sequence
 
+MOST_PERCENT = 10.0  # a fraction beyond which a multiple reads better than a percentage
+MOST_TIMES = 1000.0  # a fraction or a factor beyond which its digits state nothing that holds
 SUPERSCRIPTS = str.maketrans("-−0123456789.abcdefghnαβγ", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹·ᵃᵇᶜᵈᵉᶠᵍʰⁿᵅᵝᵞ")
 RAISED = re.compile(r"\^(?:([-−]?\d++(?:\.\d++)?+)(?!±)|(alpha|beta|gamma|[a-hnαβγ])(?![\w(]))")
 SYMBOLS = {
@@ -63,9 +65,29 @@ def number(value: float | None) -> str:
     return f"{value:#.4g}".rstrip(".").replace("-", "−")
 
 
+def bounded(value: float, digits: int = 2) -> str:
+    """A factor to so many decimals, up to MOST_TIMES: beyond, only that a number is larger is of any use."""
+    return f"{value:.{digits}f}" if value <= MOST_TIMES else f"more than {MOST_TIMES:g}"
+
+
+def share_text(value: float, digits: int = 1, *, signed: bool = False) -> str:
+    """A fraction as a percentage, as a multiple beyond MOST_PERCENT, and with no number beyond MOST_TIMES."""
+    if not abs(value) > MOST_PERCENT:
+        return f"{value:{'+' if signed else ''}.{digits}%}"
+    if abs(value) > MOST_TIMES:
+        return f"{'minus ' if value < 0 else ''}more than {MOST_TIMES:g} times"
+    return f"{value:{'+' if signed else ''}.1f} times"
+
+
+def share_of(value: float, whole: str, digits: int = 1, *, signed: bool = False) -> str:
+    """A fraction of a whole: 1.2% of the loss, 45.0 times the loss."""
+    said = share_text(value, digits, signed=signed)
+    return f"{said} {'of ' if said.endswith('%') else ''}{whole}"
+
+
 def percent(value: float, digits: int = 1) -> str:
-    """A fraction as a signed percentage with a true minus sign."""
-    return f"{100 * value:+.{digits}f}%".replace("-", "−")
+    """A fraction as a signed share with a true minus sign."""
+    return share_text(value, digits, signed=True).replace("-", "−")
 
 
 def flops_text(value: float) -> str:

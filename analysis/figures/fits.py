@@ -25,7 +25,7 @@ from scaling.analysis.figures.chart import (
 from scaling.analysis.figures.elements import NO_SURFACE, axis_of, leading_fit, run_texts, thinned_words, used_rows
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.fits import NO_RESAMPLES, FittedEntry, no_interval
-from scaling.analysis.words import flops_text, symbol
+from scaling.analysis.words import flops_text, percent, share_text, symbol
 
 HISTOGRAM_BINS = 30
 WIDE = 4.0  # a parameter whose draws span a larger factor is drawn on a log axis
@@ -51,7 +51,7 @@ def residuals(results: Results) -> Chart | Absent:
         xs = array(runs[name])[rows]
         marks: list[Mark] = [Rule(0.0, color=BLACK)]
         if noise:
-            label = f"noise, ±{100 * noise:.2g}%"
+            label = f"noise, ±{f'{100 * noise:.2g}%' if noise < 1 else share_text(noise, 0)}"
             marks += [
                 Rule(100 * noise, dash="dash", label=label),
                 Rule(-100 * noise, dash="dash", label=label),
@@ -61,7 +61,7 @@ def residuals(results: Results) -> Chart | Absent:
             if mine.any():
                 label = "in no budget" if k < 0 else flops_text(budgets[k]["budget_flops"])
                 texts = tuple(
-                    f"{text}\n{value:+.2f}%"
+                    f"{text}\n{percent(value / 100, 2)}"
                     for text, value in zip(run_texts(results, rows[mine]), values[mine], strict=True)
                 )
                 shape = "circle" if k < 0 else marker(k)

@@ -29,7 +29,7 @@ from scaling.analysis.figures.elements import words_of
 from scaling.analysis.results.run_words import run_words
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.judgement import CHOICES, ChoicesSection, Predicted, PredictionScore, RefitEntry
-from scaling.analysis.words import count, flops_text, number, percent
+from scaling.analysis.words import bounded, count, flops_text, number, percent
 
 MOST_INFLUENTIAL = 15
 
@@ -224,7 +224,7 @@ def _choice_text(row: RefitEntry, params: float) -> str:
 def _choices_caption(found: ChoicesSection) -> str:
     spread = found["spread"]
     decided = sorted(spread["by_choice"].items(), key=lambda item: -item[1]["ratio"])
-    parts = [f"{name} ×{one['ratio']:.2f}" for name, one in decided if one["options"] > 1]
+    parts = [f"{name} ×{bounded(one['ratio'])}" for name, one in decided if one["options"] > 1]
     assert spread["params"] is not None
     least, most = spread["params"]
     return (

@@ -177,8 +177,8 @@ def report(
         condition,
         int(ends.iterations.sum()),
     )
-    status, why = _verdict(evidence)
     objective = float(np.sum(weight * problem.loss(penalised)))
+    status, why = _verdict(evidence, objective)
     return Fit(law, status, why, objective, residuals, len(observed), problem.loss, evidence, q)
 
 
@@ -206,7 +206,9 @@ def _sight(problem: Problem, q: Array, held: Array) -> tuple[float, tuple[str, .
     return float(values[0] / max(values[-1], 1e-300)), unseen + tuple(map(str, lost))
 
 
-def _verdict(evidence: Evidence) -> tuple[FitStatus, str]:
+def _verdict(evidence: Evidence, objective: float) -> tuple[FitStatus, str]:
+    if evidence.residual < ACCEPTED_RESIDUAL and not np.isfinite(objective):
+        return "did_not_converge", "its parameters grow beyond all numbers; the law may not suit the data"
     if not evidence.residual < ACCEPTED_RESIDUAL:
         return "did_not_converge", (
             f"KKT residual {evidence.residual:.1e} after {evidence.iterations} steps "

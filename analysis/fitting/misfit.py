@@ -155,7 +155,7 @@ class Problem:
     def raw_params(self, q: Array) -> Array:
         """Return the parameters in the caller's units, shape (R, p), for coordinates q (R, p)."""
         columns: dict[str, Number] = {name: q[:, [k]] for k, name in enumerate(self.names)}
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):  # a factor may overflow, and a zero times it is undefined
             raw = self.raw(columns, np.arange(len(q))).values()
         return np.concatenate([np.broadcast_to(np.asarray(r), (len(q), 1)) for r in raw], axis=1)
 

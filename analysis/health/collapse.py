@@ -20,7 +20,7 @@ from scaling.analysis.schema.fits import FitEntry
 from scaling.analysis.schema.health import Collapse, CollapseRuns, FloorEntry, Undiagnosed
 from scaling.analysis.schema.isoflop import IsoflopSection
 from scaling.analysis.schema.numbers import finite, integers, numbers, rows_of
-from scaling.analysis.words import count, flops_text
+from scaling.analysis.words import count, flops_text, share_text
 
 Array = NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def _undetermined(curves: Curves, floor: FloorEntry) -> str:
     noise, _ = seed_floor(curves.loss, curves.model, floor["value"])
     if noise is not None and (own := _rms(noise[compared(curves.loss)])) > MOST_NOISE:
         return (
-            f"between seeds of one model the {curves.kind} loss above E scatters by {own:.0%}, more than "
+            f"between seeds of one model the {curves.kind} loss above E scatters by {share_text(own, 0)}, more than "
             f"{MOST_NOISE:.0%}: longer runs, or larger batches, would tell shapes apart"
         )
     return ""
@@ -278,9 +278,13 @@ def _verdict(section: Collapse) -> str:
     noise = section["overall_seed_noise"]
     models = len(set(runs["model"]))
     over = [one for one in section["overall_at_floors"] if (one <= section["allowed"]) != section["holds"]]
-    shaky = f", though not for every E in its interval ({max(over, key=abs):.1%} at an end)" if over else ""
-    allowed = f"the {TOLERANCE:.0%} allowed" if noise is None or noise < TOLERANCE else f"the seed noise of {noise:.1%}"
-    against = "no repeats to hold that against" if noise is None else f"seeds of one model by {noise:.1%}"
+    shaky = f", though not for every E in its interval ({share_text(max(over, key=abs))} at an end)" if over else ""
+    allowed = (
+        f"the {TOLERANCE:.0%} allowed"
+        if noise is None or noise < TOLERANCE
+        else f"the seed noise of {share_text(noise)}"
+    )
+    against = "no repeats to hold that against" if noise is None else f"seeds of one model by {share_text(noise)}"
     held = f"{'collapse' if section['holds'] else 'do not collapse'}{shaky}"
     tight = ", and lie within the seed noise while the learning rate falls (supercollapse)" if section["tight"] else ""
     named = "; ".join(_named(runs, k) for k in section["departing"][:3])
@@ -289,8 +293,8 @@ def _verdict(section: Collapse) -> str:
     return (
         f"With E = {floor['value']:.3g} of the {floor['law']} law{' (weakly identified)' if floor['weak'] else ''} "
         f"taken off, the {section['kind']} curves of {models} compute-optimal models {held}: they spread by "
-        f"{section['overall_spread']:.1%} ({'within' if section['holds'] else 'beyond'} {allowed}; {against}){tight}; "
-        f"{most} {'' if section['holds'] else 'lies '}{named}{more}."
+        f"{share_text(section['overall_spread'])} ({'within' if section['holds'] else 'beyond'} {allowed}; {against})"
+        f"{tight}; {most} {'' if section['holds'] else 'lies '}{named}{more}."
     )
 
 
@@ -298,5 +302,5 @@ def _named(runs: CollapseRuns, k: int) -> str:
     side = "above" if runs["mean_departure"][k] > 0 else "below"
     return (
         f"{runs['run_id'][k]} ({count(runs['params'][k])} parameters, {flops_text(runs['flops'][k])}) by "
-        f"{runs['departure'][k]:.1%}, mostly {side}"
+        f"{share_text(runs['departure'][k])}, mostly {side}"
     )

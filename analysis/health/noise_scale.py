@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.health import BatchSide, NoiseScale, NoiseScaleRuns, Undiagnosed
 from scaling.analysis.schema.numbers import numbers
-from scaling.analysis.words import count
+from scaling.analysis.words import bounded, count
 
 Array = NDArray[np.float64]
 
@@ -152,13 +152,13 @@ def _verdict(runs: Sequence[Measured], unmeasured: int) -> str:
     below, above, untold = (sides.count(side) for side in ("below", "above", "not told"))
     typical, worst = float(np.median(extra)), runs[int(np.argmax(extra))]
     cost = (
-        f"the median run takes {1 + typical:.2f} times the fewest tokens that reach its loss"
+        f"the median run takes {bounded(1 + typical)} times the fewest tokens that reach its loss"
         if np.isfinite(typical)
         else "for the median run no gradient was told from noise"
     )
     most = (
         f", the worst, {worst.run_id} ({count(worst.params)} parameters, batch of "
-        f"{count(worst.batch)} tokens against {count(worst.value)}), {1 + worst.extra_tokens:.2f} times"
+        f"{count(worst.batch)} tokens against {count(worst.value)}), {bounded(1 + worst.extra_tokens)} times"
         if np.isfinite(worst.extra_tokens) and worst.extra_tokens > 0 and len(sides) > 1
         else ""
     )

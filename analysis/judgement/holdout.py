@@ -20,6 +20,7 @@ from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.forecast import CalibrationEntry
 from scaling.analysis.schema.judgement import LawScore, Predicted
 from scaling.analysis.schema.numbers import number
+from scaling.analysis.words import bounded
 
 Array = NDArray[np.float64]
 
@@ -269,7 +270,7 @@ def calibrate(scores: Sequence[Score], law: str, quantity: Predicted) -> Calibra
     factor = max(1.0, float(sizes[min(rank, len(sizes)) - 1]) / Z_LEVEL)
     reach = max(score.horizon_decades for score in mine)
     share = "all" if rank > len(sizes) else f"{LEVEL:.0%}"
-    how = f"widened {factor:.2f} times, to cover" if factor > 1 else "not widened: they covered"
+    how = f"widened {bounded(factor)} times, to cover" if factor > 1 else "not widened: they covered"
     words = (
         f"intervals of {WORDS[quantity]} are {how} {share} of {len(sizes)} held-out predictions, "
         f"which reached up to {reach:.2f} decades of compute beyond the runs they came from"

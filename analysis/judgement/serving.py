@@ -21,6 +21,7 @@ from scaling.analysis.schema.forecast import ServedGiven, ServedPrediction
 from scaling.analysis.schema.intervals import Band, Estimated
 from scaling.analysis.schema.numbers import finite, number, numbers
 from scaling.analysis.schema.prices import ServingSection
+from scaling.analysis.words import share_text
 
 Array = NDArray[np.float64]
 
@@ -248,13 +249,17 @@ def describe_served(prediction: ServedPrediction) -> str:
         f"{symbol} {one['value']:.4g} {forecast.interval(one['low'], one['high'])}" for symbol, one in found.items()
     ]
     saving = prediction["saving"]
-    ends = "" if saving["low"] is None else f" [{saving['low']:.1%}, {saving['high']:.1%}]"
+    ends = (
+        ""
+        if saving["low"] is None or saving["high"] is None
+        else f" [{share_text(saving['low'])}, {share_text(saving['high'])}]"
+    )
     head = (
         f"loss {prediction['loss']:.4g}, {prediction['given']['serve']:.4g} tokens served: {', '.join(parts)} "
         f"({prediction['train_flops']:.4g} to train, {prediction['serve_flops']:.4g} to serve)"
     )
     usual = (
-        f"saves {saving['value']:.1%}{ends} of what the training-optimal N {prediction['usual_params']:.4g}, "
+        f"saves {share_text(saving['value'])}{ends} of what the training-optimal N {prediction['usual_params']:.4g}, "
         f"D {prediction['usual_tokens']:.4g} costs"
     )
     return "; ".join([head, usual, prediction["words"], *prediction["notes"]])

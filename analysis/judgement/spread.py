@@ -35,6 +35,7 @@ class Spread:
     form: Array
 
 
+@np.errstate(all="ignore")  # draws without an optimum are 0, inf or nan, and leave an end without a number
 def spread(
     forms: Sequence[Form],
     quantity: OfLaw,

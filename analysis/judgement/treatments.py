@@ -30,7 +30,7 @@ from scaling.analysis.schema.treatments import (
     TreatmentEntry,
     TreatmentPair,
 )
-from scaling.analysis.words import flops_text
+from scaling.analysis.words import bounded, flops_text
 
 Array = NDArray[np.float64]
 Number = TypeVar("Number", float, Array)
@@ -252,8 +252,8 @@ def _said_multiplier(ratio: Multiplier | NoMultiplier, level: float) -> str:
     if "value" not in ratio:
         return f"how many times the FLOPs the other needs for the same loss cannot be told ({ratio['why']})"
     low, high = ratio["low"], ratio["high"]
-    ends = " to ".join("an end beyond the budgets" if end is None else f"{end:.2f}" for end in (low, high))
-    spent = f"around {flops_text(ratio['at_flops'])} {ratio['worse']} spends {ratio['value']:.2f} times"
+    ends = " to ".join("an end beyond the budgets" if end is None else bounded(end) for end in (low, high))
+    spent = f"around {flops_text(ratio['at_flops'])} {ratio['worse']} spends {bounded(ratio['value'])} times"
     what = f"{spent} what {ratio['better']}"
     if ratio["no_interval"]:
         return f"{what} needs for the same loss, of which nothing tells how far it is off ({ratio['no_interval']})"

@@ -192,8 +192,8 @@ class Law:
         if not (budget > 0).all():
             raise ValueError(f"compute must be positive FLOPs, got {C!r}")
         extra = self._held(held)
-        terms = self.rival_terms
         with np.errstate(all="ignore"):
+            terms = self.rival_terms
             log_N = (
                 _rival_optimum(*terms, budget, cost.gamma)
                 if terms
@@ -214,13 +214,15 @@ class Law:
 
         The method is bisection to the last bit, for laws of N and D alone that fall with D.
         """
-        shape = np.broadcast_shapes(np.shape(loss), np.shape(N), np.shape(self.formula(N=1.0, D=1.0)))
-        low, high = (np.full(shape, end) for end in LOG_TOKENS)
-        reached = self.formula(N=N, D=np.exp(high)) <= loss
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            enough = self.formula(N=N, D=np.exp(middle)) <= loss
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        with np.errstate(all="ignore"):
+            one = np.ones(())
+            shape = np.broadcast_shapes(np.shape(loss), np.shape(N), np.shape(self.formula(N=one, D=one)))
+            low, high = (np.full(shape, end) for end in LOG_TOKENS)
+            reached = self.formula(N=N, D=np.exp(high)) <= loss
+            for _ in range(60):
+                middle = 0.5 * (low + high)
+                enough = self.formula(N=N, D=np.exp(middle)) <= loss
+                low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.where(reached, high, np.inf)
 
     def _held(self, held: Mapping[str, ArrayLike]) -> dict[str, Array]:

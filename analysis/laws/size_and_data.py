@@ -83,7 +83,7 @@ class Kaplan(Law):
     @property
     def rival_terms(self) -> tuple[Any, Any, Any, Any]:
         alpha = self.alpha_N / self.alpha_D
-        return self.N_c**alpha, alpha, self.D_c, 1.0
+        return np.power(self.N_c, alpha), alpha, self.D_c, 1.0  # inf, not an error, where floats overflow
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class PowerMean(Law):
     @property
     def rival_terms(self) -> tuple[Any, Any, Any, Any]:
         q = self.q
-        return self.A**q, self.alpha * q, self.B**q, self.beta * q
+        return np.power(self.A, q), self.alpha * q, np.power(self.B, q), self.beta * q
 
 
 @dataclass(frozen=True)

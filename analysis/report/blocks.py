@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from scaling.analysis.figures.legends import LegendEntry, Ramp
 from scaling.analysis.schema.intervals import Ends
-from scaling.analysis.words import number
+from scaling.analysis.words import number, share_text
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def number_cell(value: float | None) -> Cell:
 
 def percent_cell(value: float | None, digits: int) -> Cell:
     """A fraction as a percentage; a dash for null."""
-    return Cell("–" if value is None else f"{100 * value:.{digits}f}%".replace("-", "−"), value)
+    return Cell("–" if value is None else share_text(value, digits).replace("-", "−"), value)
 
 
 def interval_cell(value: float | None, ends: Ends, spell: Callable[[float], str]) -> Cell:

@@ -40,7 +40,7 @@ from scaling.analysis.schema.treatments import (
     TreatmentEntry,
     TreatmentPair,
 )
-from scaling.analysis.words import count, percent, scientific
+from scaling.analysis.words import count, percent, scientific, share_text
 
 
 def write_families(parts: Parts, pages: Mapping[str, Path], out_dir: Path) -> Path:
@@ -135,7 +135,7 @@ def _fall(results: Results) -> str:
     if len(minima) < 2:
         return ""
     first, last, change = minima[0].flops, minima[-1].flops, _relative(minima, -1)
-    moved = f"{'falls' if change < 0 else 'rises'} by {abs(change):.1%}"
+    moved = f"{'falls' if change < 0 else 'rises'} by {share_text(abs(change))}"
     return f"; from {scientific(first, 2)} to {scientific(last, 2)} FLOPs its loss at the optimum {moved}"
 
 
@@ -196,7 +196,7 @@ def exponents(parts: Parts) -> Table:
                 Cell(str(runs), runs),
                 *(Cell(_exponent(law), law["exponent"]) for law in laws),
                 value_cell(_relative(minima, -1) if len(minima) > 1 else None, percent),
-                value_cell(predicted_share(results), lambda share: f"{share:.1%}"),
+                value_cell(predicted_share(results), share_text),
             ]
         )
     headings = columns(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
+import numpy as np
+
 from scaling.analysis.fitting.fit import Loss
 from scaling.analysis.health import seed_noise
 from scaling.analysis.health.collapse import collapse_section
@@ -47,6 +49,7 @@ SCHEMA: Final = 1
 DEFAULT_LOSS = Loss()
 
 
+@np.errstate(all="ignore")  # far from its runs a law may overflow or have no optimum: inf and nan, null in the document
 def analyse(
     observations: Observations,
     *,

@@ -11,6 +11,7 @@ from scaling.analysis.runs.budgets import BudgetRuns
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.document import CostSection, Excluded, ObservationColumns, Range
 from scaling.analysis.schema.numbers import finite, integers, numbers
+from scaling.analysis.words import share_text
 
 Array = NDArray[np.float64]
 
@@ -103,8 +104,8 @@ def cost_section(observations: Observations) -> CostSection:
     words = str(cost)
     if cost != Cost():
         words += (
-            f", fitted to the runs' FLOPs (which scatter {cost.spread:.1%} about it): C / (N D) is not 6 here but "
-            f"{least:.3g} to {most:.3g}; every optimum at a compute rests on it"
+            f", fitted to the runs' FLOPs (which scatter {share_text(cost.spread)} about it): C / (N D) is not 6 here "
+            f"but {least:.3g} to {most:.3g}; every optimum at a compute rests on it"
         )
     return {
         "k": cost.k,

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scaling.analysis.judgement.treatments import compare
 from scaling.analysis.results.document import analyse, write
 from scaling.analysis.runs.comparable import parts_of, why_apart
@@ -18,6 +20,7 @@ from scaling.analysis.schema.treatments import ComparisonSection
 FILE = "results.json"
 
 
+@np.errstate(all="ignore")  # of a comparison, as of the analysis
 def analyse_parts(
     observations: Observations, *, by: Sequence[str] = (), **settings: Any
 ) -> tuple[dict[str, Results], list[str]]:

@@ -10,6 +10,7 @@ from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.fits import NO_RESAMPLES, FitEntry, FittedEntry, no_interval
 from scaling.analysis.schema.intervals import NO_ENDS, Ends
 from scaling.analysis.schema.judgement import InfluenceSection
+from scaling.analysis.words import share_of, share_text
 
 UNDER_SIX_N_D = ("a", "b", "G")  # derived quantities of a law that hold for that cost alone
 LEAST_CLUSTERS = 10  # runs that a bootstrap needs to see the spread between them
@@ -55,7 +56,8 @@ def _influential(document: Results) -> Iterator[str]:
     largest = _largest_move(document["influence"])
     if largest is not None and abs(largest[1]) > LARGE_MOVE:
         run, change = largest
-        yield f"one run decides much: without {run} the optimal size moves by {change:+.0%}{_which(document, run)}"
+        moved = share_text(change, 0, signed=True)
+        yield f"one run decides much: without {run} the optimal size moves by {moved}{_which(document, run)}"
 
 
 def _which(document: Results, run: str) -> str:
@@ -135,11 +137,12 @@ def _laws(results: Results) -> Iterator[str]:
             ]
             yield f"  under the runs' own {cost_of(results)}: {', '.join(optima)}"
         evidence, ended = entry["evidence"], entry["status"].replace("_", " ")
-        noise = entry["noise_sd_log"]
+        noise, objective = entry["noise_sd_log"], entry["objective"]
+        reached = "not finite" if objective is None else f"{objective:.9g}"
+        scatter = "not determined" if noise is None else share_of(noise, "the loss", 2)
         yield (
-            f"  objective {entry['objective']:.9g} ({loss['name']}{knee} on {loss['on']} loss, summed over "
-            f"{entry['n']}); {ended}, {evidence['agreed']} of {evidence['starts']} "
-            f"starts agree; noise {'not determined' if noise is None else f'{noise:.2%} of the loss'}"
+            f"  objective {reached} ({loss['name']}{knee} on {loss['on']} loss, summed over {entry['n']}); {ended}, "
+            f"{evidence['agreed']} of {evidence['starts']} starts agree; noise {scatter}"
         )
 
 
@@ -205,12 +208,12 @@ def _holdout(results: Results) -> Iterator[str]:
     if any(row["rmse"] is not None for row in table):
         yield "hold-out (fit the smaller budgets, predict the larger), best first:"
     for row in table:
-        if row["rmse"] is not None:
+        if row["rmse"] is not None and row["bias"] is not None:
             covered = "not judged" if row["coverage"] is None else f"{row['coverage']:.0%} of {row['level']:.0%}"
             yield (
-                f"  {row['law']}: error {row['rmse']:.2%}, bias {row['bias']:+.2%} of the loss over "
-                f"{row['predictions']} predictions up to {row['longest_decades']:.1f} decades; "
-                f"covered {covered}"
+                f"  {row['law']}: error {share_text(row['rmse'], 2)}, "
+                f"bias {share_of(row['bias'], 'the loss', 2, signed=True)} over {row['predictions']} predictions "
+                f"up to {row['longest_decades']:.1f} decades; covered {covered}"
             )
 
 
@@ -235,4 +238,5 @@ def _decision(results: Results) -> Iterator[str]:
         yield f"  Across {spread['answered']} reasonable analyses N* ranges from {low:.3g} to {high:.3g}{without}"
     if largest := _largest_move(results["influence"]):
         run, change = largest
-        yield f"  most influential run: {run}{_which(results, run)}; without it N* moves by {change:+.1%}"
+        moved = share_text(change, signed=True)
+        yield f"  most influential run: {run}{_which(results, run)}; without it N* moves by {moved}"

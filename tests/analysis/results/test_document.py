@@ -1,16 +1,19 @@
 """results.json: its schema, its golden numbers, its warnings, and what the terminal prints."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scaling.analysis.fitting.fit import Loss
 from scaling.analysis.results.document import SCHEMA, parse_laws, read, summary, write
+from scaling.analysis.results.summary import warnings_of
 from scaling.analysis.runs.observations import load
 from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table, write_study
@@ -217,6 +220,49 @@ def test_point_fits_alone_state_no_intervals(tmp_path: Path) -> None:
     assert found["fits"][0]["intervals"] == {}
     assert found["holdout"] is found["influence"] is found["choices"] is None
     assert "(no interval: no resamples)" in summary(found)
+
+
+def degenerate(name: str) -> pd.DataFrame:
+    """Return a grid of runs whose losses no law suits: noise of every size, none at all, or a loss that rises."""
+    rng = np.random.default_rng(0)
+    frame = table(budgets=(1e14, 1e15), spreads=(0.4, 0.63, 1, 1.6, 2.5))
+    n = len(frame)
+    losses = {
+        "loud": frame["loss"] * np.exp(1.5 * rng.normal(size=n)),
+        "flat": 3 + 1e-9 * rng.normal(size=n),
+        "rising": 1 + 0.01 * frame["params"] ** 0.2,
+        "one wild": np.where(np.arange(n) == 7, 90.0, frame["loss"]),
+    }
+    return frame.assign(loss=losses[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "laws"),
+    [
+        ("loud", ("chinchilla",)),
+        ("flat", ("chinchilla", "kaplan", "power:C")),
+        ("rising", ("chinchilla",)),
+        ("one wild", ("kaplan", "power:C")),
+    ],
+)
+def test_losses_that_no_law_suits_print_no_warning_of_numpy_and_no_number_beyond_sense(
+    name: str, laws: tuple[str, ...], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = analyse(observe(degenerate(name), tmp_path), laws=laws, bootstrap=10, holdout=None)
+    text = "\n".join([summary(found), *found["warnings"], *found["notes"]])
+    assert capfd.readouterr().err == ""  # numpy's warnings are errors here, and would not pass unseen
+    for share in re.findall(r"(\d[\d.]*)%", text):
+        assert float(share) <= 1000
+    for factor in re.findall(r"(\d[\d.]*) times", text):
+        assert float(factor) <= 1000
+
+
+def test_a_move_of_the_optimum_by_orders_of_magnitude_has_no_digits(tmp_path: Path) -> None:
+    found = analyse(observe(table(noise_nats=0.01), tmp_path), bootstrap=20, holdout=None)
+    found["influence"]["runs"][0]["change"] = 8388680783484.51
+    assert "moves by more than 1000 times" in summary(found)
+    assert "%" not in next(line for line in summary(found).splitlines() if "most influential" in line)
+    assert "moves by more than 1000 times" in " ".join(warnings_of(found))
 
 
 def test_on_exact_data_the_truth_is_found(tmp_path: Path) -> None:
