@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scaling.analysis.fitting.checks import check
 from scaling.analysis.fitting.kink import sharpen
 from scaling.analysis.fitting.knees import cross_knees
-from scaling.analysis.fitting.misfit import Loss, Problem, pose
+from scaling.analysis.fitting.misfit import Loss, Origin, Problem, pose
 from scaling.analysis.fitting.newton import Local, Minimum, minimise
 from scaling.analysis.fitting.starts import grid_starts
 from scaling.analysis.laws import LAWS
@@ -66,6 +66,7 @@ class Fit:
     loss: Loss
     evidence: Evidence
     start: Array = field(repr=False)  # internal coordinates of the optimum, for refits that begin here
+    origin: Origin = field(repr=False)  # of these coordinates' units
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -86,12 +87,23 @@ def fit(
     """
     cls = choose("law", LAWS, law) if isinstance(law, str) else law
     variable, columns, observed, weight = check(cls, x, y, loss, weights)
-    problem = pose(cls, columns, observed, loss, weight)
+    posed = pose(cls, columns, observed, loss, weight)
     with np.errstate(all="ignore"):  # a trial may overflow: then worth infinity, and not taken
-        ends = search(problem, grid_starts(problem, STARTS))
-        if _at_the_best(ends).sum() < AGREEMENT:
-            ends = _together(ends, search(problem, grid_starts(problem, MORE_STARTS)))
-    return report(problem, ends, variable, columns, observed, weight)
+        ends = _search_from_grid(posed)
+        if not ends.residual[_best(ends)] < ACCEPTED_RESIDUAL:
+            # A steep term acts at the smallest values alone: in units of the middle its valley is a narrow curve.
+            other = pose(cls, columns, observed, loss, weight, "least")
+            again = _search_from_grid(other)
+            if again.local.value[_best(again)] <= ends.local.value.min() * (1 + 1e-9):
+                posed, ends = other, again
+    return report(posed, ends, variable, columns, observed, weight)
+
+
+def _search_from_grid(problem: Problem) -> Minimum:
+    ends = search(problem, grid_starts(problem, STARTS))
+    if _at_the_best(ends).sum() < AGREEMENT:
+        ends = _together(ends, search(problem, grid_starts(problem, MORE_STARTS)))
+    return ends
 
 
 def search(problem: Problem, starts: Array) -> Minimum:
@@ -179,7 +191,7 @@ def report(
     )
     objective = float(np.sum(weight * problem.loss(penalised)))
     status, why = _verdict(evidence, objective)
-    return Fit(law, status, why, objective, residuals, len(observed), problem.loss, evidence, q)
+    return Fit(law, status, why, objective, residuals, len(observed), problem.loss, evidence, q, problem.origin)
 
 
 def _as_given(law: Law, columns: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,13 +1,13 @@
 """The misfit of a law to observations, with exact derivatives, for many parameter sets at once.
 
-Scaled coordinates: each variable is divided by its geometric centre, the loss by its geometric mean;
+Scaled coordinates: each variable is divided by its geometric centre or its least value, the loss by its geometric mean;
 parameters follow by the units that the law declares. The answer is unscaled exactly, so no unit changes it.
 Legend: R rows (starts or resamples), n observations, p parameters.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ SMOOTHINGS = (0.03, 0.006)  # Huber widths on the way from least squares to the 
 ROUNDED = 2e-5  # width at which the kink of an absolute loss is rounded in the batched search, relative loss
 NEGLIGIBLE = 1e-6  # relative residual below which orthogonality to the residuals is judged against this size instead
 
+Origin = Literal["middle", "least"]  # value of a variable that is its unit: the geometric mean, or the least
 Weights = Callable[[NDArray[np.intp]], Array]  # row numbers (r,) -> weights, shape (r, n) or (n,)
 
 
@@ -109,6 +110,7 @@ class Problem:
     units: Units
     weights: Weights
     fixed: Mapping[str, Array] = field(default_factory=dict)  # name -> raw values (R,), held there
+    origin: Origin = "middle"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -263,11 +265,14 @@ class Problem:
         return [np.arange(s, min(s + step, rows)) for s in range(0, rows, step)]
 
 
-def pose(law: type[Law], x: Mapping[str, Array], y: Array, loss: Loss, weights: Array) -> Problem:
+def pose(
+    law: type[Law], x: Mapping[str, Array], y: Array, loss: Loss, weights: Array, origin: Origin = "middle"
+) -> Problem:
     """Return the problem of fitting `law` to raw x (by the law's own names), y and weights, all (n,)."""
     share = weights / weights.sum()
     logs = {name: np.log(v) for name, v in x.items()}
-    centre = {name: float(np.exp(np.sum(share * v))) for name, v in logs.items()}
+    middle = {name: float(np.exp(np.sum(share * v))) for name, v in logs.items()}
+    centre = middle if origin == "middle" else {name: float(v.min()) for name, v in x.items()}
     spread = {name: float(max(np.ptp(v) / 2.0, 1e-3)) for name, v in logs.items()}
     typical = float(np.sum(share * np.abs(y))) or 1.0
     for own, other in law.same_unit.items():
@@ -281,4 +286,5 @@ def pose(law: type[Law], x: Mapping[str, Array], y: Array, loss: Loss, weights: 
         loss,
         Units(centre, spread, typical),
         lambda _: whole,
+        origin=origin,
     )

@@ -62,7 +62,7 @@ def profile_likelihood(
         raise ValueError(f"unknown parameter {parameter!r} of {law.name!r}; choose from {', '.join(fit.law.params)}")
     _, columns, observed, weight = check(law, x, y, fit.loss, weights)
     member = np.arange(len(observed)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    problem = pose(law, columns, observed, fit.loss, weight)
+    problem = pose(law, columns, observed, fit.loss, weight, fit.origin)
     estimate = fit.law.params[parameter]
     sandwich = Sandwich(problem, fit.start, member)
     error, inflation = sandwich.parameter(parameter)

@@ -78,7 +78,7 @@ def refit(
         raise ValueError(f"counts must have one column for each of the {size} clusters, got shape {counted.shape}")
     if not (np.isfinite(counted).all() and (counted >= 0).all()):
         raise ValueError("counts must be finite and not negative: how often each cluster counts")
-    search = _Search(pose(law, columns, observed, fit.loss, weight), counted, member)
+    search = _Search(pose(law, columns, observed, fit.loss, weight, fit.origin), counted, member)
     values, converged = search.run(fit.start)
     return Refits(law, variable, values, converged)
 

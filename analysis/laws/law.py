@@ -49,7 +49,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Units:
-    """The fitter's units: each variable's geometric centre and log half range, and the typical loss."""
+    """The fitter's units: a typical value of each variable, its log half range, and the typical loss."""
 
     centre: Mapping[str, float]
     half_range: Mapping[str, float]

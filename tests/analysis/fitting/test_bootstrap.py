@@ -112,7 +112,7 @@ def test_95_percent_intervals_cover_the_truth_92_to_98_percent_of_the_time() -> 
     With this many studies a count is a binomial draw: it is refused when a coverage of 92% (98%) would give so low (so
     high) a count less than once in a thousand.
     """
-    studies = 160
+    studies = 100
     asked = {
         "E": lambda law: law.params["E"],
         "alpha": lambda law: law.params["alpha"],
@@ -123,7 +123,7 @@ def test_95_percent_intervals_cover_the_truth_92_to_98_percent_of_the_time() -> 
     covered = dict.fromkeys(asked, 0)
     for k in range(studies):
         x, y, run, _ = study(1000 + k)
-        draws = bootstrap(fit.fit("chinchilla", x, y), x, y, run, n=200, seed=k)
+        draws = bootstrap(fit.fit("chinchilla", x, y), x, y, run, n=120, seed=k)
         assert draws.converged.mean() > 0.99
         for name, quantity in asked.items():
             interval = draws.interval(quantity)
