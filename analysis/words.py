@@ -79,6 +79,16 @@ def share_text(value: float, digits: int = 1, *, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.1f} times"
 
 
+def move_text(change: float, digits: int = 1) -> str:
+    """A relative change, behind `moves by`: in percent up to a factor of ten, else as that factor."""
+    if -0.9 < change < MOST_PERCENT - 1:
+        return f"{change:+.{digits}%}"
+    factor = 1.0 + change
+    if 1 / MOST_TIMES <= factor <= MOST_TIMES:
+        return f"a factor of {factor:.2g}"
+    return f"a factor of more than {MOST_TIMES:g}" if factor > 1 else f"a factor of less than {1 / MOST_TIMES:g}"
+
+
 def share_of(value: float, whole: str, digits: int = 1, *, signed: bool = False) -> str:
     """A fraction of a whole: 1.2% of the loss, 45.0 times the loss."""
     said = share_text(value, digits, signed=signed)

@@ -125,6 +125,7 @@ RECORD = RunRecord(
     imported=None,
     publication="link",
     finetuned=None,
+    continued=None,
 )
 
 

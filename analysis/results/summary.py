@@ -10,7 +10,7 @@ from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.fits import NO_RESAMPLES, FitEntry, FittedEntry, no_interval
 from scaling.analysis.schema.intervals import NO_ENDS, Ends
 from scaling.analysis.schema.judgement import InfluenceSection
-from scaling.analysis.words import share_of, share_text
+from scaling.analysis.words import move_text, share_of, share_text
 
 UNDER_SIX_N_D = ("a", "b", "G")  # derived quantities of a law that hold for that cost alone
 LEAST_CLUSTERS = 10  # runs that a bootstrap needs to see the spread between them
@@ -56,7 +56,7 @@ def _influential(document: Results) -> Iterator[str]:
     largest = _largest_move(document["influence"])
     if largest is not None and abs(largest[1]) > LARGE_MOVE:
         run, change = largest
-        moved = share_text(change, 0, signed=True)
+        moved = move_text(change, 0)
         yield f"one run decides much: without {run} the optimal size moves by {moved}{_which(document, run)}"
 
 
@@ -238,5 +238,5 @@ def _decision(results: Results) -> Iterator[str]:
         yield f"  Across {spread['answered']} reasonable analyses N* ranges from {low:.3g} to {high:.3g}{without}"
     if largest := _largest_move(results["influence"]):
         run, change = largest
-        moved = share_text(change, signed=True)
+        moved = move_text(change)
         yield f"  most influential run: {run}{_which(results, run)}; without it N* moves by {moved}"

@@ -78,7 +78,7 @@ class RunRecord:
     imported: dict[str, Any] | None  # origin of a checkpoint trained elsewhere, with the digests of its files
     publication: str  # LINK, or RESERVATION where the file system has no hard links
     finetuned: dict[str, Any] | None  # task, scores and parent of a fine-tuned run
-    continued: dict[str, Any] | None = None  # parent of a run that went on from its weights, and all training before
+    continued: dict[str, Any] | None  # parent of a run that went on from its weights, and all training before
 
 
 def to_json(record: RunRecord) -> dict[str, Any]:
@@ -130,13 +130,14 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; a field added later gets the value in force before it."""
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
-    # Before these fields existed, every token was predicted, AdamW was the only optimizer, no run was imported or
-    # fine-tuned, no trunk was shared, and no activations were recomputed.
+    # Before these fields existed, every token was predicted, AdamW was the only optimizer, no run was imported,
+    # fine-tuned or continued, no trunk was shared, and no activations were recomputed.
     since: dict[str, Any] = {
         "optimizer_flops": 0,
         "recompute_flops": 0,
         "imported": None,
         "finetuned": None,
+        "continued": None,
         "trunk": None,
         "publication": LINK,
     }

@@ -58,4 +58,5 @@ def bare_record(spec: RunSpec, attempt: Attempt, model: nn.Module, device: torch
         imported=None,
         publication=LINK,
         finetuned=None,
+        continued=None,
     )

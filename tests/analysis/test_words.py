@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.analysis.words import bounded, percent, share_of, share_text
+from scaling.analysis.words import bounded, move_text, percent, share_of, share_text
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,22 @@ def test_a_signed_share_has_its_sign_and_its_digits() -> None:
     assert share_text(2e12, 0, signed=True) == "more than 1000 times"
     assert percent(-0.031) == "−3.1%"
     assert percent(8388680783484.51) == "more than 1000 times"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (0.25, "+25.0%"),
+        (-0.25, "-25.0%"),
+        (8.99, "+899.0%"),
+        (24.0, "a factor of 25"),
+        (-0.9979, "a factor of 0.0021"),
+        (-1.0, "a factor of less than 0.001"),
+        (8e12, "a factor of more than 1000"),
+    ],
+)
+def test_a_move_is_a_percentage_up_to_a_factor_of_ten(change: float, said: str) -> None:
+    assert move_text(change) == said
 
 
 def test_a_share_of_a_whole_reads_as_a_sentence() -> None:

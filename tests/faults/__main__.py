@@ -5,12 +5,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from scaling.registry import choose
 from tests.faults.machine import namespaces
 from tests.faults.scenarios import SCENARIOS
 
+chosen = {name: choose("scenario", SCENARIOS, name) for name in sys.argv[1:] or SCENARIOS}
 print("| scenario | injury | injuries | runs | seconds |\n|---|---|--:|--:|--:|", flush=True)
-for name in sys.argv[1:] or SCENARIOS:
-    scenario = SCENARIOS[name]
+for name, scenario in chosen.items():
     if why := namespaces(*scenario.needs) if scenario.needs else "":
         print(f"| {name} | {scenario.words} | not run: {why} | | |", flush=True)
         continue
