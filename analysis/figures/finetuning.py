@@ -142,7 +142,7 @@ def transfer(results: TunedResults) -> Chart | Absent:
     caption = (
         "D_T = D_E − D_F: the control from scratch needs D_E examples for the loss that the pretrained run reaches "
         f"with D_F (Hernandez et al. 2021). Of {len(points)} runs {len(shown)} are drawn; {negative} have D_T at or "
-        f"below 0, and for {untold} the scratch curve does not tell. Lines, where the points give a law: "
+        f"below 0, and for {untold} the scratch curve does not determine it. Lines, where the points give a law: "
         "D_T = k · D_F^α · N^β at the largest budget."
     )
     return Chart(title, caption, tuple(panels), len(panels), height=TRANSFER_HEIGHT, scale=scale)

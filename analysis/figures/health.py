@@ -97,8 +97,8 @@ def noise_scale(results: Results) -> Chart | Absent:
     )
     caption = (
         f"{found['verdict']} Noise scales are tr(Σ) / |G|² over the later half of each run before its cooldown, each "
-        f"averaged by itself, with {found['level']:.0%} bootstrap intervals (to the axis's end where G is not "
-        "told from zero). A batch B takes 1 + B / B_noise times the fewest tokens (McCandlish et al. 2018); the noise "
+        f"averaged by itself, with {found['level']:.0%} bootstrap intervals (to the axis's end where G may "
+        "be zero). A batch B takes 1 + B / B_noise times the fewest tokens (McCandlish et al. 2018); the noise "
         "scale is plain gradient descent's, to which an adaptive optimizer's critical batch need only be near."
     )
     return Chart(title, caption, panels, 2, height=3.8)
@@ -155,7 +155,7 @@ def _noise_marks(
 
 
 def _tokens(value: float) -> str:
-    return f"{count(value)} tokens" if np.isfinite(value) else "not told from infinite"
+    return f"{count(value)} tokens" if np.isfinite(value) else "perhaps infinite"
 
 
 def _by_budget(results: Results, runs: NoiseScaleRuns) -> dict[str, list[int]]:

@@ -154,7 +154,7 @@ def _verdict(runs: Sequence[Measured], unmeasured: int) -> str:
     cost = (
         f"the median run takes {bounded(1 + typical)} times the fewest tokens that reach its loss"
         if np.isfinite(typical)
-        else "for the median run no gradient was told from noise"
+        else "for the median run the gradient may be noise alone"
     )
     most = (
         f", the worst, {worst.run_id} ({count(worst.params)} parameters, batch of "
@@ -164,7 +164,7 @@ def _verdict(runs: Sequence[Measured], unmeasured: int) -> str:
     )
     lead = "Batches lie below the critical batch" if below > len(sides) / 2 else "Batches lie above the critical batch"
     if max(below, above) <= len(sides) / 2:
-        lead = "Batches lie on both sides of the critical batch, or too near it to tell"
-    parts = [(below, "below"), (above, "above"), (untold, "too near to tell"), (unmeasured, "not measured")]
+        lead = "Batches lie on both sides of the critical batch, or too near it to decide"
+    parts = [(below, "below"), (above, "above"), (untold, "too near to decide"), (unmeasured, "not measured")]
     counted = ", ".join(f"{n} {side}" for n, side in parts if n)
     return f"{lead} ({counted}, by the measured noise scale): {cost}{most}."

@@ -124,7 +124,7 @@ def apply_errors(observations: Observations, errors: str, noise: SeedNoise | Non
         raise ValueError(f"errors 'seeds': {NO_REPEATS}")
     weight = noise.at(observations.column("params")) ** -2.0
     told = noise.trend if noise.trend is not None and noise.trend.told else None
-    how = "one sd, since no trend with size is told" if told is None else f"sd ~ N^{told.slope:.2f}"
+    how = "one sd, since no trend with size is determined" if told is None else f"sd ~ N^{told.slope:.2f}"
     statement = f"runs are weighed by 1 / sd^2 of the measured seed noise ({how})"
     notes = tuple(note for note in observations.notes if not note.startswith("rows are weighted"))
     table = observations.table.assign(weight=weight / weight.mean())
@@ -177,9 +177,9 @@ def _verdict(noise: SeedNoise, low: float, high: float, free: int, level: float)
     )
     trend = noise.trend
     if trend is None:
-        return f"{statement}; too few sizes or runs were repeated to tell a trend with size."
+        return f"{statement}; too few sizes or runs were repeated for a trend with size."
     slope = f"N^{trend.slope:.2f} ({trend.low:.2f} to {trend.high:.2f})".replace("-", "−")
     if not trend.told:
-        return f"{statement}, with no trend that tells sizes apart: {slope}."
+        return f"{statement}, with no trend with size: {slope}."
     way = "grows" if trend.slope > 0 else "falls"
     return f"{statement}, and {way} with size as {slope}; `--errors seeds` weighs by it."

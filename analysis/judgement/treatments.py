@@ -244,18 +244,18 @@ def _said_difference(names: tuple[str, str], found: MeanDifference) -> str:
     statement = (
         f"{second}'s loss is {abs(mean):.2g} ± {se:.1g} nats below {first}'s (mean over cells ± its standard error)"
     )
-    told = "" if found["low"] * found["high"] > 0 else ", which is not told from none,"
+    told = "" if found["low"] * found["high"] > 0 else ", an interval that holds 0,"
     return f"At equal shape and budget {statement}{told} and lower in {lower} of {n} cells"
 
 
 def _said_multiplier(ratio: Multiplier | NoMultiplier, level: float) -> str:
     if "value" not in ratio:
-        return f"how many times the FLOPs the other needs for the same loss cannot be told ({ratio['why']})"
+        return f"the ratio of their FLOPs at the same loss is not determined ({ratio['why']})"
     low, high = ratio["low"], ratio["high"]
     ends = " to ".join("an end beyond the budgets" if end is None else bounded(end) for end in (low, high))
     spent = f"around {flops_text(ratio['at_flops'])} {ratio['worse']} spends {bounded(ratio['value'])} times"
     what = f"{spent} what {ratio['better']}"
     if ratio["no_interval"]:
-        return f"{what} needs for the same loss, of which nothing tells how far it is off ({ratio['no_interval']})"
-    told = "" if ratio["told"] else ": which of them needs fewer FLOPs cannot be told"
+        return f"{what} needs for the same loss, without an interval ({ratio['no_interval']})"
+    told = "" if ratio["told"] else ": the runs do not determine which needs fewer FLOPs"
     return f"{what} needs for the same loss ({level:.0%} interval {ends}){told}"

@@ -61,7 +61,7 @@ def law_words(law: BudgetTransfer) -> str:
     return (
         f"D_T = {found['k']:.3g} · D_F^{found['alpha']:.2f}±{found['alpha_se']:.2f} · "
         f"N^{found['beta']:.2f}±{found['beta_se']:.2f} ({found['points']} points; {law['left_out']} "
-        f"left out as bounds, negative or not told)"
+        f"left out as bounds, negative or not determined)"
     )
 
 
@@ -75,5 +75,5 @@ def _gain(one: Gain | None) -> str:
 
 def _transferred(found: EffectiveData) -> str:
     if found["transferred"] is None:
-        return f"not told: {found['why']}"
+        return f"not determined: {found['why']}"
     return f"{BOUNDS[found['status']]}{found['transferred']:,.0f} examples"

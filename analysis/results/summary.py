@@ -221,7 +221,7 @@ def _health(results: Results) -> Iterator[str]:
     health = results["health"]
     found = {"collapse": health["collapse"], "noise scale": health["noise_scale"], "seed noise": health["seed_noise"]}
     for name, one in found.items():
-        yield f"{name}: {one['verdict'] if 'verdict' in one else 'not told: ' + one['why']}"
+        yield f"{name}: {one['verdict'] if 'verdict' in one else 'not measured: ' + one['why']}"
 
 
 def _decision(results: Results) -> Iterator[str]:

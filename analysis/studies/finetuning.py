@@ -87,7 +87,7 @@ def _notes(records: Sequence[RunRecord]) -> list[str]:
             f"transfer within a text, not to another"
         )
     if all(_facts(record)["parent"] is not None for record in records):
-        notes.append("there is no control from scratch, so what pretraining gave cannot be told")
+        notes.append("no control from scratch shows the gain from pretraining")
     seeds = {record.spec["seed"] for record in records}
     if len(seeds) == 1:
         notes.append("one seed: differences between two runs hold luck of the drawn examples and of the order")

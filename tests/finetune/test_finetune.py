@@ -277,7 +277,7 @@ def test_the_command_trains_a_study_over_the_pool_and_skips_what_is_done(
     assert "slots about" in error
     assert "until about" in error
     assert "passed over" in error
-    assert "not told: a curve needs 3 sizes" in out
+    assert "not determined: a curve needs 3 sizes" in out
     found = tmp_path / "s-sentiment"
     assert len(read_records(found)) == 6
     assert (found / "finetune.png").is_file()

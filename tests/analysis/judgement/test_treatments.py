@@ -80,9 +80,9 @@ def test_equal_treatments_are_not_told_apart(tmp_path: Path) -> None:
     found = pair["multiplier"]
     assert found["low"] < 1 < found["high"]
     assert not found["told"]
-    assert pair["verdict"].count("cannot be told") == 1
+    assert pair["verdict"].count("the runs do not determine") == 1
     assert pair["difference"]["low"] < 0 < pair["difference"]["high"]
-    assert "not told from none" in pair["verdict"]
+    assert "an interval that holds 0" in pair["verdict"]
 
 
 def test_both_are_compared_by_one_curve_model_whichever_each_quotes(tmp_path: Path) -> None:
@@ -131,14 +131,14 @@ def test_three_shapes_a_budget_leave_no_interval_and_the_verdict_says_so(tmp_pat
     pair = pair_of(parts_of(table(MUON, spreads=(0.4, 1.0, 2.5)), tmp_path))
     assert pair["multiplier"]["low"] is None
     assert not pair["multiplier"]["told"]
-    assert "nothing tells how far it is off" in pair["verdict"]
+    assert "without an interval" in pair["verdict"]
     assert "every parabola passes through all its points" in pair["verdict"]
 
 
 def test_minima_on_the_edge_leave_the_multiplier_untold_with_the_reason(tmp_path: Path) -> None:
     pair = pair_of(parts_of(table(MUON, spreads=(1.6, 2.5, 4.0, 6.0)), tmp_path, bootstrap=0))
     assert "0 of 4 budgets have a trusted minimum" in pair["multiplier"]["why"]
-    assert f"cannot be told ({pair['multiplier']['why']})" in pair["verdict"]
+    assert f"is not determined ({pair['multiplier']['why']})" in pair["verdict"]
     assert pair["difference"]["lower"] == 16
 
 
