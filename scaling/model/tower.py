@@ -73,7 +73,11 @@ class TowerModule(nn.Module):
         mask_BHTT = self.mask(x_BTD.shape[1], seen_B, start)
         for i, block in enumerate(self.blocks):
             if self.recompute and self.training:
-                x_BTD = checkpoint(block, x_BTD, self.rotary, mask_BHTT, source_BSD, use_reentrant=False)
+                # Only dropout draws numbers again; a recording on a GPU forbids reading the generator's state.
+                draws = isinstance(self.dropout, nn.Dropout)
+                x_BTD = checkpoint(
+                    block, x_BTD, self.rotary, mask_BHTT, source_BSD, use_reentrant=False, preserve_rng_state=draws
+                )
             else:
                 x_BTD = block(x_BTD, self.rotary, mask_BHTT, source_BSD, caches[i] if caches else None)
         out: Tensor = self.final_norm(x_BTD)

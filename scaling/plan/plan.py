@@ -182,6 +182,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
     """One run with its price and its warnings."""
     spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
     expected, _ = expected_speed(run, device)
+    at_once = run.runtime.micro_batch_sequences or spec.recipe.batch_sequences
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)
@@ -214,7 +215,10 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
         train_flops=allocation.realised_flops,
         paid_flops=allocation.realised_flops,
         memory_bytes=step_bytes(
-            spec, run.runtime.micro_batch_sequences or spec.recipe.batch_sequences, run.runtime.recompute_activations
+            spec,
+            at_once,
+            run.runtime.recompute_activations,
+            run.runtime.cuda_graphs and at_once >= spec.recipe.batch_sequences,
         ),
         estimated_s=expected.run(spec, allocation.realised_flops),
         warnings=warnings_of(run, state, unique, known is not None),

@@ -37,12 +37,13 @@ class Activations:
         return self.ends + self.head + layers
 
 
-def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool) -> int:
+def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool, recorded: bool = False) -> int:
     """Peak bytes of a training step beyond what a process that has imported torch takes.
 
     Weights, gradients and the optimizer's state exist all the time. The peak beside them comes at the beginning or at
     the end of the backward pass. At the beginning all activations exist, the head's gradient and perhaps its last
     logits. At the end the embedding's gradient exists, of a tied embedding in two parts, before it is accumulated.
+    A `recorded` step keeps this memory for its replays; steps that are taken directly need as much beside.
     """
     shape = spec.model
     params = FP32 * parameter_counts(shape)["total"]
@@ -52,15 +53,16 @@ def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool) -> i
     loose = max(_logits(spec, micro_batch_sequences), micro_batch_sequences * one.passing)
     kept = micro_batch_sequences * one.kept(recomputed) + embedding
     ends = 2 * embedding if shape.tied_embeddings else embedding
-    return params * (2 + MOMENTS) + max(cast + kept + loose, ends)
+    return params * (2 + MOMENTS) + (2 if recorded else 1) * max(cast + kept + loose, ends)
 
 
-def largest_micro_batch(spec: RunSpec, available_bytes: float, recomputed: bool) -> int:
+def largest_micro_batch(spec: RunSpec, available_bytes: float, recomputed: bool, recorded: bool = False) -> int:
     """The most sequences at once whose step fits, an even share of the batch; ValueError when not even one fits."""
     batch = spec.recipe.batch_sequences
     for parts in range(1, batch + 1):
         sequences = -(-batch // parts)
-        if step_bytes(spec, sequences, recomputed) <= available_bytes:
+        # Only whole batches are recorded.
+        if step_bytes(spec, sequences, recomputed, recorded and parts == 1) <= available_bytes:
             return sequences
     remedy = "choose a smaller model or context" if recomputed else "try runtime.recompute_activations=true"
     raise ValueError(

@@ -58,8 +58,13 @@ class CudaGraph:
 class GraphedStep(Generic[R]):
     """A training step that runs directly at first, and then as the replay of a recorded step."""
 
-    def __init__(self, take: Callable[[Batch], R], graph: Graph, device: torch.device) -> None:
-        self._take, self._graph, self._device = take, graph, device
+    def __init__(self, take: Callable[[Batch], R], new_graph: Callable[[], Graph], device: torch.device) -> None:
+        self._take, self._new_graph, self._device = take, new_graph, device
+        self.drop()
+
+    def drop(self) -> None:
+        """Forget the recording, whose memory is no longer the step's: the next steps run directly and record anew."""
+        self._graph = self._new_graph()
         self._taken = 0
         self._batch: Batch | None = None  # memory that a replay reads
         self._result: R | None = None  # memory that a replay writes
@@ -83,12 +88,12 @@ class GraphedStep(Generic[R]):
         return copy
 
 
-def graph_for(spec: RunSpec, micro_batch: int, device: torch.device) -> CudaGraph | None:
-    """A CUDA graph for the run's steps; None, with the reason printed, where steps cannot be recorded."""
+def graph_for(spec: RunSpec, micro_batch: int, device: torch.device) -> Callable[[], Graph] | None:
+    """The maker of CUDA graphs for the run's steps; None, with the reason printed, where steps cannot be recorded."""
     if why := why_not(spec, micro_batch, device):
         print(f"runtime.cuda_graphs=true: this run's steps are not recorded, since {why}", flush=True)
         return None
-    return CudaGraph()
+    return CudaGraph
 
 
 def why_not(spec: RunSpec, micro_batch: int, device: torch.device) -> str:

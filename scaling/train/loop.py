@@ -51,8 +51,8 @@ async def train(
     model.to(device)
     if runtime.recompute_activations:
         recompute_activations(model)
-    graph = graph_for(spec, setup.micro_batch, device) if runtime.cuda_graphs else None
-    stepper = Stepper(model, recipe, setup.micro_batch, device, graph)
+    new_graph = graph_for(spec, setup.micro_batch, device) if runtime.cuda_graphs else None
+    stepper = Stepper(model, recipe, setup.micro_batch, device, new_graph)
 
     # The data: the batch of a step is a function of (seed, step).
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None

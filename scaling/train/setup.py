@@ -32,8 +32,9 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     runtime, spec = run.runtime, run.spec
     device = hardware.pick_device(runtime.device, spec.recipe.precision)
     tokens = prepare(run.data, spec.data, runtime.cache_dir, progress=runtime.progress)
+    recorded = runtime.cuda_graphs and device.type == "cuda"
     micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
-        spec, FREE_SHARE * hardware.free_bytes(device) / sharing, runtime.recompute_activations
+        spec, FREE_SHARE * hardware.free_bytes(device) / sharing, runtime.recompute_activations, recorded
     )
     at_once = min(spec.recipe.batch_sequences, micro_batch) * sharing
     step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)

@@ -1,6 +1,7 @@
 """A training step: forward and backward of each micro-batch, clipping, and the update."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Protocol
@@ -68,7 +69,7 @@ class Alone:
 class Stepper:
     """A stepper takes the steps of a recipe on a model, in micro-batches of at most `micro_batch` sequences.
 
-    With a `graph`, steps are recorded and replayed, except steps that measure gradient noise.
+    With `new_graph`, steps are recorded and replayed, except steps that measure gradient noise.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Stepper:
         recipe: RecipeSpec,
         micro_batch: int,
         device: torch.device,
-        graph: Graph | None = None,
+        new_graph: Callable[[], Graph] | None = None,
     ) -> None:
         self.recipe, self.micro_batch, self.device = recipe, micro_batch, device
         self.model, self.optimizer = model, build_optimizer(model, recipe)
@@ -86,7 +87,8 @@ class Stepper:
             compile_blocks(model)
         self.read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
-        self.graphed = None if graph is None else GraphedStep(self._take, graph, device)
+        self.new_graph = new_graph
+        self.graphed = None if new_graph is None else GraphedStep(self._take, new_graph, device)
 
     def take(self, batch: Batch, factor: float, *, measure_noise: bool = False) -> StepResult:
         """Update the model by the gradient of a batch, at `factor` times the peak learning rate.
@@ -95,12 +97,22 @@ class Stepper:
         batch whole, since halves would be compiled anew; a batch of one sequence has no halves.
         """
         set_learning_rate(self.optimizer, factor)
-        if self.graphed is None or measure_noise:
+        if self.graphed is None or not self.takes_whole(batch, measure_noise):
             return self._take(batch, measure_noise)
         keep_rates_on(self.optimizer, self.device)  # in every step, because restoring a checkpoint undoes it
         return self.graphed(batch)
 
-    def micro_batch_of(self, batch: Batch, measure_noise: bool) -> int:
+    def move_to(self, weights_N: Sequence[Tensor], gradients_N: Sequence[Tensor]) -> None:
+        """Move weights and gradients to other memory, which no recording of the step reads."""
+        self.flat.move_to(weights_N, gradients_N)
+        if self.graphed is not None:
+            self.graphed.drop()
+
+    def takes_whole(self, batch: Batch, measure_noise: bool) -> bool:
+        """Whether a step takes its batch whole: micro-batches and the measuring of gradient noise split a batch."""
+        return self._micro_batch_of(batch, measure_noise) >= len(batch.targets_BP)
+
+    def _micro_batch_of(self, batch: Batch, measure_noise: bool) -> int:
         """The largest micro-batch of a batch, in sequences."""
         halved = measure_noise and not self.recipe.compile
         return min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
@@ -109,7 +121,7 @@ class Stepper:
         gradients_1N = [gradient.unsqueeze(0) for gradient in self.flat.gradients_N]
         for gradient in gradients_1N:
             gradient.zero_()
-        first, *rest = batch.split(self.micro_batch_of(batch, measure_noise))
+        first, *rest = batch.split(self._micro_batch_of(batch, measure_noise))
         parts = [self._backward(first.to(self.device), batch)]
         part_norm = norms(gradients_1N)[0] if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]

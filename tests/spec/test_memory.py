@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scaling.model import build
 from scaling.model.tower import recompute_activations
 from scaling.shapes.flops import recompute_flops_per_sequence, train_flops_per_sequence
+from scaling.shapes.matmuls import parameter_counts
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.memory import Activations, activations, largest_micro_batch, step_bytes
 from scaling.spec.run_spec import RunSpec, to_dict
@@ -177,6 +178,17 @@ def test_recomputing_costs_what_is_counted_and_changes_no_gradient(name: str) ->
         assert torch.equal(kept, again)
     spec = spec_of(shape)
     assert activations(spec).kept(recomputed=True) < activations(spec).kept(recomputed=False)
+
+
+def test_a_recorded_step_keeps_its_memory_beside_the_steps_taken_directly() -> None:
+    spec = spec_of(SHAPES["decoder"])
+    direct, recorded = (step_bytes(spec, SEQUENCES, False, recorded) for recorded in (False, True))
+    lasting = step_bytes(spec, SEQUENCES, False) - (recorded - direct)
+    assert lasting == 4 * 4 * parameter_counts(spec.model)["total"]  # weights, gradients and two moments, once
+    assert largest_micro_batch(spec, recorded, recomputed=False, recorded=True) == SEQUENCES
+    assert largest_micro_batch(spec, recorded - 1, recomputed=False, recorded=True) < SEQUENCES
+    # A batch that is not taken whole is not recorded, so that half of it may take what the whole would take directly.
+    assert largest_micro_batch(spec, direct, recomputed=False, recorded=True) == SEQUENCES // 2
 
 
 def test_the_largest_micro_batch_is_found_from_the_estimate() -> None:

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from scaling.model import build
+from scaling.model.tower import recompute_activations
 from scaling.objectives.batch import Batch
 from scaling.spec.run_spec import RunSpec
 from scaling.train.cuda_graph import WARM_STEPS, why_not
+from scaling.train.stacked_step import Stack, StepRequest
 from scaling.train.step import Stepper, StepResult
 from tests.examples import ENCODER, ENCODER_DECODER, TINY
 from tests.train.test_loop import spec_for
@@ -85,14 +87,19 @@ def batches(spec: RunSpec, count: int, sequences: int = 4) -> list[Batch]:
 def steps(spec: RunSpec, graph: FakeGraph | None, given: list[Batch]) -> list[StepResult]:
     """Every fifth measures its noise; the learning rate differs in each."""
     model = build(spec.model, spec.seed)
-    stepper = Stepper(model, spec.recipe, 4, CPU, graph)
+    stepper = Stepper(model, spec.recipe, 4, CPU, None if graph is None else lambda: graph)
     found = []
     for number, batch in enumerate(given):
         if graph is not None:
-            moments = [t for held in stepper.optimizer.state.values() for t in held.values()]
-            graph.state = [*model.parameters(), *moments]
+            graph.state = state_of(model, stepper.optimizer)
         found.append(stepper.take(batch, 1 / (number + 1), measure_noise=number % 5 == 4))
     return found
+
+
+def state_of(model: nn.Module, *optimizers: torch.optim.Optimizer) -> list[Tensor]:
+    """What a step changes: weights and moments."""
+    moments = [t for optimizer in optimizers for held in optimizer.state.values() for t in held.values()]
+    return [*model.parameters(), *moments]
 
 
 @pytest.mark.parametrize("shape", [TINY, ENCODER, ENCODER_DECODER], ids=lambda shape: shape.kind)
@@ -114,6 +121,121 @@ def test_a_batch_of_another_shape_is_taken_as_it_is() -> None:
     found = steps(spec, graph, [*given, *short])
     assert graph.replays == 1
     assert found[-1].loss.item() == pytest.approx(steps(spec, None, [*given, *short])[-1].loss.item(), rel=1e-6)
+
+
+def test_recomputation_is_recorded_without_reading_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, graph = spec_for(), FakeGraph()
+    given = batches(spec, WARM_STEPS + 2)
+
+    def recomputing(stepper: Stepper) -> list[float]:
+        recompute_activations(stepper.model)
+        found = []
+        for batch in given:
+            graph.state = state_of(stepper.model, stepper.optimizer)
+            found.append(stepper.take(batch, 1.0).loss.item())
+        return found
+
+    def refused(*_: Any) -> Any:
+        raise RuntimeError("a recording cannot read the generator's state")
+
+    plain = recomputing(Stepper(build(spec.model, spec.seed), spec.recipe, 4, CPU))
+    recorded = Stepper(build(spec.model, spec.seed), spec.recipe, 4, CPU, lambda: graph)
+    monkeypatch.setattr(torch, "get_rng_state", refused)
+    replayed = recomputing(recorded)
+    assert graph.replays == 2
+    assert replayed == pytest.approx(plain, rel=1e-6)
+
+
+def test_recomputation_with_dropout_still_draws_the_same_numbers_twice() -> None:
+    spec = spec_for()
+    spec = replace(spec, model=replace(spec.model, dropout=0.5))
+    (batch,) = batches(spec, 1)
+    norms = []
+    for recomputed in (False, True):
+        stepper = Stepper(build(spec.model, spec.seed), spec.recipe, 4, CPU)
+        if recomputed:
+            recompute_activations(stepper.model)
+        torch.manual_seed(0)
+        norms.append(stepper.take(batch, 1.0).grad_norm.item())
+    assert norms[1] == pytest.approx(norms[0], rel=1e-6)
+
+
+def test_a_recording_is_made_anew_where_its_weights_have_moved() -> None:
+    spec, graphs = spec_for(), [FakeGraph(), FakeGraph()]
+    given = batches(spec, 2 * (WARM_STEPS + 1) + 1)
+    made = iter(graphs)
+    moved = Stepper(build(spec.model, spec.seed), spec.recipe, 4, CPU, lambda: next(made))
+    plain = Stepper(build(spec.model, spec.seed), spec.recipe, 4, CPU)
+    losses = []
+    for number, batch in enumerate(given):
+        if number == WARM_STEPS + 1:  # as a stack does that the run joins
+            moved.move_to(*([torch.zeros_like(v) for v in moved.flat.weights_N] for _ in range(2)))
+        graphs[number > WARM_STEPS].state = state_of(moved.model, moved.optimizer)
+        losses.append(moved.take(batch, 1.0).loss.item())
+    assert [graph.replays for graph in graphs] == [1, 2]
+    assert losses == pytest.approx([plain.take(batch, 1.0).loss.item() for batch in given], rel=1e-6)
+
+
+@pytest.mark.parametrize("alike", [True, False], ids=["one factor", "two factors"])
+def test_the_step_of_a_stack_is_recorded_and_each_run_is_the_run_taken_alone(alike: bool) -> None:
+    spec = spec_for()
+    given = batches(spec, WARM_STEPS + 3)
+    factors = [1.0, 1.0 if alike else 0.5]
+    graph = FakeGraph()
+    steppers = [Stepper(build(spec.model, seed), spec.recipe, 4, CPU, lambda: graph) for seed in range(2)]
+    together = Stack(steppers)
+    found: list[list[float]] = [[], []]
+    for batch in given:
+        graph.state = [*together.parameters, *state_of(nn.Module(), *together.optimizers)]
+        requests = [
+            StepRequest(stepper, batch, factor, measure_noise=False, due=False)
+            for stepper, factor in zip(steppers, factors, strict=True)
+        ]
+        for losses, result in zip(found, together.take(requests), strict=True):
+            losses.append(result.loss.item())
+    assert graph.replays == 3
+    for seed, losses in enumerate(found):
+        alone = Stepper(build(spec.model, seed), spec.recipe, 4, CPU)
+        assert losses == pytest.approx([alone.take(batch, factors[seed]).loss.item() for batch in given], rel=1e-5)
+
+
+def test_a_stack_whose_runs_part_in_their_rates_is_recorded_anew() -> None:
+    """One optimizer updates all runs while their rates agree, and each its own afterwards."""
+    spec, graphs = spec_for(), []
+
+    def new_graph() -> FakeGraph:
+        graphs.append(FakeGraph())
+        return graphs[-1]
+
+    given = batches(spec, 2 * (WARM_STEPS + 2))
+    steppers = [Stepper(build(spec.model, seed), spec.recipe, 4, CPU, new_graph) for seed in range(2)]
+    together = Stack(steppers)
+    found: list[list[float]] = [[], []]
+    for number, batch in enumerate(given):
+        factors = [1.0, 1.0 if number < WARM_STEPS + 2 else 0.5]
+        for graph in graphs:
+            graph.state = [*together.parameters, *state_of(nn.Module(), *together.optimizers)]
+        requests = [
+            StepRequest(s, batch, f, measure_noise=False, due=False) for s, f in zip(steppers, factors, strict=True)
+        ]
+        for losses, result in zip(found, together.take(requests), strict=True):
+            losses.append(result.loss.item())
+    assert [graph.replays for graph in graphs if graph.replays] == [2, 2]
+    for seed, losses in enumerate(found):
+        alone = Stepper(build(spec.model, seed), spec.recipe, 4, CPU)
+        factors = [1.0 if seed == 0 or number < WARM_STEPS + 2 else 0.5 for number in range(len(given))]
+        expected = [alone.take(batch, factor).loss.item() for batch, factor in zip(given, factors, strict=True)]
+        assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_step_that_cannot_measure_its_noise_is_replayed() -> None:
+    """A batch of one sequence has no halves, and a compiled model's batch is taken whole."""
+    spec, graph = spec_for(), FakeGraph()
+    stepper = Stepper(build(spec.model, spec.seed), spec.recipe, 4, CPU, lambda: graph)
+    for batch in batches(spec, WARM_STEPS + 2, sequences=1):
+        graph.state = state_of(stepper.model, stepper.optimizer)
+        assert stepper.take(batch, 1.0, measure_noise=True).noise is None
+    assert graph.replays == 2
 
 
 @pytest.mark.parametrize(
