@@ -16,6 +16,9 @@ from scaling.machine.devices import DEVICES, known_device
 from scaling.machine.slots import GPU_SHARE, cpu_cores
 from scaling.machine.threads import most_cores, threads_for
 
+COMPILE_WORKERS = 32  # processes of torch's compiler at most, as torch has by itself
+MPS_FOLDER = "CUDA_MPS_PIPE_DIRECTORY"  # environment variable with the folder of NVIDIA's multi-process service
+
 
 def pick_device(wanted: str, precision: str) -> torch.device:
     """The device for "auto", "cpu" or "cuda"; ValueError where it is absent or lacks the precision."""
@@ -29,7 +32,43 @@ def pick_device(wanted: str, precision: str) -> torch.device:
         raise ValueError(
             f"recipe.precision=bf16, but {torch.cuda.get_device_name()} has none; use recipe.precision=fp32"
         )
+    if device.type == "cuda":
+        _keep_to_slot(gpu_share(), most_cores())
+        if precision == "fp32":
+            _state_cost_of_fp32(torch.cuda.get_device_name())
     return device
+
+
+def gpu_share() -> float:
+    """The share of a GPU's memory that this process may take."""
+    return float(os.environ.get(GPU_SHARE, "1"))
+
+
+@cache
+def _keep_to_slot(share: float, cores: int) -> None:
+    """Bound this process's memory on a shared GPU and the compiler's processes; state once how GPUs are shared."""
+    from torch._inductor import config  # the fork server has loaded it, so that its environment variable is too late
+
+    config.compile_threads = min(config.compile_threads or COMPILE_WORKERS, cores)
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
+        if not (Path(os.environ.get(MPS_FOLDER, "/tmp/nvidia-mps")) / "control").exists():
+            print(
+                f"{1 / share:.0f} slots share this GPU without MPS, so that their kernels take turns; start "
+                f"nvidia-cuda-mps-control -d before the sweep for kernels side by side",
+                flush=True,
+            )
+
+
+@cache
+def _state_cost_of_fp32(name: str) -> None:
+    known = known_device(name)
+    times = "" if known is None else f", {DEVICES[known].bf16_flops / DEVICES[known].fp32_flops:.0f} times its speed"
+    print(
+        f"recipe.precision=fp32 multiplies in full float32, outside {name}'s tensor cores and without TF32; "
+        f"recipe.precision=bf16 uses them{times} by the data sheet",
+        flush=True,
+    )
 
 
 def use_threads(asked: int | None, device: torch.device, step_flops: float, layers: int) -> None:
@@ -56,7 +95,7 @@ def free_bytes(device: torch.device) -> float:
     """Memory that a run may take here, bytes: the free part of its share of a GPU, or a CPU slot's share of memory."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        return min(float(free), float(os.environ.get(GPU_SHARE, "1")) * total)
+        return min(float(free), gpu_share() * total)
     share = min(1.0, most_cores() / cpu_cores())
     return share * min(_available_bytes(), _allowed_bytes())
 
@@ -83,20 +122,26 @@ def git_commit() -> str | None:
 
 
 @cache
-def peak_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s that a device could reach: the data sheet's bf16 peak of a known GPU, else a large matmul timed here."""
-    if device.type == "cuda" and precision == "bf16":
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """FLOP/s that a device could reach: a known GPU's by its data sheet, a CPU's by a matmul timed here.
+
+    None for an unknown GPU, which a measurement would hold up in the middle of a run.
+    """
+    if device.type == "cuda":
         known = known_device(torch.cuda.get_device_name(device))
-        if known is not None:
-            return DEVICES[known].peak_flops(precision)
+        return None if known is None else DEVICES[known].peak_flops(precision)
     return matmul_flops(device, precision)
 
 
 def matmul_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s of a large square matmul, the best of several."""
+    """FLOP/s of a large square matmul of random numbers, the best of several.
+
+    Equal numbers flip few bits, so that a GPU at its power limit multiplies them faster than numbers of a model.
+    """
     size, repeats = (8192, 10) if device.type == "cuda" else (1024, 8)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a = torch.ones(size, size, device=device, dtype=dtype)
+    draw = torch.Generator(device).manual_seed(0)
+    a = torch.randn(size, size, generator=draw, device=device).to(dtype)
     best = float("inf")
     for _ in range(repeats):
         synchronize(device)

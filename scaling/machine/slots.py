@@ -75,4 +75,7 @@ def slots(wanted: int | None, threads_per_slot: int | None, use_gpus: bool) -> l
 def _gpu_slot(gpu: str, place: int, places: int, threads: int) -> Slot:
     """The slot with number `place` of the `places` on a GPU."""
     name = f"gpu {gpu}" if places == 1 else f"gpu {gpu}.{place}"
-    return Slot(name, threads, {"CUDA_VISIBLE_DEVICES": gpu, GPU_SHARE: f"{1 / places:g}"})
+    environment = {"CUDA_VISIBLE_DEVICES": gpu, GPU_SHARE: f"{1 / places:g}", CORES: str(threads)}
+    if "CUDA_VISIBLE_DEVICES" not in os.environ:  # the driver numbers by bus, CUDA by speed unless asked otherwise
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    return Slot(name, threads, environment)

@@ -124,7 +124,7 @@ class RelativeBias(nn.Module):
     def forward(self, tokens: int, start: int = 0) -> Tensor:
         """The bias of the scores of each query (row, from `start` on) and key (column), (1, H, T - start, T)."""
         bias_TTH: Tensor = self.per_bucket(self.bucket_TT[start:tokens, :tokens])
-        return bias_TTH.permute(2, 0, 1).unsqueeze(0)
+        return bias_TTH.permute(2, 0, 1).unsqueeze(0).contiguous()  # fused attention on a GPU refuses other layouts
 
 
 def relative_buckets(tokens: int, causal: bool) -> Tensor:

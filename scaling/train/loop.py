@@ -156,7 +156,6 @@ def _filled(
 
 
 def _utilisation(row: Row, run: Run, device: torch.device) -> dict[str, float]:
-    """Model FLOPs utilisation for a tracker, a share of peak; empty without one: measuring the peak takes time."""
-    if not run.runtime.trackers:
-        return {}
-    return {"mfu": row["flops_per_s"] / hardware.peak_flops(device, run.spec.recipe.precision)}
+    """Model FLOPs utilisation for a tracker, a share of peak; empty without a tracker or a known peak."""
+    peak = hardware.peak_flops(device, run.spec.recipe.precision) if run.runtime.trackers else None
+    return {} if peak is None else {"mfu": row["flops_per_s"] / peak}

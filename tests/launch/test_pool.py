@@ -16,7 +16,7 @@ from scaling.launch.hanging import Watch
 from scaling.launch.jobs import MOST_NEWS, Channel, Job, Outbox
 from scaling.launch.pool import Pool
 from scaling.machine import hardware
-from scaling.machine.slots import GPU_SHARE, slots
+from scaling.machine.slots import CORES, GPU_SHARE, slots
 from scaling.records.attempt import FAILED, INTERRUPTED, KILLED, Heartbeat, claim, is_trained_now
 from scaling.records.files import write_json
 from scaling.records.liveness import HEARTBEAT
@@ -267,12 +267,20 @@ def test_slots_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_slot_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scaling.machine.slots.cpu_cores", lambda: 16)
     monkeypatch.setattr("scaling.machine.slots.gpu_ids", lambda: ("0", "3"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     got = slots(None, None, use_gpus=True)
+    common = {GPU_SHARE: "1", CORES: "8"}
+    by_bus = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert [slot.environment for slot in got] == [
-        {"CUDA_VISIBLE_DEVICES": "0", GPU_SHARE: "1"},
-        {"CUDA_VISIBLE_DEVICES": "3", GPU_SHARE: "1"},
+        {"CUDA_VISIBLE_DEVICES": "0"} | common | by_bus,
+        {"CUDA_VISIBLE_DEVICES": "3"} | common | by_bus,
     ]
     assert [slot.threads for slot in got] == [8, 8]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")  # numbers of the user's own order
+    assert [slot.environment for slot in slots(None, None, use_gpus=True)] == [
+        {"CUDA_VISIBLE_DEVICES": "0"} | common,
+        {"CUDA_VISIBLE_DEVICES": "3"} | common,
+    ]
 
 
 def test_more_slots_than_gpus_share_these_and_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,13 @@ import torch
 
 from scaling.model import FAMILIES, build
 from scaling.model.layers import Rotary, relative_buckets, sinusoids
+from scaling.model.tower import TowerModule
 from scaling.objectives.losses import logits_of, mean_loss
 from scaling.objectives.objectives import OBJECTIVES, training_batch
 from scaling.shapes.families import SHAPES, EncoderDecoderShape, EncoderShape
 from scaling.shapes.shape import RELATIVE_BUCKETS, TransformerShape
 from scaling.spec.objective import OBJECTIVE_SPECS
-from scaling.spec.run_spec import Multipliers
+from scaling.spec.run_spec import STANDARD, Multipliers
 from tests import examples
 from tests.examples import ENCODER, SPEC, TINY
 from tests.shapes.test_flops import ENCODER_DECODERS, ENCODERS, VARIANTS, inputs_of, name_of
@@ -176,3 +177,13 @@ def test_initial_weights_scale_with_fan_in_and_shrink_on_the_residual_stream() -
     assert block.attention.out.weight.std().item() == pytest.approx(std / math.sqrt(16), rel=0.02)
     assert block.mlp.down.weight.std().item() == pytest.approx(0.02 / math.sqrt(16), rel=0.02)
     assert torch.all(block.mlp.down.bias == 0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_relative_biases_lie_in_memory_as_fused_attention_reads_them(causal: bool) -> None:
+    shape = replace(TINY, positions="relative")
+    tower = TowerModule(shape, replace(shape.towers()[0], causal=causal), STANDARD)
+    mask = tower.mask(16, None)
+    assert mask is not None
+    assert mask.shape == (1, TINY.n_heads, 16, 16)
+    assert mask.is_contiguous()

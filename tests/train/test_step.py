@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import prepare
 from scaling.model import build
+from scaling.objectives import chunked_loss
 from scaling.objectives.chunked_loss import chunked_cross_entropy
 from scaling.objectives.losses import mean_loss
 from scaling.objectives.objectives import training_batch
@@ -126,6 +127,38 @@ def test_in_bfloat16_the_loss_still_adds_up_in_float32() -> None:
     (found,) = chunked_cross_entropy(x[None], weight[None], None, targets[None], None)
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(exact.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("biased", [False, True], ids=["no bias", "bias"])
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_padded_vocabulary_changes_neither_loss_nor_gradients(
+    models: int, biased: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CHUNK_LOGITS", 7 * 37)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn((models, 23, 16), generator=draw).bfloat16().requires_grad_()
+    weight, bias = (torch.randn(size, generator=draw).requires_grad_() for size in ((models, 37, 16), (models, 37)))
+    targets = torch.randint(37, (models, 23), generator=draw)
+    counts = torch.rand(models, 23, generator=draw).round()
+    asked = (x, weight, bias) if biased else (x, weight)
+
+    def found() -> list[torch.Tensor]:
+        losses = chunked_cross_entropy(x, weight, bias if biased else None, targets, counts)
+        return [losses, *torch.autograd.grad(losses.sum(), asked)]
+
+    plain, widths, bmm = found(), set(), torch.bmm
+
+    def seen(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        widths.update(size for size in (*a.shape[1:], *b.shape[1:]) if size > 23)
+        return bmm(a, b)
+
+    monkeypatch.setattr(chunked_loss, "ALIGNED", {"cpu": 64})
+    monkeypatch.setattr(torch, "bmm", seen)
+    padded = found()
+    assert widths == {64}
+    for ours, theirs in zip(padded, plain, strict=True):
+        assert ours.shape == theirs.shape
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [TINY, ENCODER, ENCODER_DECODER], ids=lambda shape: shape.kind)
