@@ -1,15 +1,11 @@
 """Steps replayed from a recording, with a stand-in for the GPU's: the operations of one step, done again one by one."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from scaling.model import build
 from scaling.model.tower import recompute_activations
@@ -19,52 +15,10 @@ from scaling.train.cuda_graph import WARM_STEPS, why_not
 from scaling.train.stacked_step import Stack, StepRequest
 from scaling.train.step import Stepper, StepResult
 from tests.examples import ENCODER, ENCODER_DECODER, TINY
+from tests.fake_graph import FakeGraph, state_of
 from tests.train.test_loop import spec_for
 
 CPU = torch.device("cpu")
-
-
-class Tape(TorchDispatchMode):
-    """Operations with the tensors that they read and wrote."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done: list[tuple[Any, Any, Any, Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert func is not torch.ops.aten._local_scalar_dense.default, "a recording cannot wait for the device"
-        out = func(*args, **(kwargs or {}))
-        self.done.append((func, args, kwargs or {}, out))
-        return out
-
-
-class FakeGraph:
-    """Does again what was recorded, on the same memory; what a recording itself did to `state` is undone."""
-
-    def __init__(self) -> None:
-        self.state: list[Tensor] = []
-        self.replays = 0
-        self.tape = Tape()
-
-    def warm_up(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    @contextmanager
-    def record(self) -> Iterator[None]:
-        before = [tensor.detach().clone() for tensor in self.state]
-        with self.tape:
-            yield
-        with torch.no_grad():
-            for tensor, held in zip(self.state, before, strict=True):
-                tensor.copy_(held)
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        self.replays += 1
-        for func, args, kwargs, out in self.tape.done:
-            for mine, again in zip(tree_leaves(out), tree_leaves(func(*args, **kwargs)), strict=True):
-                if isinstance(mine, Tensor) and mine.data_ptr() != again.data_ptr():
-                    mine.copy_(again)
 
 
 def batches(spec: RunSpec, count: int, sequences: int = 4) -> list[Batch]:
@@ -94,12 +48,6 @@ def steps(spec: RunSpec, graph: FakeGraph | None, given: list[Batch]) -> list[St
             graph.state = state_of(model, stepper.optimizer)
         found.append(stepper.take(batch, 1 / (number + 1), measure_noise=number % 5 == 4))
     return found
-
-
-def state_of(model: nn.Module, *optimizers: torch.optim.Optimizer) -> list[Tensor]:
-    """What a step changes: weights and moments."""
-    moments = [t for optimizer in optimizers for held in optimizer.state.values() for t in held.values()]
-    return [*model.parameters(), *moments]
 
 
 @pytest.mark.parametrize("shape", [TINY, ENCODER, ENCODER_DECODER], ids=lambda shape: shape.kind)
