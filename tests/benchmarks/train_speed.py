@@ -5,7 +5,6 @@ on this machine in this run, turn by turn. nanoGPT runs as its train.py does on 
 own way of drawing batches.
 """
 
-import importlib.util
 import json
 import os
 import statistics
@@ -14,9 +13,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from scaling.machine.slots import Slot, cpu_cores
+from scaling.launch.local import Local
+from scaling.machine.slots import cpu_cores
 from scaling.machine.speed import ASSUMED
 from scaling.profiling.bench import CASES, Case, Timing, time_case, time_matmul
 
@@ -26,48 +25,18 @@ HEADER = "{:28} {:>9} {:>9} | {:>9} {:>9} {:>9} {:>10} {:>10}"
 
 def peer_loop(checkout: Path, case: Case, threads: int, seconds: float) -> float:
     """Tokens/s of nanoGPT's training loop; called in a process of its own."""
-    import numpy as np
     import torch
 
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.benchmarks.nanogpt import training_step
+
     torch.set_num_threads(threads)
-    described = importlib.util.spec_from_file_location("nanogpt", checkout / "model.py")
-    assert described is not None
-    assert described.loader is not None
-    module: Any = importlib.util.module_from_spec(described)
-    sys.modules["nanogpt"] = module
-    described.loader.exec_module(module)
-    config = module.GPTConfig(
-        n_layer=case.n_layers,
-        n_head=case.n_heads,
-        n_embd=case.d_model,
-        block_size=case.context,
-        vocab_size=case.vocab_size,
-        bias=False,
-        dropout=0.0,
-    )
-    model = module.GPT(config)
-    optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.99), "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        tokens = Path(folder) / "train.bin"
-        np.random.default_rng(0).integers(case.vocab_size, size=1_000_000).astype(np.uint16).tofile(tokens)
-
-        def batch() -> tuple[Any, Any]:
-            data = np.memmap(tokens, dtype=np.uint16, mode="r")
-            starts = torch.randint(len(data) - case.context, (case.batch_sequences,))
-            x = torch.stack([torch.from_numpy(data[i : i + case.context].astype(np.int64)) for i in starts])
-            y = torch.stack([torch.from_numpy(data[i + 1 : i + 1 + case.context].astype(np.int64)) for i in starts])
-            return x, y
-
-        x, y = batch()
+        step = training_step(checkout, case, "cpu", Path(folder))
         rates, mark, done = [], time.perf_counter(), 0
         until = mark + seconds
         while time.perf_counter() < until or len(rates) < 4:
-            _, loss = model(x, y)
-            x, y = batch()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            loss = step()
             done += 1
             if done % 10 == 0:
                 loss.item()
@@ -90,15 +59,15 @@ def peer(checkout: str, case: Case, threads: int, seconds: float) -> float:
 
 
 def ours(case: Case, runs: int, threads: int, seconds: float, precision: str = "fp32") -> Timing:
-    places = [Slot(f"cpu {i}", threads, {"CUDA_VISIBLE_DEVICES": ""}) for i in range(runs)]
-    return time_case(case, precision, places, seconds, ASSUMED["cpu"])
+    launcher = Local(use_gpus=False, slots=runs, threads_per_slot=threads)
+    return time_case(case, precision, launcher, seconds, ASSUMED["cpu"])
 
 
 def main() -> None:
     checkout = sys.argv[1] if len(sys.argv) > 1 else None
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 3.0
     cores = cpu_cores()
-    ceiling = time_matmul("cpu", "fp32")
+    ceiling = time_matmul("cpu", "fp32", Local(use_gpus=False, slots=1, threads_per_slot=cores))
     print(f"{cores} cores, float32 matmul {ceiling / 1e9:.0f} GFLOP/s; tokens/s, medians of {ROUNDS} rounds in turn")
     print(HEADER.format("shape", "nanoGPT", "1 thread", "ours", "1 thread", "all slots", "of ceiling", "in bf16"))
     for case in CASES["cpu"]:

@@ -171,7 +171,7 @@ def commands(*arguments: str, cwd: Path) -> str:
 
 def test_slots_that_share_a_gpu_train_a_sweep_to_its_end(command_device: str, tmp_path: Path) -> None:
     settings = [f"runtime.device={command_device}", "hydra.launcher.slots=2", "runtime.cuda_graphs=true", "stack=2"]
-    commands("train", "+sweep=smoke", "-m", *settings, "hydra.sweeper.axes={seed: [0, 1]}", cwd=tmp_path)
+    commands("train", "+sweep=smoke", "-m", *settings, "+hydra.sweeper.axes.seed=[0,1]", cwd=tmp_path)
     records = read_records(tmp_path / "runs" / "smoke")
     assert len(records) == 30
     assert {record.hardware["device"] for record in records} == {command_device}
