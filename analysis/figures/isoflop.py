@@ -8,6 +8,7 @@ from scaling.analysis.figures.chart import (
     BLACK,
     BLUE,
     GREEN,
+    ORANGE,
     PURPLE,
     RED,
     Absent,
@@ -29,8 +30,9 @@ from scaling.analysis.words import count, flops_text, scientific, sentence
 
 ESTIMATORS: Mapping[CurveModel, tuple[str, str, str]] = {  # name in the results -> words, colour, marker
     "parabola": ("parabola", BLUE, "circle"),
-    "cubic": ("cubic", GREEN, "square"),
+    "cubic": ("local cubic", GREEN, "square"),
     "akima": ("Akima spline", PURPLE, "diamond"),
+    "mean": ("mean of cubic and Akima", ORANGE, "pentagon"),
     "surface": ("fitted surface", RED, "up"),
 }
 MINIMUM, EDGE_MINIMUM = "minimum", "minimum on the grid's edge"

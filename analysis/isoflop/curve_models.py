@@ -1,21 +1,22 @@
 """Curve models of one budget's loss against log params, each with its minimum.
 
-A parabola (Hoffmann et al. 2022, section 3.2) is biased where the true curve is not symmetric, more so on
-wider grids; a cubic and an Akima spline (Akima 1970) stand beside it.
+A parabola (Hoffmann et al. 2022, section 3.2) through sizes far from the minimum is biased where the true curve is not
+symmetric; a cubic through the sizes near it and an Akima spline (Akima 1970; Porian et al. 2024) follow the curve.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-from scaling.analysis.schema.isoflop import CurveModel
+from scipy.interpolate import Akima1DInterpolator
 
 Array = NDArray[np.float64]
 
-REACH = 0.5  # of the grid's width beyond its ends: a drawn vertex further out is put there
-GRID = 201  # points of the grid on which splines are minimised
+REACH = 0.5  # of the sizes' width beyond their ends: a drawn vertex further out is put there
+GRID = 401  # points of the grid on which splines are minimised
+LEAST_SIZES_OF_CUBIC = 6  # below, a cubic leaves too little to judge it by, and the parabola stands in
+LEAST_SIZES_OF_AKIMA = 5
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Minima:
     log_params: Array  # (1 + draws,)
     loss: Array  # (1 + draws,)
     curve: Callable[[Array], Array]  # log params -> loss, of the data
+    span: tuple[float, float]  # log params between which the curve was fitted
 
 
 def parabola(log_params: Array, losses: Array, weights: Array) -> Minima:
@@ -38,7 +40,12 @@ def parabola(log_params: Array, losses: Array, weights: Array) -> Minima:
             np.clip(-b / (2 * a), log_params[0] - centre - beyond, log_params[-1] - centre + beyond),
             np.nan,
         )
-    return Minima(x + centre, c + b * x + a * x**2, lambda at: c[0] + b[0] * (at - centre) + a[0] * (at - centre) ** 2)
+    return Minima(
+        x + centre,
+        c + b * x + a * x**2,
+        lambda at: c[0] + b[0] * (at - centre) + a[0] * (at - centre) ** 2,
+        (log_params[0], log_params[-1]),
+    )
 
 
 def cubic(log_params: Array, losses: Array, weights: Array) -> Minima:
@@ -53,6 +60,7 @@ def cubic(log_params: Array, losses: Array, weights: Array) -> Minima:
         x + centre,
         d + c * x + b * x**2 + a * x**3,
         lambda at: np.polyval([a[0], b[0], c[0], d[0]], at - centre),
+        (log_params[0], log_params[-1]),
     )
 
 
@@ -63,41 +71,29 @@ def akima(log_params: Array, losses: Array, weights: Array) -> Minima:
     share[cell, np.arange(len(log_params))] = weights
     means = share / share.sum(axis=1, keepdims=True) @ losses
     at = np.linspace(sizes[0], sizes[-1], GRID)
-    values = akima_spline(sizes, means, at)
+    values = Akima1DInterpolator(sizes, means)(at)
     lowest = values.argmin(axis=0)
     inside = (lowest > 0) & (lowest < GRID - 1)
+    spline = Akima1DInterpolator(sizes, means[:, 0])
     return Minima(
         np.where(inside, at[lowest], np.nan),
         np.where(inside, values.min(axis=0), np.nan),
-        lambda x: akima_spline(sizes, means[:, :1], x)[:, 0],
+        lambda x: np.asarray(spline(x)),
+        (sizes[0], sizes[-1]),
     )
 
 
-def akima_spline(x: Array, y: Array, at: Array) -> Array:
-    """The spline of Akima 1970 through y (n, m) at rising x (n,), evaluated at (k,) points inside: (k, m)."""
-    slope = np.diff(y, axis=0) / np.diff(x)[:, None]
-    before = [3 * slope[0] - 2 * slope[1], 2 * slope[0] - slope[1]]
-    after = [2 * slope[-1] - slope[-2], 3 * slope[-1] - 2 * slope[-2]]
-    slope = np.concatenate([np.array(before), slope, np.array(after)])
-    turn = np.abs(np.diff(slope, axis=0))
-    left, right = turn[2:], turn[:-2]  # weights of the slopes left and right of each knot
-    total = left + right
-    flat = total <= 1e-9 * np.abs(turn).max(axis=0)
-    knot = np.where(
-        flat,
-        (slope[1:-2] + slope[2:-1]) / 2,
-        (left * slope[1:-2] + right * slope[2:-1]) / np.where(flat, 1, total),
+def mean(minima: Sequence[Minima]) -> Minima:
+    """Log mean over curve models of their minima, each draw over the models that have a minimum in it."""
+    log_params, loss = (np.array([getattr(one, name) for one in minima]) for name in ("log_params", "loss"))
+    known = np.isfinite(log_params)
+    count = np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+    return Minima(
+        np.where(known, log_params, 0.0).sum(axis=0) / count,
+        np.where(known, loss, 0.0).sum(axis=0) / count,
+        lambda at: np.mean([one.curve(at) for one in minima], axis=0),
+        (max(one.span[0] for one in minima), min(one.span[1] for one in minima)),
     )
-    k = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
-    width = (x[k + 1] - x[k])[:, None]
-    t = (at - x[k])[:, None] / width
-    values: Array = (
-        (1 + 2 * t) * (1 - t) ** 2 * y[k]
-        + t * (1 - t) ** 2 * width * knot[k]
-        + t**2 * (3 - 2 * t) * y[k + 1]
-        + t**2 * (t - 1) * width * knot[k + 1]
-    )
-    return values
 
 
 def polynomial(x: Array, losses: Array, weights: Array, degree: int) -> Array:
@@ -105,11 +101,3 @@ def polynomial(x: Array, losses: Array, weights: Array, degree: int) -> Array:
     design = np.vander(x, degree + 1, increasing=True)
     solution: Array = np.linalg.pinv(design * root) @ (losses * root)
     return solution
-
-
-CURVES: Mapping[CurveModel, Callable[[Array, Array, Array], Minima]] = {
-    "parabola": parabola,
-    "cubic": cubic,
-    "akima": akima,
-}
-LEAST_SIZES_OF: Mapping[CurveModel, int] = {"parabola": 3, "cubic": 5, "akima": 5}

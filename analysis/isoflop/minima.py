@@ -3,15 +3,28 @@
 Hoffmann et al. 2022, section 3.2 (approach 2): runs of one budget trace loss against log params; the curve's minimum is
 the budget's optimum. Intervals come from redraws of the losses: another set of the same runs would have measured these.
 Resampled runs would leave budgets of 5 points without a parabola, so sizes stay and losses are redrawn.
+
+A parabola through all sizes is quoted as long as noise hides its misfit. Elsewhere the mean of a local cubic's minimum
+and an Akima spline's is: of published exponents, theirs lie nearest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scaling.analysis.isoflop.curve_models import CURVES, LEAST_SIZES_OF, Minima, parabola, polynomial
+from scaling.analysis.isoflop.curve_models import (
+    LEAST_SIZES_OF_AKIMA,
+    LEAST_SIZES_OF_CUBIC,
+    Minima,
+    akima,
+    cubic,
+    mean,
+    parabola,
+    polynomial,
+)
+from scaling.analysis.isoflop.local_sizes import LackOfFit, lack_of_fit, near, pure_error, residual_squares, residuals
 from scaling.analysis.runs.budgets import LEAST_SIZES, LEAST_UNNAMED, TOLERANCE, BudgetRuns, group_budgets
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.runs.repeats import deviations
@@ -41,10 +54,17 @@ class IsoFlop:
     """Budgets, the minima of every curve model at each, and the noise behind their draws."""
 
     budgets: tuple[BudgetRuns, ...]
+    followed: tuple[BudgetRuns, ...]  # the runs of each that its parabola goes through: all, or the nearest sizes
     minima: tuple[Mapping[CurveModel, Minima], ...]  # one mapping a budget
     noise: Noise
     draws: int
     outside: int  # runs that belong to no budget
+    misfit: LackOfFit  # of parabolas through all sizes
+
+    @property
+    def quoted(self) -> CurveModel:
+        """The curve model of the runs alone whose minima are quoted."""
+        return "mean" if self.misfit.rejected else "parabola"
 
 
 def measure(observations: Observations, *, draws: int, seed: int, tolerance: float = TOLERANCE) -> IsoFlop:
@@ -58,72 +78,109 @@ def measure(observations: Observations, *, draws: int, seed: int, tolerance: flo
             f"no compute budget has {LEAST_UNNAMED} or more model sizes within ±{tolerance:.0%}, "
             f"nor {LEAST_SIZES} with a budget column: no isoFLOP optima"
         )
+    return measure_budgets(budgets, outside, draws=draws, seed=seed)
+
+
+def measure_budgets(budgets: tuple[BudgetRuns, ...], outside: int = 0, *, draws: int, seed: int) -> IsoFlop:
+    """Find the minimum of each of these budgets by every curve model, of the data and of `draws` redraws."""
+    repeated = has_repeats(budgets)
+    misfit = lack_of_fit(budgets, repeated=repeated)
+    followed = tuple(near(budget) for budget in budgets) if misfit.rejected else budgets
+    degree = 3 if misfit.rejected else 2
     rng = np.random.default_rng(seed)
-    noise = choose_noise(budgets)
+    noise = choose_noise(budgets, followed, degree, repeated=repeated)
     draws = draws if noise.degrees_of_freedom > 0 else 0
     # One spread a redraw for all budgets, since it was pooled over them; drawn from its scaled inverse chi-square
     # posterior, so that few degrees of freedom give Student's wider tails.
     free = max(noise.degrees_of_freedom, 1)
     spread = np.sqrt(free / rng.chisquare(free, size=draws))
     minima = []
-    for budget in budgets:
-        losses = draw_losses(budget, noise, draws, rng)
+    for budget, part in zip(budgets, followed, strict=True):
+        losses = draw_losses(budget, noise, draws, rng, part, degree)
         if losses.shape[1] > 1:
             losses[:, 1:] = budget.loss[:, None] + (losses[:, 1:] - budget.loss[:, None]) * spread
-        curves = {
-            name: find for name, find in CURVES.items() if len(np.unique(budget.log_params)) >= LEAST_SIZES_OF[name]
-        }
-        minima.append({name: find(budget.log_params, losses, budget.weights) for name, find in curves.items()})
-    return IsoFlop(budgets, tuple(minima), noise, draws, outside)
+        minima.append(minima_of(budget, part, losses))
+    return IsoFlop(budgets, followed, tuple(minima), noise, draws, outside, misfit)
 
 
-def choose_noise(budgets: tuple[BudgetRuns, ...]) -> Noise:
-    """The noise of seeds about their cells' means where there are repeats, else of residuals about the parabolas.
+def minima_of(budget: BudgetRuns, followed: BudgetRuns, losses: Array) -> dict[CurveModel, Minima]:
+    """The minima of every curve model that the budget has sizes for, of losses (n, 1 + draws)."""
+
+    def through(find: Callable[[Array, Array, Array], Minima], part: BudgetRuns) -> Minima:
+        return find(part.log_params, losses[np.isin(budget.rows, part.rows)], part.weights)
+
+    sizes = len(np.unique(budget.log_params))
+    found: dict[CurveModel, Minima] = {
+        "parabola": through(parabola, followed),
+        "cubic": through(cubic if sizes >= LEAST_SIZES_OF_CUBIC else parabola, near(budget)),
+    }
+    if sizes >= LEAST_SIZES_OF_AKIMA:
+        found["akima"] = through(akima, budget)
+    found["mean"] = mean([found[name] for name in ("cubic", "akima") if name in found])
+    return found
+
+
+def has_repeats(budgets: tuple[BudgetRuns, ...]) -> bool:
+    """Whether repeats measure the noise: a degree of freedom for every second cell, and three."""
+    cells = sum(len(np.unique(budget.cells)) for budget in budgets)
+    return pure_error(budgets)[1] >= max(cells / 2, 3)
+
+
+def choose_noise(
+    budgets: tuple[BudgetRuns, ...], followed: tuple[BudgetRuns, ...], degree: int, *, repeated: bool
+) -> Noise:
+    """The noise of seeds about their cells' means where there are repeats, else of residuals about local polynomials.
 
     Residuals of a budget with many sizes get random signs (wild bootstrap: Wu 1986); those of budgets with few are
     pooled to one standard deviation.
     """
-    repeats = [_repeats(budget) for budget in budgets]
-    seeds = np.concatenate([scaled for scaled, _ in repeats])
-    free = sum(own for _, own in repeats)
-    cells = sum(len(np.unique(budget.cells)) for budget in budgets)
-    if free >= max(cells / 2, 3):
+    if repeated:
+        repeats = [_repeats(budget) for budget in budgets]
+        seeds, free = np.concatenate([scaled for scaled, _ in repeats]), sum(own for _, own in repeats)
         words = f"seeds' deviations from the mean of their size and budget, resampled ({free} degrees of freedom)"
         return Noise("seeds", words, float(np.sqrt((seeds**2).mean())), free, seeds)
     if all(len(np.unique(budget.clusters)) <= 3 for budget in budgets):  # checkpoints of a run are no more runs
         return Noise("parametric", "no intervals: every parabola passes through all its points", 0.0, 0)
-    squares = sum(float((_residuals(budget) ** 2).sum()) for budget in budgets)
-    free = sum(len(budget.rows) - 3 for budget in budgets)
+    squares, free = residual_squares(followed, degree)
     sd = float(np.sqrt(max(squares, 0.0) / max(free, 1)))
+    curves = "parabolas" if degree == 2 else "cubics of the sizes near each minimum"
     shared = any(len(np.unique(budget.clusters)) < len(budget.clusters) for budget in budgets)
     if shared or min(len(budget.rows) for budget in budgets) >= MANY_SIZES:
-        words = f"wild bootstrap: residuals of each budget's parabola with random signs ({free} degrees of freedom)"
+        words = f"wild bootstrap: residuals of the {curves} with random signs ({free} degrees of freedom)"
         return Noise("wild", words, sd, free)
     words = (
         f"parametric bootstrap: too few runs a budget to resample them; normal noise of {sd:.2g} nats, "
-        f"the residual spread about the parabolas pooled over {len(budgets)} budgets "
+        f"the residual spread about the {curves} pooled over {len(budgets)} budgets "
         f"({free} degrees of freedom)"
     )
     return Noise("parametric", words, sd, free)
 
 
-def _residuals(budget: BudgetRuns) -> Array:
-    fitted = parabola(budget.log_params, budget.loss[:, None], budget.weights).curve(budget.log_params)
-    residuals: Array = (budget.loss - fitted) * np.sqrt(budget.weights)
-    return residuals
+def draw_losses(
+    budget: BudgetRuns,
+    noise: Noise,
+    draws: int,
+    rng: np.random.Generator,
+    followed: BudgetRuns | None = None,
+    degree: int = 2,
+) -> Array:
+    """The measured losses, then redraws of them: (n, 1 + draws), nats.
 
-
-def draw_losses(budget: BudgetRuns, noise: Noise, draws: int, rng: np.random.Generator) -> Array:
-    """The measured losses, then redraws of them: (n, 1 + draws), nats."""
+    Wild redraws turn residuals about the polynomial through the runs `followed`, all by default; others' is the spread.
+    """
     n = len(budget.rows)
     if draws == 0 or noise.degrees_of_freedom < 1:
         return budget.loss[:, None]
     if noise.method == "seeds":
         errors = rng.choice(noise.seeds, size=(n, draws))
     elif noise.method == "wild":
-        x = np.vander(budget.log_params - budget.log_params.mean(), 3) * np.sqrt(budget.weights)[:, None]
+        part = budget if followed is None else followed
+        x = np.vander(part.log_params - part.log_params.mean(), degree + 1) * np.sqrt(part.weights)[:, None]
         leverage = np.einsum("ij,ji->i", x, np.linalg.pinv(x))
-        scaled = _residuals(budget) / np.sqrt(np.maximum(1 - leverage, 1e-3) * budget.weights)
+        scaled = noise.loss_sd_nats / np.sqrt(budget.weights)  # of runs far from the minimum, which no curve follows
+        scaled[np.isin(budget.rows, part.rows)] = residuals(part, degree) / np.sqrt(
+            np.maximum(1 - leverage, 1e-3) * part.weights
+        )
         _, cluster = np.unique(budget.clusters, return_inverse=True)
         errors = scaled[:, None] * rng.choice([-1.0, 1.0], size=(cluster.max() + 1, draws))[cluster]
     else:

@@ -100,7 +100,7 @@ def _by_one_estimator(parts: Parts) -> tuple[Parts, list[str]]:
     moved = {name: study for name, study in studies.items() if study["used"] != CURVE}
     alike: Parts = {name: {**parts[name], "isoflop": {**study, "used": CURVE}} for name, study in moved.items()}
     statement = (
-        f"On this page every minimum is the {CURVE}'s; on its own page {', '.join(moved)} is read off the surface."
+        f"On this page every minimum is the {CURVE}'s; on its own page {', '.join(moved)} is read off another curve."
     )
     return {**parts, **alike}, [statement]
 
@@ -228,10 +228,11 @@ def optima(parts: Parts) -> Table:
         minima = families.trusted_minima(results)
         trusted = {one.flops: k for k, one in enumerate(minima)}
         for budget in study["budgets"]:
-            flops, estimate = budget["budget_flops"], budget["estimates"][study["used"]]
-            inside = not budget["edge"] and estimate["params"]["value"] is not None
-            found = [estimate["params"], estimate["tokens"], estimate["tokens_per_param"]] if inside else []
-            tokens = estimate["tokens"]["value"] if inside else None
+            flops, estimate = budget["budget_flops"], budget["estimates"].get(study["used"])
+            if budget["edge"] or estimate is None or estimate["params"]["value"] is None:
+                estimate = None
+            found = [estimate["params"], estimate["tokens"], estimate["tokens_per_param"]] if estimate else []
+            tokens = estimate["tokens"]["value"] if estimate else None
             yielded = None if tokens is None or share is None else tokens * share / flops
             rows.append(
                 [
@@ -241,7 +242,7 @@ def optima(parts: Parts) -> Table:
                     *([Cell("–")] * (3 - len(found))),
                     value_cell(yielded, scientific),
                     value_cell(_relative(minima, trusted[flops]) if flops in trusted else None, percent),
-                    Cell("inside" if inside else "on the edge"),
+                    Cell("inside" if estimate else "on the edge"),
                 ]
             )
     headings = columns(

@@ -40,7 +40,7 @@ from scaling.analysis.runs.settings import varying_warning
 from scaling.analysis.schema.document import Holdout, Results
 from scaling.analysis.schema.fits import FitEntry
 from scaling.analysis.schema.health import HealthSection
-from scaling.analysis.schema.isoflop import IsoflopSection
+from scaling.analysis.schema.isoflop import CurveModel, IsoflopSection
 from scaling.records.files import write_text
 
 __all__ = ["SCHEMA", "analyse", "parse_laws", "read", "summary", "write"]
@@ -60,14 +60,16 @@ def analyse(
     holdout: Holdout | None = "budget",
     target_flops: float | None = None,
     errors: str = "given",
+    minimum: CurveModel | None = None,
 ) -> Results:
     """Fit every law and measure everything that the document holds, stage by stage.
 
     A law of one variable is named with it, as "power:N"; without, it is compute. `bootstrap` 0 gives point fits and
     isoFLOP minima alone: no intervals, roll-outs, influence or choices. `errors` is a choice of `seed_noise.ERRORS`,
-    how runs are weighed. A law that the data cannot determine is recorded as refused; ValueError when that leaves none.
+    how runs are weighed, `minimum` the curve model whose isoFLOP minima are quoted, by default the one that the runs
+    bear out. A law that the data cannot determine is recorded as refused; ValueError when that leaves none.
     """
-    request = Request(parse_laws(laws), loss, bootstrap, seed, holdout)
+    request = Request(parse_laws(laws), loss, bootstrap, seed, holdout, minimum)
     refuse_mixture(observations)
     noise = seed_noise.measure(observations, LEVEL)
     observations, weighed, weighed_words = seed_noise.apply_errors(observations, errors, noise)
@@ -80,7 +82,7 @@ def analyse(
     lead = fits.surfaces[forms[0].name] if forms and bootstrap > 0 else None
     cost = rows.cost_section(observations)
     entries = fits_section(fits, observations, request, grid)
-    isoflop = None if study is None else isoflop_section(study, forms[0] if forms else None, grid.flops)
+    isoflop = None if study is None else isoflop_section(study, forms[0] if forms else None, grid.flops, minimum)
     results: Results = {
         "schema": SCHEMA,
         "source": list(observations.source),
@@ -111,7 +113,8 @@ def analyse(
         "health": _health(observations, entries, [form.name for form in forms], isoflop, noise, seed),
     }
     settings = [*varying_warning(observations.table), *explaining_warnings(observations)]
-    results["warnings"] = [*observations.damaged, *observations.doubts, *settings, *warnings_of(results)]
+    first = [words] if isoflop is not None and (words := isoflop.get("disagreement")) else []
+    results["warnings"] = [*first, *observations.damaged, *observations.doubts, *settings, *warnings_of(results)]
     answer(results)
     return results
 

@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
-from scaling.analysis.isoflop.curve_models import CURVES, parabola
 from scaling.analysis.isoflop.minima import (
     LEAST_MINIMA,
     IsoFlop,
@@ -20,8 +18,9 @@ from scaling.analysis.isoflop.minima import (
 from scaling.analysis.isoflop.power_law import LEAST_BUDGETS_FOR_FLOOR, floored_power_law, power_law
 from scaling.analysis.judgement.holdout import LEVEL, MeasuredOptimum
 from scaling.analysis.judgement.spread import Form
+from scaling.analysis.results.quoted_minima import disagreement, parabola_bias, quoted, surface_minimum
 from scaling.analysis.results.request import Request
-from scaling.analysis.runs.budgets import TOLERANCE, BudgetRuns
+from scaling.analysis.runs.budgets import TOLERANCE
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.intervals import QUANTITIES, Quantity
 from scaling.analysis.schema.isoflop import (
@@ -33,12 +32,9 @@ from scaling.analysis.schema.isoflop import (
     PowerLawEntry,
 )
 from scaling.analysis.schema.numbers import finite, integers, number, numbers
-from scaling.analysis.words import percent
 
 Array = NDArray[np.float64]
-Laws = Mapping[CurveModel, Mapping[Quantity, ComputeLaw]]
 
-LEAST_AGREEMENT = 0.01  # of the surface with the runs' own minima: a probability
 CURVE_POINTS = 61  # of a curve through one budget's runs
 
 
@@ -50,15 +46,19 @@ def measure_minima(observations: Observations, request: Request) -> tuple[IsoFlo
         return None, [f"isoFLOP: {error}"]
 
 
-def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array) -> IsoflopSection:
+def isoflop_section(
+    study: IsoFlop, lead: Form | None, grid: Array, minimum: CurveModel | None = None
+) -> IsoflopSection:
     """Every budget's points, curves and minima by every curve model and by the surface, and laws through the minima."""
     budgets = [_budget(study, k, lead) for k in range(len(study.budgets))]
-    names: list[CurveModel] = [*CURVES]
+    names: list[CurveModel] = ["parabola", "cubic", "akima", "mean"]
     if lead is not None:
         names.append("surface")
     laws = {name: laws_of(name, study, budgets, lead, grid) for name in names}
-    biases = [b["parabola_bias"] for b in budgets if b["parabola_bias"] is not None and not b["edge"]]
-    used, why = _used(study, lead, budgets, biases, laws)
+    used, why = quoted(study, lead, laws, minimum)
+    for budget in budgets:
+        of = budget["estimates"].get(used) if used != "surface" else budget["estimates"]["parabola"]
+        budget["edge"] = of["edge"] if of else f"at {budget['budget_flops']:.3g} FLOPs too few sizes for {used}"
     return {
         "budgets": budgets,
         "runs_in_no_budget": study.outside,
@@ -73,56 +73,18 @@ def isoflop_section(study: IsoFlop, lead: Form | None, grid: Array) -> IsoflopSe
         "laws": laws,
         "used": used,
         "why": why,
+        "disagreement": disagreement(used, budgets, laws),
     }
-
-
-def _used(
-    study: IsoFlop,
-    lead: Form | None,
-    budgets: Sequence[BudgetEntry],
-    biases: Sequence[float],
-    laws: Laws,
-) -> tuple[CurveModel, str]:
-    """The curve model whose numbers to quote, and the reason: the parabola unless its bias outweighs its interval.
-
-    A surface determines that bias only where it agrees with the runs' own minima.
-    """
-    if lead is None or not biases or laws["surface"]["params"]["exponent"] is None:
-        return "parabola", "Minima come from parabolas; no fitted surface states their bias"
-    inside = [budget["estimates"]["parabola"]["params"] for budget in budgets if not budget["edge"]]
-    widths = [np.log(one["high"] / one["low"]) / 2 for one in inside if one["low"] and one["high"]]
-    bias, width = float(np.median(np.abs(biases))), float(np.median(widths)) if widths else np.inf
-    shown, uncertainty = _whole(float(np.median(biases))), f"±{_whole(width).lstrip('+')}"
-    if bias > width and (agreement := surface_agreement(study, lead)) < LEAST_AGREEMENT:
-        return "parabola", (
-            f"Minima come from parabolas; the fitted surface puts their bias at {shown}, but its own minima are ones "
-            f"that the runs rule out (p = {agreement:.1g})"
-        )
-    if bias > width:
-        return "surface", (
-            f"Minima come from the fitted surface; the known bias of parabolas here ({shown}) is larger than their "
-            f"uncertainty ({uncertainty})"
-        )
-    if np.isinf(width):
-        return "parabola", f"Minima come from parabolas; their known bias here is {shown}, and no uncertainty is stated"
-    return "parabola", (
-        f"Minima come from parabolas; their known bias here ({shown}) is smaller than their uncertainty ({uncertainty})"
-    )
-
-
-def _whole(share: float) -> str:
-    """A share in percent, whole from 1% on."""
-    return percent(share, 0 if abs(share) >= 0.01 else 1)
 
 
 def _budget(study: IsoFlop, k: int, lead: Form | None) -> BudgetEntry:
     budget, minima = study.budgets[k], study.minima[k]
-    at = np.linspace(budget.log_params[0], budget.log_params[-1], CURVE_POINTS)
-    estimates = {
-        name: _estimate(as_draws(budget, minimum), edge(budget, minimum), at, minimum.curve(at))
-        for name, minimum in minima.items()
-    }
+    estimates = {}
+    for name, minimum in minima.items():
+        at = np.linspace(*minimum.span, CURVE_POINTS)
+        estimates[name] = _estimate(as_draws(budget, minimum), edge(budget, minimum), at, minimum.curve(at))
     if lead is not None:
+        at = np.linspace(budget.log_params[0], budget.log_params[-1], CURVE_POINTS)
         curve = lead.point(N=np.exp(at), D=budget.tokens_at(at))
         estimates["surface"] = _estimate(surface_minimum(budget, lead), "", at, curve)
     return {
@@ -133,7 +95,7 @@ def _budget(study: IsoFlop, k: int, lead: Form | None) -> BudgetEntry:
         "tokens": finite(np.exp(budget.log_tokens)),
         "loss": finite(budget.loss),
         "edge": estimates["parabola"]["edge"],
-        "parabola_bias": None if lead is None else parabola_bias(budget, lead),
+        "parabola_bias": None if lead is None else parabola_bias(study.followed[k], lead),
         "estimates": estimates,
     }
 
@@ -157,10 +119,7 @@ def laws_of(
     trusted = [
         k
         for k, budget in enumerate(budgets)
-        if (one := budget["estimates"].get(name))
-        and not one["edge"]
-        and one["params"]["value"]
-        and (study.draws == 0 or one["params"]["low"] is not None or name == "surface")
+        if (one := budget["estimates"].get(name)) and not one["edge"] and one["params"]["value"]
     ]
     if len(trusted) < 2:
         why = f"{len(trusted)} of {len(budgets)} budgets have a trusted minimum; a law in compute needs two"
@@ -176,7 +135,7 @@ def laws_of(
         for quantity in columns:
             columns[quantity].append(values[quantity])
     compute = np.array([study.budgets[k].flops for k in trusted])
-    variance = np.array([vertex_variance(study.budgets[k], study.noise) for k in trusted])
+    variance = np.array([vertex_variance(study.followed[k], study.noise) for k in trusted])
     middle = float(np.median(variance))
     weights = 1 / (variance + middle) if np.isfinite(middle) and middle > 0 else np.ones(len(trusted))
     return {
@@ -240,52 +199,11 @@ def _excess_scatter(compute: Array, values: Array, weights: Array, exponent: flo
     return max(1.0, float(np.sqrt((share * off**2).sum() / ((share * variance).sum() * free / len(compute)))))
 
 
-def surface_minimum(budget: BudgetRuns, lead: Form) -> dict[Quantity, Array]:
-    """The surface's optimum at a budget under the cost of the budget's own runs, (1 + draws,) each."""
-    optima = [law.optimum(budget.flops, budget.cost) for law in (lead.point, lead.draws) if law is not None]
-    params, tokens, loss = (
-        np.concatenate([np.asarray(getattr(one, symbol), dtype=float).ravel() for one in optima])
-        for symbol in ("N", "D", "loss")
-    )
-    return {"params": params, "tokens": tokens, "loss": loss, "tokens_per_param": tokens / params}
-
-
-def parabola_bias(budget: BudgetRuns, lead: Form) -> float | None:
-    """Relative error in params of a noise-free parabola on this budget's grid, against the surface along that grid."""
-    vertex = _vertex_on_surface(budget, lead)
-    at = np.linspace(budget.log_params[0], budget.log_params[-1], 4001)
-    lowest = int(np.argmin(lead.point(N=np.exp(at), D=budget.tokens_at(at))))
-    if not np.isfinite(vertex) or lowest in (0, len(at) - 1):
-        return None
-    return float(np.exp(vertex - at[lowest]) - 1)
-
-
-def surface_agreement(study: IsoFlop, lead: Form) -> float:
-    """The probability that minima of parabolas on the surface's losses lie as far from the runs' own as these do.
-
-    Squared distances in log params over their variances are chi-squared over budgets; 1 without any.
-    """
-    measured = {optimum.flops: optimum for optimum in optima_of(study)}
-    squares = [
-        ((measured[budget.flops].log_params - _vertex_on_surface(budget, lead)) / sd) ** 2
-        for budget in study.budgets
-        if budget.flops in measured and (sd := measured[budget.flops].sd) > 0
-    ]
-    known = [square for square in squares if np.isfinite(square)]
-    return float(chi2.sf(sum(known), len(known))) if known else 1.0
-
-
-def _vertex_on_surface(budget: BudgetRuns, lead: Form) -> float:
-    """Log params of the minimum of a parabola through the surface's losses at this budget's runs."""
-    exact = lead.point(N=np.exp(budget.log_params), D=np.exp(budget.log_tokens))
-    return float(parabola(budget.log_params, exact[:, None], budget.weights).log_params[0])
-
-
 def optima_of(study: IsoFlop) -> list[MeasuredOptimum]:
     """The measured minima that score a law's allocation: inside the grid, with a standard deviation."""
     found = []
     for budget, minima in zip(study.budgets, study.minima, strict=True):
-        minimum = minima["parabola"]
+        minimum = minima[study.quoted]
         draws = minimum.log_params[1:]
         if edge(budget, minimum) or len(draws) == 0 or np.isfinite(draws).mean() < LEAST_MINIMA:
             continue

@@ -10,6 +10,7 @@ from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.law import Law
 from scaling.analysis.schema.document import Errors, Holdout, Settings
 from scaling.analysis.schema.fits import LossSettings
+from scaling.analysis.schema.isoflop import ASKABLE, CurveModel
 from scaling.analysis.schema.numbers import number
 from scaling.registry import choose
 
@@ -25,6 +26,7 @@ class Request:
     bootstrap: int  # resamples of a fit; 0 asks for point fits and isoFLOP minima alone
     seed: int
     holdout: Holdout | None
+    minimum: CurveModel | None = None  # the curve model whose isoFLOP minima to quote; None leaves it to the runs
 
     def __post_init__(self) -> None:
         if self.bootstrap < 0:
@@ -32,6 +34,8 @@ class Request:
         if self.holdout is not None and self.holdout not in get_args(Holdout):
             choices = ", ".join(get_args(Holdout))
             raise ValueError(f"unknown holdout {self.holdout!r}; choose from {choices}, or leave it out")
+        if self.minimum is not None and self.minimum not in ASKABLE:
+            raise ValueError(f"unknown minimum {self.minimum!r}; choose from {', '.join(ASKABLE)}, or leave it out")
 
 
 def parse_laws(laws: Sequence[str]) -> Wanted:
@@ -69,6 +73,7 @@ def settings_section(request: Request, target_flops: float, errors: Errors, erro
         "level": LEVEL,
         "holdout": request.holdout,
         "target_flops": number(target_flops),
+        "minimum": request.minimum,
         "errors": errors,
         "errors_words": errors_words,
     }

@@ -167,12 +167,12 @@ def _isoflop(results: Results) -> Iterator[str]:
     yield f"isoFLOP: {len(study['budgets'])} budgets; {study['why']}"
     used = study["used"]
     for budget in study["budgets"]:
-        one = budget["estimates"][used]
-        params, tokens = one["params"], one["tokens"]
+        one = budget["estimates"].get(used)
         head = f"  C {budget['budget_flops']:.3g} ({budget['n']} runs): "
-        if params["value"] is None:
+        if one is None or one["params"]["value"] is None:
             yield head + "no minimum"
             continue
+        params, tokens = one["params"], one["tokens"]
         yield (
             f"{head}N* {params['value']:.3g} {interval(params['low'], params['high'], 3)}, "
             f"D* {tokens['value']:.3g} {interval(tokens['low'], tokens['high'], 3)}, "

@@ -10,7 +10,7 @@ from scaling.analysis.schema.curves import CurveEntry, EnvelopeSection
 from scaling.analysis.schema.fits import FitEntry, LossSettings
 from scaling.analysis.schema.forecast import ForecastSection
 from scaling.analysis.schema.health import HealthSection
-from scaling.analysis.schema.isoflop import IsoflopSection
+from scaling.analysis.schema.isoflop import CurveModel, IsoflopSection
 from scaling.analysis.schema.judgement import ChoicesSection, HoldoutSection, InfluenceSection
 from scaling.analysis.schema.prices import PricesSection, ServingSection
 from scaling.analysis.schema.treatments import ComparisonSection
@@ -38,6 +38,9 @@ class Settings(TypedDict):
     seed: Annotated[int, "seed of every random draw"]
     level: Annotated[float, "confidence level of every interval, a share"]
     holdout: Annotated[Holdout | None, "unit that roll-outs hold out; null where none was asked for"]
+    minimum: NotRequired[
+        Annotated[CurveModel | None, "curve model asked for; null where the runs decide, absent in older documents"]
+    ]
     target_flops: Annotated[float | None, "compute of the decision, FLOPs; null where the source states no compute"]
     errors: Annotated[Errors, "weights of the runs: all alike, the source's own, or by the measured seed noise"]
     errors_words: Annotated[str, "weighting of the runs in every fit"]

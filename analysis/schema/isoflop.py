@@ -4,7 +4,8 @@ from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
 from scaling.analysis.schema.intervals import Band, LevelInterval, Quantity
 
-CurveModel: TypeAlias = Literal["parabola", "cubic", "akima", "surface"]
+CurveModel: TypeAlias = Literal["parabola", "cubic", "akima", "mean", "surface"]
+ASKABLE: tuple[CurveModel, ...] = ("cubic", "parabola", "akima", "surface")  # that can be asked for
 NoiseMethod: TypeAlias = Literal["seeds", "wild", "parametric"]
 
 
@@ -44,9 +45,9 @@ class BudgetEntry(TypedDict):
     params: Annotated[list[float], "parameters of each run"]
     tokens: Annotated[list[float], "tokens of each run"]
     loss: Annotated[list[float], "loss of each run, nats per token"]
-    edge: Annotated[str, "reason to distrust the parabola's minimum; empty inside the sizes"]
+    edge: Annotated[str, "reason to distrust the quoted minimum; empty inside the sizes"]
     parabola_bias: Annotated[
-        float | None, "relative error in N* of a noise-free parabola on these sizes; null without a surface"
+        float | None, "relative error in N* of a noise-free parabola on its sizes; null without a surface"
     ]
     estimates: Annotated[dict[CurveModel, EstimateEntry], "minimum by curve model"]
 
@@ -101,3 +102,6 @@ class IsoflopSection(TypedDict):
     laws: Annotated[dict[CurveModel, dict[Quantity, ComputeLaw]], "power laws in compute, by curve model and quantity"]
     used: Annotated[CurveModel, "curve model whose numbers are quoted"]
     why: Annotated[str, "reason for that choice"]
+    disagreement: NotRequired[
+        Annotated[str, "curve models whose intervals lie apart from the quoted one's; absent in older documents"]
+    ]

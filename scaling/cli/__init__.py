@@ -364,6 +364,11 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         choices=("budget", "none"),
         help="budget: also fit on the smaller budgets and predict the larger (default); none",
     )
+    add(
+        "--minimum",
+        choices=("cubic", "parabola", "akima", "surface"),
+        help="the curve whose isoFLOP minima are quoted (default: the one that the runs bear out)",
+    )
 
 
 def _complete(options: argparse.Namespace) -> int:

@@ -166,6 +166,7 @@ def _analyse(options: Any) -> dict[str, "Results"]:
         seed=options.seed,
         holdout=None if options.holdout == "none" else options.holdout,
         errors=options.errors,
+        minimum=options.minimum,
     )
     study = _study_of(options.data)
     for results in analysed.values():
@@ -192,6 +193,8 @@ def fit(options: Any) -> int:
     """Fit laws."""
     from scaling.analysis.results.parts import write_parts
 
+    if _fit_minima(options):
+        return 0
     study = _study_of(options.data)
     folder = options.out or study
     analysed = _analyse(options)
@@ -206,6 +209,21 @@ def fit(options: Any) -> int:
     _print_comparisons(analysed)
     _print_spending(study)
     return 0
+
+
+def _fit_minima(options: Any) -> bool:
+    """Whether the data are a table of minima with errors, whose line is then printed."""
+    from scaling.analysis.isoflop.minima_table import describe_line, fit_line, read_minima
+    from scaling.analysis.judgement.holdout import LEVEL
+
+    if len(options.data) != 1:
+        return False
+    table = read_minima(Path(options.data[0]), rename=_choices(options)["rename"], where=options.where)
+    if table is None:
+        return False
+    line = fit_line(table, LEVEL)
+    print(json.dumps(line) if options.json else describe_line(line))
+    return True
 
 
 def predict(options: Any) -> int:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import Akima1DInterpolator
 
-from scaling.analysis.isoflop.curve_models import CURVES, akima_spline, cubic, parabola
+from scaling.analysis.isoflop.curve_models import akima, cubic, mean, parabola
 from scaling.analysis.isoflop.minima import Noise, draw_losses, edge, measure, vertex_variance
 from scaling.analysis.isoflop.power_law import floored_power_law, power_law
 from scaling.analysis.judgement.spread import Form
@@ -26,6 +26,7 @@ from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
 
 HOFFMANN = Chinchilla(E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)  # Hoffmann et al. 2022, approach 3
 GRID = np.geomspace(1e14, 1e18, 5)
+CURVES = {"parabola": parabola, "cubic": cubic, "akima": akima}
 
 
 def exponent(observations: Observations, *, draws: int = 400, seed: int = 0) -> dict[str, Any]:
@@ -39,18 +40,21 @@ def exponent(observations: Observations, *, draws: int = 400, seed: int = 0) -> 
 def test_the_parabolas_known_bias_in_tokens_at_1e24_is_reproduced(width: float, bias: float, tmp_path: Path) -> None:
     spreads = np.logspace(-1, 1, 15, base=width)
     frame = table(budgets=np.logspace(17, 21, 5).tolist(), spreads=spreads.tolist(), truth=HOFFMANN)
-    study = measure(observe(frame, tmp_path), draws=0, seed=0)
-    section = isoflop_section(study, None, np.array([1e24]))
-    predicted = section["laws"]["parabola"]["tokens"]["band"]["value"][0]
+    budgets, _ = group_budgets(observe(frame, tmp_path))
+    vertices = np.array([parabola(b.log_params, b.loss[:, None], b.weights).log_params[0] for b in budgets])
+    tokens = np.array([b.tokens_at(vertex) for b, vertex in zip(budgets, vertices, strict=True)])
+    (exponent,), (coefficient,) = power_law(np.array([b.flops for b in budgets]), tokens[:, None])
+    predicted = coefficient * 1e24**exponent
     assert predicted / float(HOFFMANN.optimum(1e24).D) - 1 == pytest.approx(bias, abs=5e-5)
 
 
 def test_on_wide_grids_the_cubic_is_less_biased_than_the_parabola(tmp_path: Path) -> None:
     frame = table(spreads=np.logspace(-1, 1, 15, base=16).tolist())
     study = measure(observe(frame, tmp_path), draws=0, seed=0)
-    for budget, minima in zip(study.budgets, study.minima, strict=True):
+    for budget in study.budgets:
         truth = np.log(TRUTH.optimum(budget.flops).N)
-        off = {name: abs(float(minima[name].log_params[0] - truth)) for name in CURVES}
+        found = {name: find(budget.log_params, budget.loss[:, None], budget.weights) for name, find in CURVES.items()}
+        off = {name: abs(float(one.log_params[0] - truth)) for name, one in found.items()}
         assert off["cubic"] < 0.5 * off["parabola"]
         assert off["akima"] < 0.5 * off["parabola"]
 
@@ -71,12 +75,25 @@ def test_the_minimum_of_a_cubic_is_its_exact_local_minimum() -> None:
     assert found.loss[0] == pytest.approx(-2 / 3**1.5, abs=1e-9)
 
 
-def test_the_akima_spline_equals_scipys() -> None:
+def test_the_minimum_of_an_akima_spline_is_its_lowest_point_through_the_means_of_each_size() -> None:
     rng = np.random.default_rng(0)
-    for n in (5, 8, 13):
-        x, y = np.sort(rng.random(n)), rng.normal(size=(n, 3))
-        at = np.linspace(x[0], x[-1], 60)[1:-1]
-        assert akima_spline(x, y, at) == pytest.approx(Akima1DInterpolator(x, y)(at), abs=1e-12)
+    x = np.linspace(0, 4, 9)
+    y = (x - 1.9) ** 2 + 0.05 * rng.normal(size=9)
+    spline = Akima1DInterpolator(x, y)(at := np.linspace(0, 4, 4001))
+    found = akima(np.repeat(x, 2), np.repeat(y, 2)[:, None] + np.tile([0.3, -0.3], 9)[:, None], np.ones(18))
+    assert found.log_params[0] == pytest.approx(at[spline.argmin()], abs=0.006)
+    assert found.loss[0] == pytest.approx(spline.min(), abs=1e-4)
+
+
+def test_the_mean_of_curves_is_over_those_that_have_a_minimum_in_the_draw() -> None:
+    x = np.linspace(-2, 2, 9)
+    losses = np.stack([x**2 + 0.1 * x**3, x**2 + 0.1 * x**3, -x], axis=1)
+    one, other = parabola(x, losses, np.ones(9)), cubic(x, losses, np.ones(9))
+    one.log_params[1] = np.nan
+    found = mean([one, other])
+    assert found.log_params[0] == pytest.approx((one.log_params[0] + other.log_params[0]) / 2)
+    assert found.log_params[1] == other.log_params[1]
+    assert np.isnan(found.log_params[2])
 
 
 def test_a_curve_without_a_minimum_has_none() -> None:
@@ -260,7 +277,7 @@ def test_a_floored_power_law_is_recovered(floor: float, rate: float, size: float
     assert found_exponent[0] == pytest.approx(-rate, rel=1e-3)
 
 
-@pytest.mark.parametrize(("lead", "used"), [(TRUTH, "surface"), (replace(TRUTH, A=0.8 * TRUTH.A), "parabola")])
+@pytest.mark.parametrize(("lead", "used"), [(TRUTH, "surface"), (replace(TRUTH, A=0.8 * TRUTH.A), "mean")])
 def test_a_surface_is_quoted_only_where_it_agrees_with_the_runs(lead: Chinchilla, used: str, tmp_path: Path) -> None:
     """Sizes mostly above the optimum bias a parabola, by either surface, by more than so little noise does."""
     frame = table(spreads=(0.6, 1.5, 4, 10, 25), seeds=2, noise_nats=1e-3)
