@@ -1,8 +1,10 @@
 """Forecast: loss and allocation at a compute, or loss at a size and token count, with intervals that name their parts.
 
-Three spreads add up, in logs: of the parameters (bootstrap draws), of one run's noise (loss only), and of the form (the
-other fitted laws that the data do not reject, and the isoFLOP optima's own power law). The sum is widened by the
-roll-outs' factor; beyond the longest roll-out nothing has been checked, and the interval is marked as uncalibrated.
+The log mean of forecasters answers where the results hold one (see `ensemble`). Else the laws that were asked for do,
+and three spreads add up, in logs: of the parameters (bootstrap draws), of one run's noise (loss only), and of the form
+(the other fitted laws that the data do not reject, and the isoFLOP optima's own power law). The roll-outs' factor
+widens the first two, on which it was calibrated. Beyond the longest roll-out nothing was checked, and the interval is
+marked as uncalibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,12 +13,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from scaling.analysis.judgement import ensemble
 from scaling.analysis.judgement.one_variable import one_variable_fit, predict_variable
 from scaling.analysis.judgement.spread import Form, OfLaw, predicted, spread
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.cost import Cost
 from scaling.analysis.laws.law import Law, build, from_columns
 from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.ensemble import EnsembleSection, MemberPrediction
 from scaling.analysis.schema.fits import no_interval
 from scaling.analysis.schema.forecast import (
     Given,
@@ -26,6 +30,7 @@ from scaling.analysis.schema.forecast import (
     Prediction,
     Trust,
 )
+from scaling.analysis.words import share_text
 
 Array = NDArray[np.float64]
 
@@ -79,10 +84,14 @@ def predict(
 
 
 def predict_optimum(results: Results, flops: float) -> OptimumPrediction:
-    """The compute optimum at `flops`; ValueError where no fitted law has one."""
-    cost, forms = cost_of(results), forms_of(results)
+    """The compute optimum at `flops`; ValueError where no forecaster, or no law that was asked for, has one."""
+    cost, section = cost_of(results), results["forecast"].get("ensemble")
+    if section is not None:
+        return _mean_optimum(results, section, flops, cost)
+    forms = forms_of(results)
     params, tokens, loss = (_optimum(results, forms, name, flops, cost) for name in SYMBOLS)
-    notes = [*_fitted_cost(cost), *extrapolated_cost(results, cost, params["value"])]
+    alone = results["forecast"].get("alone")
+    notes = [*([alone] if alone else []), *_fitted_cost(cost), *extrapolated_cost(results, cost, params["value"])]
     return {
         "given": {"flops": flops},
         "flops": flops,
@@ -93,11 +102,27 @@ def predict_optimum(results: Results, flops: float) -> OptimumPrediction:
     }
 
 
+def _mean_optimum(results: Results, section: EnsembleSection, flops: float, cost: Cost) -> OptimumPrediction:
+    """The log mean of the forecasters' optima, its members beside it."""
+    params, loss, members = ensemble.optimum(results, section, flops, decades_beyond(results, flops), cost)
+    notes = [*_fitted_cost(cost), *extrapolated_cost(results, cost, params["value"])]
+    trusted = _trust_of_ensemble(results, section, flops, notes)
+    trusted["members"] = members
+    return {
+        "given": {"flops": flops},
+        "flops": flops,
+        "params": params,
+        "tokens": ensemble.tokens_of(params, flops, cost),
+        "loss": loss,
+        **trusted,
+    }
+
+
 def _predict_loss(
     results: Results, params: float, tokens: float | None, flops: float | None, given: dict[Given, float]
 ) -> LossPrediction:
     """The loss of `params` trained on `tokens`, or on the tokens that `flops` buy."""
-    cost, forms = cost_of(results), forms_of(results)
+    cost, section = cost_of(results), results["forecast"].get("ensemble")
     notes = _fitted_cost(cost)
     if tokens is None:
         tokens = float(cost.tokens(flops, params))
@@ -105,13 +130,23 @@ def _predict_loss(
     spent = float(cost.flops(params, tokens))
     notes += unseen_ratio(results, params, tokens)
     notes += extrapolated_cost(results, cost, params)
+    beyond = decades_beyond(results, spent)
+    near = None if section is None else ensemble.loss_near(results, section, params, spent, beyond, cost)
+    if section is not None and near is not None:
+        loss, trusted = near, _trust_of_ensemble(results, section, spent, notes)
+    else:
+        forms = forms_of(results)
+        if section is not None:
+            notes.append(f"that size lies far from the optimum: the {forms[0].name} law of all runs answers alone")
+        loss = _quantity(results, forms, "loss", lambda law: law(N=params, D=tokens))
+        trusted = trust(results, spent, forms[0].name, notes)
     return {
         "given": given,
         "flops": spent,
         "params_given": params,
         "tokens_given": tokens,
-        "loss": _quantity(results, forms, "loss", lambda law: law(N=params, D=tokens)),
-        **trust(results, spent, forms[0].name, notes),
+        "loss": loss,
+        **trusted,
     }
 
 
@@ -164,25 +199,42 @@ def _isoflop_gap(results: Results, name: Optimal, lead: float, flops: float) -> 
 
 def trust(results: Results, flops: float, law: str, notes: list[str]) -> Trust:
     """The distance of a compute from the data and whether the roll-outs reach there, beside the law and the notes."""
-    least, most = results["range"]["flops"]
-    reach = results["forecast"]["reach_decades"]
-    decades = max(float(np.log10(flops / most)), float(np.log10(least / flops)), 0.0)
-    where = (
-        f"{decades:.2f} decades {'beyond' if flops > most else 'below'} the data"
-        if decades
-        else "inside the data's range"
-    )
     forms = results["forecast"]["forms"]
     single = (
         "" if len(forms) > 1 or results["isoflop"] else "; one law only, so the form's spread is not in the interval"
     )
     why = next((no_interval(one) for one in results["fits"] if one["name"] == law and one["status"] != "refused"), "")
+    return _trust(results, flops, law, notes, results["forecast"]["reach_decades"], why, single)
+
+
+def _trust_of_ensemble(results: Results, section: EnsembleSection, flops: float, notes: list[str]) -> Trust:
+    gone = [f"{one['name']} falls out: {one['why']}" for one in section["absent"]]
+    return _trust(results, flops, section["name"], [*gone, *notes], section["reach_decades"], "", "")
+
+
+def decades_beyond(results: Results, flops: float) -> float:
+    """The distance of a compute from the data, decades; 0 inside them."""
+    least, most = results["range"]["flops"]
+    return max(float(np.log10(flops / most)), float(np.log10(least / flops)), 0.0)
+
+
+def _trust(
+    results: Results, flops: float, law: str, notes: list[str], reach: float, no_ends: str, single: str
+) -> Trust:
+    """The trust at a distance; `no_ends` is the reason why there is no interval, `single` words about its terms."""
+    least, most = results["range"]["flops"]
+    decades = decades_beyond(results, flops)
+    where = (
+        f"{decades:.2f} decades {'beyond' if flops > most else 'below'} the data"
+        if decades
+        else "inside the data's range"
+    )
     checked = f"predictions were checked up to {reach:.2f} decades"
     calibrated = False
     if results["settings"]["bootstrap"] == 0:
         words = f"{where}; no resamples were drawn, so there is no interval: fit with --bootstrap 1000"
-    elif why:
-        words = f"{where}; no interval: {why}"
+    elif no_ends:
+        words = f"{where}; no interval: {no_ends}"
     elif reach == 0:
         words = (
             f"{where}; the interval is UNCALIBRATED (no prediction could be tested, so it may be too narrow){single}"
@@ -239,6 +291,22 @@ def describe(prediction: Prediction) -> str:
         found = {"N*": prediction["params"], "D*": prediction["tokens"], **found}
     parts = [f"{symbol} {one['value']:.4g} {interval(one['low'], one['high'])}" for symbol, one in found.items()]
     return "; ".join([", ".join(parts), prediction["words"], *prediction["notes"]])
+
+
+def members_in_words(prediction: Prediction) -> list[str]:
+    """A line for every forecaster behind a log mean, with the error of its roll-outs; none of one law alone."""
+
+    members = prediction.get("members", [])
+    return [f"{one['name']}: N* {one['params']:.4g}, loss {one['loss']:.4g}{_tried(one)}" for one in members]
+
+
+def _tried(one: MemberPrediction) -> str:
+    """The errors of a member's roll-outs in brackets; empty without any."""
+    params, loss = one["error"]["params"], one["error"]["loss"]
+    if params is None or loss is None:
+        return ""
+    noun = "roll-out" if one["trials"] == 1 else "roll-outs"
+    return f" (off by {share_text(params, 0)} and {share_text(loss)} in {one['trials']} {noun})"
 
 
 def interval(low: float | None, high: float | None, digits: int = 4) -> str:

@@ -46,9 +46,9 @@ def spread(
     level: float,
     z: float,
 ) -> Spread:
-    """Value of the first form, interval over all: parameter percentiles, noise and form in quadrature, times
-    `factor`.
+    """Value of the first form, interval over all: parameter percentiles and noise times `factor`, and the form.
 
+    They add in quadrature. The factor was calibrated without the form's spread, so it does not multiply that.
     `also` holds log gaps to ways that are no law. Without draws the interval is NaN.
     """
     lead, *others = forms
@@ -63,8 +63,8 @@ def spread(
     gaps = np.array([*(other - middle for other in elsewhere), *(np.full_like(middle, gap) for gap in also)])
     form = z * np.sqrt((gaps**2).mean(axis=0)) if len(gaps) else np.zeros_like(value)
     noise = np.full_like(value, z * noise_sd)
-    below = factor * np.sqrt(np.maximum(middle - low, 0) ** 2 + noise**2 + form**2)
-    above = factor * np.sqrt(np.maximum(high - middle, 0) ** 2 + noise**2 + form**2)
+    below = np.sqrt(factor**2 * (np.maximum(middle - low, 0) ** 2 + noise**2) + form**2)
+    above = np.sqrt(factor**2 * (np.maximum(high - middle, 0) ** 2 + noise**2) + form**2)
     return Spread(value, np.exp(middle - below), np.exp(middle + above), (high - low) / 2, noise, form)
 
 

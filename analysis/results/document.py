@@ -19,6 +19,7 @@ from scaling.analysis.judgement.holdout import LEVEL
 from scaling.analysis.judgement.prices import prices_section
 from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.results import observations as rows
+from scaling.analysis.results.ensemble import let_forecasters_answer
 from scaling.analysis.results.fits import fits_section
 from scaling.analysis.results.forecast import (
     answer,
@@ -47,13 +48,14 @@ __all__ = ["SCHEMA", "analyse", "parse_laws", "read", "summary", "write"]
 
 SCHEMA: Final = 1
 DEFAULT_LOSS = Loss()
+DEFAULT_LAWS: Final = ("chinchilla",)  # fitted to all runs, where none is named
 
 
 @np.errstate(all="ignore")  # far from its runs a law may overflow or have no optimum: inf and nan, null in the document
 def analyse(
     observations: Observations,
     *,
-    laws: Sequence[str] = ("chinchilla",),
+    laws: Sequence[str] | None = None,
     loss: Loss = DEFAULT_LOSS,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -64,12 +66,13 @@ def analyse(
 ) -> Results:
     """Fit every law and measure everything that the document holds, stage by stage.
 
-    A law of one variable is named with it, as "power:N"; without, it is compute. `bootstrap` 0 gives point fits and
+    Laws that are named answer alone; without, the forecasters of the near set do, beside a fit of DEFAULT_LAWS. A law
+    of one variable is named with it, as "power:N"; without, it is compute. `bootstrap` 0 gives point fits and
     isoFLOP minima alone: no intervals, roll-outs, influence or choices. `errors` is a choice of `seed_noise.ERRORS`,
     how runs are weighed, `minimum` the curve model whose isoFLOP minima are quoted, by default the one that the runs
     bear out. A law that the data cannot determine is recorded as refused; ValueError when that leaves none.
     """
-    request = Request(parse_laws(laws), loss, bootstrap, seed, holdout, minimum)
+    request = Request(parse_laws(DEFAULT_LAWS if laws is None else laws), loss, bootstrap, seed, holdout, minimum)
     refuse_mixture(observations)
     noise = seed_noise.measure(observations, LEVEL)
     observations, weighed, weighed_words = seed_noise.apply_errors(observations, errors, noise)
@@ -113,6 +116,8 @@ def analyse(
         "health": _health(observations, entries, [form.name for form in forms], isoflop, noise, seed),
     }
     settings = [*varying_warning(observations.table), *explaining_warnings(observations)]
+    if laws is None and forms:
+        let_forecasters_answer(results["forecast"], observations, study, request, noise, grid.target)
     first = [words] if isoflop is not None and (words := isoflop.get("disagreement")) else []
     results["warnings"] = [*first, *observations.damaged, *observations.doubts, *settings, *warnings_of(results)]
     answer(results)

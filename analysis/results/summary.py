@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from scaling.analysis import words
-from scaling.analysis.judgement.forecast import cost_of, describe, interval
+from scaling.analysis.judgement.forecast import cost_of, describe, interval, members_in_words
 from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.results.run_words import run_words
 from scaling.analysis.schema.document import Results
@@ -24,7 +24,8 @@ def warnings_of(document: Results) -> list[str]:
     study, forms = document["isoflop"], document["forecast"]["forms"]
     edges = [budget["edge"] for budget in study["budgets"] if budget["edge"]] if study is not None else []
     lone = study is not None and len(study["budgets"]) == 1
-    lead = [entry for entry in document["fits"] if forms and entry["name"] == forms[0]]
+    answers = forms[:1] if document["forecast"].get("ensemble") is None else []  # a law; no law of all runs else
+    lead = [entry for entry in document["fits"] if entry["name"] in answers]
     others = [entry for entry in document["fits"] if entry not in lead]
     return [
         *edges,
@@ -229,6 +230,7 @@ def _decision(results: Results) -> Iterator[str]:
     if found is None:
         return
     yield f"at C = {found['flops']:.3g} ({found['law']}): {describe(found)}"
+    yield from (f"  {line}" for line in members_in_words(found))
     choices = results["choices"]
     if choices is not None and choices["spread"]["params"]:
         low, high = choices["spread"]["params"]

@@ -1,7 +1,8 @@
 """Predictions: the basis of a forecast in results.json, and the answers of `scaling predict --json`."""
 
-from typing import Annotated, Literal, TypeAlias, TypedDict, final
+from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict, final
 
+from scaling.analysis.schema.ensemble import EnsembleSection, MemberPrediction
 from scaling.analysis.schema.intervals import Estimated
 from scaling.analysis.schema.judgement import Predicted
 
@@ -12,21 +13,27 @@ ServedGiven: TypeAlias = Literal["loss", "flops", "serve"]
 class PredictedQuantity(Estimated):
     """A predicted quantity with its interval, and the share of each source in its log half-width."""
 
-    parameter: Annotated[float | None, "log half-width by the parameters' resamples; null without"]
+    parameter: Annotated[float | None, "log half-width by the parameters' resamples; null without, and of the log mean"]
     noise: Annotated[float | None, "log half-width by one run's noise; null without resamples"]
-    form: Annotated[float | None, "log half-width by other laws and the isoFLOP minima; null without resamples"]
+    form: Annotated[
+        float | None,
+        "log half-width by other laws and the isoFLOP minima, or by the log mean's own roll-outs; null without either",
+    ]
 
 
 class Trust(TypedDict):
     """The law behind a prediction, and how far the prediction can be trusted."""
 
     level: Annotated[float, "confidence level of the intervals, a share"]
-    law: Annotated[str, "fit that gives the values"]
+    law: Annotated[str, "fit that gives the values, or the log mean of forecasters"]
     decades_beyond: Annotated[float, "distance from the data, decades of compute; 0 inside them"]
     reach_decades: Annotated[float, "longest roll-out, decades of compute"]
     calibrated: Annotated[bool, "whether roll-outs reach that far"]
     words: Annotated[str, "how far the interval can be trusted"]
     notes: Annotated[list[str], "assumptions, and ratios that no run has"]
+    members: NotRequired[
+        Annotated[list[MemberPrediction], "optima of the forecasters behind a log mean; absent of one law alone"]
+    ]
 
 
 class PredictedLoss(Trust):
@@ -97,3 +104,10 @@ class ForecastSection(TypedDict):
     noise_sd_log: Annotated[float | None, "standard deviation of one run's log loss; null without forms"]
     z: Annotated[float, "half-width of the normal interval at the confidence level, standard deviations"]
     at_target: Annotated[OptimumPrediction | None, "prediction at settings.target_flops; null without forms"]
+    ensemble: NotRequired[
+        Annotated[
+            EnsembleSection | None,
+            "forecasters whose log mean predicts; null of one law alone, absent of laws asked for and in earlier files",
+        ]
+    ]
+    alone: NotRequired[Annotated[str, "reason why one law answers alone; absent where it was asked for"]]

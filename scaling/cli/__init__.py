@@ -331,7 +331,8 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         "--law",
         action="append",
         metavar="NAME",
-        help="a law to fit, repeatable, e.g. kaplan or power:C (default: chinchilla)",
+        help="a law to fit and to answer alone, repeatable, e.g. kaplan or power:C (default: the log mean of forecasters "
+        "near the isoFLOP minima answers, and chinchilla is fitted to all runs beside it)",
     )
     add("--loss", default="huber", help="huber, mse, mae or asymmetric (default: %(default)s)")
     add("--delta", type=float, default=1e-3, help="where huber turns linear (default: %(default)s)")

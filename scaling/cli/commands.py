@@ -10,7 +10,6 @@ from scaling.cli.starting import with_starts
 if TYPE_CHECKING:
     from scaling.analysis.schema.document import Results
 
-DEFAULT_LAWS = ("chinchilla",)
 RUNS = Path("runs")  # folder of the studies that `status` looks for, as conf/config.yaml has it
 
 
@@ -160,7 +159,7 @@ def _analyse(options: Any) -> dict[str, "Results"]:
     analysed, lines = analyse_parts(
         observations,
         by=options.by,
-        laws=options.law or DEFAULT_LAWS,
+        laws=options.law or None,
         loss=Loss(options.loss, options.delta, options.on),
         bootstrap=options.bootstrap,
         seed=options.seed,
@@ -228,7 +227,7 @@ def _fit_minima(options: Any) -> bool:
 
 def predict(options: Any) -> int:
     """Predict losses and allocations from results."""
-    from scaling.analysis.judgement.forecast import describe, predict
+    from scaling.analysis.judgement.forecast import describe, members_in_words, predict
     from scaling.analysis.judgement.serving import describe_served, predict_served
     from scaling.analysis.results.document import read
     from scaling.analysis.results.parts import results_files
@@ -246,7 +245,8 @@ def predict(options: Any) -> int:
             answer, words = json.dumps(served), describe_served(served)
         else:
             predicted = predict(results, flops=options.flops, params=options.params, tokens=options.tokens)
-            answer, words = json.dumps(predicted), describe(predicted)
+            answer = json.dumps(predicted)
+            words = "\n  ".join([describe(predicted), *members_in_words(predicted)])
         print(answer if options.json else f"{name}: {words}" if name else words)
     return 0
 

@@ -23,7 +23,7 @@ BUDGETS = np.geomspace(1e14, 1e16, 5).tolist()
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     frame = table(budgets=BUDGETS, noise_nats=0.01, seed=1)
-    return analyse(observe(frame, tmp_path_factory.mktemp("forecast")), bootstrap=200)
+    return analyse(observe(frame, tmp_path_factory.mktemp("forecast")), laws=("chinchilla",), bootstrap=200)
 
 
 def test_at_a_compute_the_truth_lies_in_every_interval(results: dict[str, Any]) -> None:
@@ -101,18 +101,18 @@ def test_a_loss_interval_holds_noise_parameters_and_form(results: dict[str, Any]
     assert found["noise"] == pytest.approx(1.96 * results["fits"][0]["noise_sd_log"], rel=1e-3)
     half = np.log(found["high"] / found["low"]) / 2
     factor = results["forecast"]["calibration"]["loss"]["factor"]
-    assert half == pytest.approx(
-        factor * np.hypot(np.hypot(found["noise"], found["parameter"]), found["form"]), rel=0.1
-    )
+    widened = factor * np.hypot(found["noise"], found["parameter"])
+    assert half == pytest.approx(np.hypot(widened, found["form"]), rel=0.1)
 
 
-def test_the_roll_outs_factor_widens_every_interval(results: dict[str, Any]) -> None:
+def test_the_roll_outs_factor_widens_every_interval_but_never_the_forms_share(results: dict[str, Any]) -> None:
     wider = deepcopy(results)
     for one in wider["forecast"]["calibration"].values():
         one["factor"] *= 2
     for name in ("params", "loss"):
         before, after = predict(results, flops=1e17)[name], predict(wider, flops=1e17)[name]
-        assert np.log(after["high"] / after["value"]) == pytest.approx(2 * np.log(before["high"] / before["value"]))
+        own, doubled = (np.log(one["high"] / one["value"]) ** 2 - one["form"] ** 2 for one in (before, after))
+        assert doubled == pytest.approx(4 * own)
 
 
 def test_where_nothing_was_rolled_out_the_interval_is_not_widened(results: dict[str, Any]) -> None:
@@ -124,7 +124,7 @@ def test_where_nothing_was_rolled_out_the_interval_is_not_widened(results: dict[
         assert predict(none, flops=1e17)[name] == predict(once, flops=1e17)[name]
 
 
-def test_spreads_add_in_quadrature_and_the_factor_widens_their_sum() -> None:
+def test_spreads_add_in_quadrature_and_the_factor_widens_those_it_was_calibrated_on() -> None:
     values = np.tile(list(TRUTH.params.values()), (201, 1))
     values[:, list(TRUTH.params).index("E")] *= np.exp(np.linspace(-1, 1, 201))
     lead = Form("one", TRUTH, from_columns(Chinchilla, values))
@@ -136,7 +136,7 @@ def test_spreads_add_in_quadrature_and_the_factor_widens_their_sum() -> None:
     alone = of_E()  # the middle half of even draws over two is one
     assert np.log([alone.low[0] / TRUTH.E, alone.high[0] / TRUTH.E]) == pytest.approx([-0.5, 0.5])
     found = of_E(noise_sd=0.3, also=(0.4, -0.2), factor=1.5)
-    half = 1.5 * np.sqrt(0.5**2 + 0.6**2 + 4 * (0.4**2 + 0.2**2) / 2)
+    half = np.sqrt(1.5**2 * (0.5**2 + 0.6**2) + 4 * (0.4**2 + 0.2**2) / 2)
     assert np.log([found.low[0] / TRUTH.E, found.high[0] / TRUTH.E]) == pytest.approx([-half, half])
     assert (found.parameter[0], found.noise[0]) == pytest.approx((0.5, 0.6))
     assert found.form[0] == pytest.approx(2 * np.sqrt(0.1))
