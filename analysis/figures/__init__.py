@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scaling.analysis.figures import allocation, fits, health, isoflop, judgement, price, surface, training
+from scaling.analysis.figures import allocation, fits, health, isoflop, judgement, measured, price, surface, training
 from scaling.analysis.figures.chart import Absent, Chart
 from scaling.analysis.schema.document import Results
 from scaling.registry import choose
@@ -21,6 +21,7 @@ CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
     "exponents": allocation.exponents,
     "surface": surface.contours,
     "loss_laws": surface.loss_laws,
+    "predicted": measured.predicted,
     "residuals": fits.residuals,
     "parameters": fits.pairs,
     "rollout": judgement.rollout,

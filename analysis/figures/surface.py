@@ -165,6 +165,10 @@ def loss_laws(results: Results) -> Chart | Absent:
     title = "Loss against parameters, tokens and compute"
     entry = leading_fit(results)
     seen = array(results["observations"]["loss"])
+    if not any(results["range"][name] for name in VARIABLES.values()):
+        return Absent(title, "the runs have neither parameters nor tokens nor compute")
+    if not (seen > 0).all():
+        return Absent(title, "a loss is not positive, and the axes are logarithmic")
     panels: list[Panel] = []
     for variable, name in VARIABLES.items():
         if not results["range"][name]:  # a quantity that the source lacks

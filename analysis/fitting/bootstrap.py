@@ -26,7 +26,7 @@ def lacks_freedom(law: type[Law], clusters: int) -> bool:
 
     The refits to their resamples then agree by construction, and no interval follows from their agreement.
     """
-    return clusters <= len(law.declared())
+    return clusters <= len(law.free())
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,10 @@ def identify(
     """
     declared = type(fit.law).declared()
     lacking = lacks_freedom(type(fit.law), resamples.clusters)
-    few = f"{resamples.clusters} runs for {len(declared)} parameters" if lacking else ""
+    few = f"{resamples.clusters} runs for {len(type(fit.law).free())} parameters" if lacking else ""
     return {
         name: _identify(name, fit, declared[name], resamples.interval(name, level), (profiles or {}).get(name), few)
-        for name in resamples.names
+        for name in type(fit.law).free()
     }
 
 

@@ -38,8 +38,12 @@ def check(
         if column.shape != observed.shape:
             raise ValueError(f"{name} has {column.size} values but y has {observed.size}")
     for name, column in columns.items():
-        _refuse(name, column, column <= 0, "not positive")
-        _refuse(name, column, (column < 1 / HUGEST) | (column > HUGEST), f"outside 1/{HUGEST:g} to {HUGEST:g}")
+        size = np.abs(column) if name in law.any_sign else column
+        if name not in law.any_sign:
+            _refuse(name, column, column <= 0, "not positive, where the law takes a power or a logarithm of it")
+        _refuse(
+            name, column, (size < 1 / HUGEST) & (size != 0) | (size > HUGEST), f"outside 1/{HUGEST:g} to {HUGEST:g}"
+        )
     _refuse("y", observed, np.abs(observed) > HUGEST, f"beyond {HUGEST:g}")
     if loss.on == "log":
         _refuse(
@@ -74,18 +78,21 @@ def _refuse(name: str, column: Array, bad: NDArray[np.bool_], what: str) -> None
 
 
 def _check_design(law: type[Law], columns: Mapping[str, Array], variable: str) -> None:
-    needed = len(law.declared())
+    needed = len(law.free())
     n = len(next(iter(columns.values())))
     if n < needed:
         raise ValueError(
             f"{n} observations cannot determine the {needed} parameters of {law.name!r}; "
             "add runs or choose a smaller law"
         )
-    logs = {name: np.log(column) for name, column in columns.items() if name not in law.same_unit}
+    if law.held:
+        return  # they may stand for what the design cannot show
+    of_sizes = {name: column for name, column in columns.items() if name not in law.same_unit}
+    logs = {name: np.log(column) if (column > 0).all() else column for name, column in of_sizes.items()}
     for name, log in logs.items():
         if np.ptp(log) < 1e-9:
             raise ValueError(
-                f"every observation has the same {variable or name} = {np.exp(log[0]):.6g}, so how the "
+                f"every observation has the same {variable or name} = {columns[name][0]:.6g}, so how the "
                 f"{law.name!r} law depends on it cannot be seen; vary it or choose a law without it"
             )
     if {"N", "D"} <= set(logs):

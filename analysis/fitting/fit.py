@@ -13,11 +13,11 @@ from scaling.analysis.fitting.knees import cross_knees
 from scaling.analysis.fitting.misfit import Loss, Origin, Problem, pose
 from scaling.analysis.fitting.newton import Local, Minimum, minimise
 from scaling.analysis.fitting.starts import grid_starts
-from scaling.analysis.laws import LAWS
+from scaling.analysis.laws import law_named
+from scaling.analysis.laws.held import Bounds, hold
 from scaling.analysis.laws.jet import Array
 from scaling.analysis.laws.law import Law, build
 from scaling.analysis.schema.fits import FitStatus
-from scaling.registry import choose
 
 HUBER = Loss()  # Hoffmann et al. 2022, approach 3: delta = 1e-3 on the log loss
 STARTS = 8
@@ -79,13 +79,17 @@ def fit(
     *,
     loss: Loss = HUBER,
     weights: ArrayLike | None = None,
+    fix: Mapping[str, float] | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> Fit:
     """Return the law that minimises the weighted sum of penalties over the observations, with evidence.
 
     x: raw columns (n,) by the law's variables; a law of one variable takes its name from here. y: (n,), raw.
-    weights: (n,), such as 1 / standard error squared. ValueError names the fault of unusable data.
+    law: a class, a name, or a formula over the columns of x. weights: (n,), such as 1 / standard error squared. fix
+    holds parameters at values, bounds keep them between (low, high), in raw units. ValueError names the fault of
+    unusable data.
     """
-    cls = choose("law", LAWS, law) if isinstance(law, str) else law
+    cls = hold(law_named(law, tuple(x)) if isinstance(law, str) else law, fix, bounds)
     variable, columns, observed, weight = check(cls, x, y, loss, weights)
     posed = pose(cls, columns, observed, loss, weight)
     with np.errstate(all="ignore"):  # a trial may overflow: then worth infinity, and not taken
@@ -241,7 +245,9 @@ def _lines(result: Fit) -> list[str]:
     status = result.status.replace("_", " ")
     lines = [f"{law.name}: {law.equation}  ({law.source})"]
     for name, value in law.params.items():
-        if name in evidence.unseen:
+        if name in law.held:
+            lines.append(f"  {name} = {value:.6g}  (held)")
+        elif name in evidence.unseen:
             lines.append(f"  {name} is not determined by these observations")
         else:
             lines.append(f"  {name} = {value:.6g}{'  (at its bound)' if name in evidence.at_bound else ''}")

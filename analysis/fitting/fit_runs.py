@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 
 from scaling.analysis.fitting import fit as columns
 from scaling.analysis.fitting.fit import HUBER, Fit, Loss
-from scaling.analysis.laws import LAWS
+from scaling.analysis.laws import law_named
+from scaling.analysis.laws.held import Bounds
 from scaling.analysis.laws.law import Law
 from scaling.analysis.runs.observations import Observations, load
-from scaling.registry import choose
 
 
 def fit(
@@ -21,6 +21,8 @@ def fit(
     *,
     loss: Loss = HUBER,
     weights: ArrayLike | None = None,
+    fix: Mapping[str, float] | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> Fit:
     """Return the law fitted to runs, whose optimum is under the runs' own cost; see `fitting.fit.fit`.
 
@@ -30,14 +32,17 @@ def fit(
     if isinstance(runs, Mapping):
         if loss_nats is None:
             raise ValueError("columns by variable come without their losses: fit(law, columns, losses)")
-        return columns.fit(law, runs, loss_nats, loss=loss, weights=weights)
-    observations = runs if isinstance(runs, Observations) else load(runs)
-    cls = choose("law", LAWS, law) if isinstance(law, str) else law
+        return columns.fit(law, runs, loss_nats, loss=loss, weights=weights, fix=fix, bounds=bounds)
+    of_any = {"own_columns": True, "any_sign": loss.on == "linear"}
+    observations = runs if isinstance(runs, Observations) else load(runs, **of_any)
+    cls = law_named(law, observations.names) if isinstance(law, str) else law
     found = columns.fit(
         cls,
         observations.variables(cls.variables),
         observations.column("loss") if loss_nats is None else loss_nats,
         loss=loss,
         weights=observations.column("weight") if weights is None else weights,
+        fix=fix,
+        bounds=bounds,
     )
     return replace(found, law=found.law.under(observations.cost))

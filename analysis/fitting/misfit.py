@@ -109,7 +109,7 @@ class Problem:
     loss: Loss
     units: Units
     weights: Weights
-    fixed: Mapping[str, Array] = field(default_factory=dict)  # name -> raw values (R,), held there
+    fixed: Mapping[str, Array] = field(default_factory=dict)  # name -> raw values (R,) or (1,), held there
     origin: Origin = "middle"
 
     @property
@@ -120,7 +120,7 @@ class Problem:
     @property
     def unit(self) -> float:
         """The size of one scaled residual in the caller's units."""
-        return self.units.loss if self.loss.on == "linear" else 1.0
+        return self.units.loss if self.loss.on == "linear" and "L" not in self.law.unscaled else 1.0
 
     @property
     def objective_unit(self) -> float:
@@ -142,17 +142,28 @@ class Problem:
         """Return the parameters of the scaled law for coordinates q."""
         params = self.law.unpack(q, self.units)
         declared = self.law.declared()
-        for name, raw in self.fixed.items():
-            params[name] = raw[rows][:, None]  # before units are taken: units depend on exponents alone
-        for name in self.fixed:
+        given: dict[str, Number] = {name: way_between(*ends)(q[name]) for name, ends in self._raw_bounds.items()}
+        given |= {name: self._held(name, rows) for name in self.fixed}
+        params |= given  # before units are taken: units depend on exponents alone
+        for name in given:
             params[name] = params[name] * jet.reciprocal(self._factor(declared[name].unit(params)))
         return params
+
+    @property
+    def _raw_bounds(self) -> dict[str, tuple[float, float]]:
+        return {name: ends for name, ends in self.law.raw_bounds.items() if name not in self.fixed}
+
+    def _held(self, name: str, rows: NDArray[np.intp]) -> Array:
+        """The raw values of a held parameter, (r, 1) or (1, 1)."""
+        values = self.fixed[name]
+        return (values if len(values) == 1 else values[rows])[:, None]
 
     def raw(self, q: Mapping[str, Number], rows: NDArray[np.intp]) -> dict[str, Number]:
         """Return the parameters in the caller's units for coordinates q, in whatever number type they are."""
         scaled = self.scaled_params(q, rows)
         declared = self.law.declared()
-        return {name: scaled[name] * self._factor(declared[name].unit(scaled)) for name in self.names}
+        raw = {name: scaled[name] * self._factor(declared[name].unit(scaled)) for name in self.names}
+        return raw | {name: self._held(name, rows) for name in self.fixed}
 
     def raw_params(self, q: Array) -> Array:
         """Return the parameters in the caller's units, shape (R, p), for coordinates q (R, p)."""
@@ -265,15 +276,31 @@ class Problem:
         return [np.arange(s, min(s + step, rows)) for s in range(0, rows, step)]
 
 
+def way_between(low: float, high: float) -> Callable[[Number], Number]:
+    """Return the raw value at a coordinate: low at 0 and high at 1; without an upper (or a lower) end, away from it.
+
+    The way is by factors between positive ends, else by differences.
+    """
+    if low > 0:
+        steps = np.log(high / low) if np.isfinite(high) else 1.0
+        return lambda q: jet.exp(q * steps) * low
+    if np.isfinite(low):
+        size = high - low if np.isfinite(high) else max(abs(low), 1.0)
+        return lambda q: q * size + low
+    return lambda q: q * -max(abs(high), 1.0) + high
+
+
 def pose(
     law: type[Law], x: Mapping[str, Array], y: Array, loss: Loss, weights: Array, origin: Origin = "middle"
 ) -> Problem:
     """Return the problem of fitting `law` to raw x (by the law's own names), y and weights, all (n,)."""
     share = weights / weights.sum()
-    logs = {name: np.log(v) for name, v in x.items()}
+    logs = {name: np.log(v) for name, v in x.items() if (v > 0).all()}
     middle = {name: float(np.exp(np.sum(share * v))) for name, v in logs.items()}
-    centre = middle if origin == "middle" else {name: float(v.min()) for name, v in x.items()}
+    centre = middle if origin == "middle" else {name: float(x[name].min()) for name in logs}
     spread = {name: float(max(np.ptp(v) / 2.0, 1e-3)) for name, v in logs.items()}
+    for name in x.keys() - logs.keys():  # zero or negative somewhere: its size is that of its largest value
+        centre[name], spread[name] = float(np.abs(x[name]).max()) or 1.0, 1.0
     typical = float(np.sum(share * np.abs(y))) or 1.0
     for own, other in law.same_unit.items():
         centre[own] = centre[other]
@@ -286,5 +313,6 @@ def pose(
         loss,
         Units(centre, spread, typical),
         lambda _: whole,
-        origin=origin,
+        {name: np.array([value]) for name, value in law.held.items()},
+        origin,
     )

@@ -97,7 +97,7 @@ class Sandwich:
         """Build at the optimum q (p,); `member` (n,) numbers the cluster of each observation."""
         self.problem, self.q = problem, q
         low, high = problem.bounds
-        self.free = (q > low) & (q < high)
+        self.free = (q > low) & (q < high) & ~problem.frozen
         tangent = np.where(self.free[:, None], problem.tangent(q), 0.0)
         weight, residual = problem.row_weights, problem.residual(q)
         width = problem.loss.widths(problem.unit)[-1]
@@ -166,12 +166,13 @@ class _Line:
 
     def _place(self, strides: Array) -> Array:
         if self.by_factors:
-            return self.estimate * np.exp(np.clip(strides * self.error / self.estimate, -60.0, 60.0))
+            moved = self.estimate * np.exp(np.clip(strides * self.error / self.estimate, -60.0, 60.0))
+            return np.asarray(np.clip(moved, *self.limits))
         return np.clip(self.estimate + strides * self.error, *self.limits)
 
     def _solve(self, values: Array, start: Array) -> tuple[Array, Array]:
         """Return the profile at values in order outwards, each also tried from its neighbours' optima."""
-        problem = replace(self.problem, fixed={self.parameter: values})
+        problem = replace(self.problem, fixed={**self.problem.fixed, self.parameter: values})
         low, high = problem.bounds
         widths = problem.loss.widths(problem.unit)
         best, q = np.full(len(values), np.inf), start.copy()

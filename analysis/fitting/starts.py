@@ -6,13 +6,17 @@ linear parameters.
 """
 
 from itertools import combinations, product
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import qmc
 
 from scaling.analysis.fitting.misfit import Problem
 from scaling.analysis.laws import jet
 from scaling.analysis.laws.jet import Array
+
+MOST_POINTS = 4_096  # of a grid; a law of many searched parameters is begun at so many points spread evenly over it
 
 
 def grid_points(problem: Problem) -> Array:
@@ -35,7 +39,11 @@ def grid_starts(problem: Problem, count: int) -> Array:
 def _grid(problem: Problem) -> Array:
     declared = problem.law.declared()
     axes = [(1.0,) if d.linear or name in problem.fixed else d.grid for name, d in declared.items()]
-    return np.array(list(product(*axes)), dtype=float)
+    if prod(map(len, axes)) <= MOST_POINTS:
+        return np.array(list(product(*axes)), dtype=float)
+    spread = qmc.Halton(len(axes), scramble=False).random(MOST_POINTS)
+    columns = [np.array(axis)[(spread[:, k] * len(axis)).astype(int)] for k, axis in enumerate(axes)]
+    return np.stack(columns, axis=1)
 
 
 def _project(problem: Problem, q: Array) -> Array:

@@ -202,7 +202,7 @@ def log_spread(draws: ArrayLike) -> Array:
 
 def noise_sd(fitted: Fit) -> float:
     """Standard deviation of one run's log loss about the law, by residuals and degrees of freedom; NaN without any."""
-    free = fitted.n - len(fitted.law.params)
+    free = fitted.n - len(type(fitted.law).free())
     return float(np.sqrt((fitted.residuals**2).sum() / free)) if free > 0 else float("nan")
 
 
@@ -212,7 +212,7 @@ def aicc(fitted: Fit) -> float:
     The likelihood is the one whose mode the loss finds, its scale at its maximum: normal for squares, Laplace
     for absolute values and for Huber losses whose knee lies inside the residuals.
     """
-    size, k, n = np.maximum(np.abs(fitted.residuals), 1e-12), len(fitted.law.params) + 1, fitted.n
+    size, k, n = np.maximum(np.abs(fitted.residuals), 1e-12), len(type(fitted.law).free()) + 1, fitted.n
     if n - k - 1 <= 0:
         return float("inf")
     squares = fitted.loss.name == "mse" or (fitted.loss.name == "huber" and np.median(size) < fitted.loss.delta)

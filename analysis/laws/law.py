@@ -30,8 +30,8 @@ class Parameter:
     """One parameter as the fitter sees it: bounds and coarse grid of its internal coordinate, its unit and its kind.
 
     kind: "plain" (the coordinate is the scaled parameter), "log" (its logarithm), "place" (a value of the
-    variable `along`, as a fraction of the data's half range in log), "rate" (log, per half range of
-    `along`). linear: the law is linear in this parameter, whose start is solved for, not searched.
+    variable `along`, as a fraction of the data's half range in log), "log_place" (the log of such a value), "rate"
+    (log, per half range of `along`). linear: the law is linear in this parameter, whose start is solved for.
     limits, multiplicative: the range of its raw value, and whether that value varies by factors rather than by
     differences.
     """
@@ -111,8 +111,13 @@ class Law:
     example: ClassVar[Mapping[str, float]]  # published or illustrative values, in the units of `domain`
     domain: ClassVar[Mapping[str, tuple[float, float]]]  # a typical range of each variable
     predicts: ClassVar[str] = "loss"
+    output: ClassVar[str] = ""  # column of the measured values, where that is not the loss
     unscaled: ClassVar[tuple[str, ...]] = ()  # variables (or "L") whose unit the form cannot absorb
     same_unit: ClassVar[Mapping[str, str]] = {}  # variable -> the variable whose unit it shares
+    any_sign: ClassVar[tuple[str, ...]] = ()  # variables that may be zero or negative
+    held: ClassVar[Mapping[str, float]] = {}  # parameters that a fit does not move, with their raw values
+    raw_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}  # parameters whose coordinate is the way between these
+    declared_anew: ClassVar[Mapping[str, Parameter]] = {}  # declarations in place of the law's own
     cost: ClassVar[Cost] = SIX_N_D  # cost of a run where `optimum` is given none; `under` sets the one of a law
 
     variable: str = dataclasses.field(default="", kw_only=True)  # the data's name for the x of a law of one variable
@@ -126,12 +131,17 @@ class Law:
     def declared(cls) -> dict[str, Parameter]:
         """Return the declared parameters by name, in order."""
         found = {f.name: f.metadata.get("parameter") for f in dataclasses.fields(cls)}
-        return {name: p for name, p in found.items() if p is not None}
+        return {name: cls.declared_anew.get(name, p) for name, p in found.items() if p is not None}
 
     @classmethod
     def unpack(cls, q: Mapping[str, Number], units: Units, /) -> dict[str, Number]:
         """Return the scaled parameters for internal coordinates q."""
         return {name: _from_coordinate(p, q[name], units) for name, p in cls.declared().items()}
+
+    @classmethod
+    def free(cls) -> tuple[str, ...]:
+        """Return the names of the parameters that a fit determines: all that are not held."""
+        return tuple(name for name in cls.declared() if name not in cls.held)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -267,6 +277,8 @@ def _from_coordinate(p: Parameter, q: Number, units: Units) -> Number:
         return q
     if p.kind == "log":
         return jet.exp(q)
+    if p.kind == "log_place":
+        return q * units.half_range[p.along] + float(np.log(units.centre[p.along]))
     if p.kind == "place":
         return jet.exp(q * units.half_range[p.along])
     assert p.kind == "rate", p.kind

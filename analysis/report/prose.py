@@ -120,6 +120,7 @@ def sections(results: Results) -> list[Section]:
         section("allocation", "Optimal size and tokens", ("allocation", "exponents"), (), tables.exponents(results)),
         section("surface", "Loss surface", ("surface",)),
         section("loss-laws", "Loss laws", ("loss_laws",)),
+        section("predicted", "Predicted against measured", ("predicted",)),
         section("residuals", "Residuals", ("residuals",)),
         section(
             "rollout",

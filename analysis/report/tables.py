@@ -141,6 +141,8 @@ def parameters(results: Results) -> list[Table]:
 def _parameter(entry: FitEntry, name: str, value: float | None, interval: Interval | None, why: str) -> list[Cell]:
     flag = entry["identification"].get(name)
     known = flag is None or flag["kind"] == "identified"
+    if entry["status"] != "refused" and name in entry.get("held", {}):
+        return [Cell(symbol(name)), Cell(number(value), value), Cell("none"), Cell("held at this value")]
     return [
         Cell(symbol(name)),
         Cell(number(value), value) if flag is None or known else Cell(flag["kind"].replace("_", " ")),

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -17,6 +17,7 @@ from scaling.analysis.health.noise_scale import noise_scale_section
 from scaling.analysis.health.seed_noise import SeedNoise, seed_noise_section
 from scaling.analysis.judgement.holdout import LEVEL
 from scaling.analysis.judgement.prices import prices_section
+from scaling.analysis.laws.held import Bounds
 from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.results import observations as rows
 from scaling.analysis.results.ensemble import let_forecasters_answer
@@ -63,16 +64,21 @@ def analyse(
     target_flops: float | None = None,
     errors: str = "given",
     minimum: CurveModel | None = None,
+    fix: Mapping[str, float] | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
 ) -> Results:
     """Fit every law and measure everything that the document holds, stage by stage.
 
     Laws that are named answer alone; without, the forecasters of the near set do, beside a fit of DEFAULT_LAWS. A law
-    of one variable is named with it, as "power:N"; without, it is compute. `bootstrap` 0 gives point fits and
+    of one variable is named with it, as "power:N"; without, it is compute. A law may be a formula over the table's
+    columns, or a user's class as module:Class. `fix` holds parameters at values, and `bounds` keep them between two; a
+    law then answers alone too. `bootstrap` 0 gives point fits and
     isoFLOP minima alone: no intervals, roll-outs, influence or choices. `errors` is a choice of `seed_noise.ERRORS`,
     how runs are weighed, `minimum` the curve model whose isoFLOP minima are quoted, by default the one that the runs
     bear out. A law that the data cannot determine is recorded as refused; ValueError when that leaves none.
     """
-    request = Request(parse_laws(DEFAULT_LAWS if laws is None else laws), loss, bootstrap, seed, holdout, minimum)
+    wanted = parse_laws(DEFAULT_LAWS if laws is None else laws, observations.names, fix=fix, bounds=bounds)
+    request = Request(wanted, loss, bootstrap, seed, holdout, minimum)
     refuse_mixture(observations)
     noise = seed_noise.measure(observations, LEVEL)
     observations, weighed, weighed_words = seed_noise.apply_errors(observations, errors, noise)
@@ -115,9 +121,10 @@ def analyse(
         "comparison": None,
         "health": _health(observations, entries, [form.name for form in forms], isoflop, noise, seed),
     }
-    settings = [*varying_warning(observations.table), *explaining_warnings(observations)]
-    if laws is None and forms:
+    if laws is None and not fix and not bounds and forms:
         let_forecasters_answer(results["forecast"], observations, study, request, noise, grid.target)
+    others = observations.without({name for _, names in request.laws.values() for name in names})
+    settings = [*varying_warning(others.table), *explaining_warnings(others)]
     first = [words] if isoflop is not None and (words := isoflop.get("disagreement")) else []
     results["warnings"] = [*first, *observations.damaged, *observations.doubts, *settings, *warnings_of(results)]
     answer(results)

@@ -13,7 +13,7 @@ from scaling.analysis.judgement.holdout import LEVEL, aicc, noise_sd
 from scaling.analysis.laws.law import Law
 from scaling.analysis.results.observations import ComputeGrid
 from scaling.analysis.results.request import Request, loss_section
-from scaling.analysis.results.requested_fits import Fits, Fitted
+from scaling.analysis.results.requested_fits import Fits, Fitted, measured
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.fits import (
     Draws,
@@ -57,7 +57,7 @@ def _fitted(name: str, one: Fitted, grid: ComputeGrid) -> FittedEntry:
     fitted, resamples, data = one.fit, one.resamples, one.observations
     law, evidence = fitted.law, fitted.evidence
     of_both = set(law.inputs) == {"N", "D"}
-    return {
+    entry: FittedEntry = {
         "name": name,
         "law": law.name,
         "variables": list(law.inputs),
@@ -83,7 +83,8 @@ def _fitted(name: str, one: Fitted, grid: ComputeGrid) -> FittedEntry:
         },
         "identification": {} if resamples is None else _identification(fitted, resamples, one.profiles),
         "residuals": numbers(fitted.residuals),
-        "intervals": {} if resamples is None else {key: _interval(resamples, key) for key in law.params},
+        "held": {symbol: number(value) for symbol, value in law.held.items()},
+        "intervals": {} if resamples is None else {key: _interval(resamples, key) for key in type(law).free()},
         "derived_intervals": {} if resamples is None else {key: _interval(resamples, key) for key in law.derived},
         "no_interval": one.no_interval,
         "draws": None if resamples is None else _draws(resamples),
@@ -92,6 +93,22 @@ def _fitted(name: str, one: Fitted, grid: ComputeGrid) -> FittedEntry:
         "curve": _curve(law, resamples, data) if len(law.inputs) == 1 else None,
         "profiles": {symbol: _profile(profile) for symbol, profile in one.profiles.items()},
     }
+    _add_predicted(entry, one)
+    return entry
+
+
+def _add_predicted(entry: FittedEntry, one: Fitted) -> None:
+    """Enter the law's value at every run, its own column of measured values, and the ranges of its own columns."""
+    law, data = one.fit.law, one.observations
+    columns = data.variables(one.variables)
+    given = dict(zip(law.inputs, columns.values(), strict=True))
+    entry["predicted"] = numbers(np.broadcast_to(law(**given), len(data.table)))
+    entry["columns"] = {name: [float(values.min()), float(values.max())] for name, values in columns.items()}
+    if one.fit.loss.on == "linear":
+        misfit, freedom = measured(data, type(law)) - law(**given), one.fit.n - len(type(law).free())
+        entry["noise_sd"] = number(np.sqrt((misfit**2).sum() / freedom)) if freedom > 0 else None
+    if law.output:
+        entry["output"], entry["measured"] = law.output, numbers(measured(data, type(law)))
 
 
 def _refused(name: str, law: type[Law], why: str) -> RefusedEntry:
@@ -221,5 +238,8 @@ def _curve(law: Law, resamples: Resamples | None, observations: Observations) ->
     """The law of one variable over its data and a factor 2 beyond."""
     (name,) = law.inputs
     values = observations.variables([name])[name]
-    x = np.geomspace(values.min() / 2, values.max() * 2, LAW_POINTS)
+    if values.min() > 0:
+        x = np.geomspace(values.min() / 2, values.max() * 2, LAW_POINTS)
+    else:
+        x = np.linspace(values.min(), values.max(), LAW_POINTS)
     return {"x": finite(x), **_band(law(**{name: x}), None if resamples is None else resamples.law(**{name: x}))}

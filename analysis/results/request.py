@@ -6,7 +6,9 @@ from typing import get_args
 
 from scaling.analysis.fitting.fit import Loss
 from scaling.analysis.judgement.holdout import LEVEL
-from scaling.analysis.laws import LAWS
+from scaling.analysis.laws import LAWS, law_named
+from scaling.analysis.laws.formula_law import is_formula
+from scaling.analysis.laws.held import Bounds, hold
 from scaling.analysis.laws.law import Law
 from scaling.analysis.schema.document import Errors, Holdout, Settings
 from scaling.analysis.schema.fits import LossSettings
@@ -38,13 +40,47 @@ class Request:
             raise ValueError(f"unknown minimum {self.minimum!r}; choose from {', '.join(ASKABLE)}, or leave it out")
 
 
-def parse_laws(laws: Sequence[str]) -> Wanted:
-    """Laws by name, each with its variables; "power:N" is a law of one variable in N. ValueError lists the choices."""
+def parse_laws(
+    laws: Sequence[str],
+    columns: tuple[str, ...] = (),
+    *,
+    fix: Mapping[str, float] | None = None,
+    bounds: Mapping[str, Bounds] | None = None,
+) -> Wanted:
+    """Laws by name, each with its variables; "power:N" is a law of one variable in N.
+
+    A text may also be a formula over `columns`, or a user's class (see `laws.law_named`). `fix` and `bounds` hold for
+    every law that has the parameter. ValueError lists the choices.
+    """
     if not laws:
         raise ValueError(f"no law given; choose from {', '.join(sorted(LAWS))}")
+    wanted = _named(laws, columns)
+    asked = {**(fix or {}), **(bounds or {})}
+    known = {name for law, _ in wanted.values() for name in law.declared()}
+    for name in asked:
+        choose("parameter", dict.fromkeys(sorted(known)), name)
+    return {
+        name: (
+            hold(
+                law,
+                {one: value for one, value in (fix or {}).items() if one in law.declared()},
+                {one: ends for one, ends in (bounds or {}).items() if one in law.declared()},
+            ),
+            variables,
+        )
+        for name, (law, variables) in wanted.items()
+    }
+
+
+def _named(laws: Sequence[str], columns: tuple[str, ...]) -> dict[str, tuple[type[Law], tuple[str, ...]]]:
+    """Laws by name, each with its variables."""
     wanted: dict[str, tuple[type[Law], tuple[str, ...]]] = {}
     for text in laws:
         name, _, variable = text.partition(":")
+        if name not in LAWS and (variable or is_formula(text)):
+            found = law_named(text, columns)
+            wanted[text.strip()] = (found, found.variables)
+            continue
         law = choose("law", LAWS, name)
         if law.predicts != "loss":
             raise ValueError(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scaling.analysis.fitting.bootstrap import Resamples, lacks_freedom
 from scaling.analysis.fitting.bootstrap import bootstrap as resample
@@ -14,6 +15,8 @@ from scaling.analysis.results.request import Request
 from scaling.analysis.runs.budgets import group_budgets
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.fits import NO_RESAMPLES
+
+Array = NDArray[np.float64]
 
 MOST_PROFILED = 2_000  # observations; beyond, refits along every parameter take too long
 LEAST_DRAWS_TO_PROFILE = 200  # fewer resamples ask for a quick look
@@ -44,7 +47,11 @@ class Fits:
     @property
     def surfaces(self) -> dict[str, Fitted]:
         """The fitted laws of params and tokens."""
-        return {name: one for name, one in self.fitted.items() if set(one.variables) == {"N", "D"}}
+        return {
+            name: one
+            for name, one in self.fitted.items()
+            if set(one.variables) == {"N", "D"} and not type(one.fit.law).output
+        }
 
 
 def fit_all(observations: Observations, request: Request) -> Fits:
@@ -54,7 +61,7 @@ def fit_all(observations: Observations, request: Request) -> Fits:
     for name, (law, variables) in request.laws.items():
         data = _frontier(observations) if variables == ("C",) else observations
         try:
-            x, y, weights = data.variables(variables), data.column("loss"), data.column("weight")
+            x, y, weights = data.variables(variables), measured(data, law), data.column("weight")
             fitted = fit(law, x, y, loss=request.loss, weights=weights)
             few = _too_few(data, law)
             why = few if request.bootstrap else NO_RESAMPLES
@@ -75,20 +82,25 @@ def fit_all(observations: Observations, request: Request) -> Fits:
     return Fits(fits, refused)
 
 
+def measured(data: Observations, law: type[Law]) -> Array:
+    """The measured values (n,): the loss, or the column that the law's formula names before its equals sign."""
+    return data.variables([law.output])[law.output] if law.output else data.column("loss")
+
+
 def _too_few(data: Observations, law: type[Law]) -> str:
     """The numbers of runs and parameters where the runs are no more; empty where they are."""
     clusters, runs = len(np.unique(data.clusters)), data.table["run_id"].nunique()
     if not lacks_freedom(law, clusters):
         return ""
     noun = "runs" if clusters == runs else "groups of rows that are resampled together"
-    return f"{clusters} {noun} for {len(law.declared())} parameters"
+    return f"{clusters} {noun} for {len(law.free())} parameters"
 
 
 def _profile(fitted: Fit, data: Observations, variables: tuple[str, ...]) -> dict[str, ProfileLikelihood]:
     if len(data.table) > MOST_PROFILED:
         return {}
-    x, y, weights = data.variables(variables), data.column("loss"), data.column("weight")
-    seen = [p for p in fitted.law.params if p not in (*fitted.evidence.at_bound, *fitted.evidence.unseen)]
+    x, y, weights = data.variables(variables), measured(data, type(fitted.law)), data.column("weight")
+    seen = [p for p in type(fitted.law).free() if p not in (*fitted.evidence.at_bound, *fitted.evidence.unseen)]
     with np.errstate(all="ignore"):  # far from the optimum a law may overflow; such values are turned down
         return {name: profile_likelihood(fitted, x, y, name, clusters=data.clusters, weights=weights) for name in seen}
 

@@ -141,6 +141,8 @@ def _laws(results: Results) -> Iterator[str]:
         noise, objective = entry["noise_sd_log"], entry["objective"]
         reached = "not finite" if objective is None else f"{objective:.9g}"
         scatter = "not determined" if noise is None else share_of(noise, "the loss", 2)
+        if (deviation := entry.get("noise_sd")) is not None:
+            scatter = f"{deviation:.3g}"
         yield (
             f"  objective {reached} ({loss['name']}{knee} on {loss['on']} loss, summed over {entry['n']}); {ended}, "
             f"{evidence['agreed']} of {evidence['starts']} starts agree; noise {scatter}"
@@ -151,6 +153,8 @@ def _number(entry: FittedEntry, name: str, value: float | None) -> str:
     """One parameter: its value and interval where identified, else the flag's sentence in its place."""
     flag = entry["identification"].get(name)
     found = {**entry["intervals"], **entry["derived_intervals"]}.get(name)
+    if value is not None and name in entry.get("held", {}):
+        return f"{name} = {value:.10g} (held)"
     if value is None or name in entry["evidence"]["unseen"]:
         return f"{name} is not determined by these observations"
     if flag is not None and flag["kind"] != "identified":

@@ -29,6 +29,8 @@ class Choices:
     cluster: str | None = None  # the column whose equal values are resampled together
     best_of_cell: bool = False  # keep the lowest loss of each size and token count
     pool: bool = False  # one law through runs of different settings, by the user's word
+    own_columns: bool = False  # laws of the table's own columns: params, tokens and flops may all be absent
+    any_sign: bool = False  # losses may be zero or negative
     curves: bool = False  # read training curves, too
 
     def __post_init__(self) -> None:

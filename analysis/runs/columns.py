@@ -98,12 +98,19 @@ def find_columns(reading: Reading, choices: Choices) -> Columns:
         "loss": f"{loss_words}, nats per token",
     }
     present = {name: column for name, column in found.items() if column is not None}
-    return Columns(present, conventions, tuple(notes), tuple(inferred), factor, _missing(present, table, source))
+    return Columns(
+        present, conventions, tuple(notes), tuple(inferred), factor, _missing(present, table, choices, source)
+    )
 
 
-def _missing(found: Mapping[str, str], table: pd.DataFrame, source: str) -> dict[str, str]:
-    """The quantities among params, tokens and flops that two others do not give; ValueError where all are missing."""
+def _missing(found: Mapping[str, str], table: pd.DataFrame, choices: Choices, source: str) -> dict[str, str]:
+    """The quantities among params, tokens and flops that two others do not give.
+
+    ValueError where all are missing, but for laws of the table's own columns.
+    """
     absent = [name for name in ("params", "tokens", "flops") if name not in found]
+    if len(absent) == 3 and choices.own_columns:
+        return {name: _no_column(name, table, source) for name in absent}
     if len(absent) == 3:
         raise ValueError(_no_column("params", table, source, "; or name one with --params COLUMN"))
     if len(absent) < 2:

@@ -57,6 +57,7 @@ def merge(parts: Sequence[Observations], chosen: Mapping[str, str | None]) -> Ob
         doubts=tuple(dict.fromkeys(one for part in parts for one in part.doubts)),
         missing={name: why for part in parts for name, why in part.missing.items()},
         pooled=any(part.pooled for part in parts),
+        renamed={own: name for part in parts for own, name in part.renamed.items()},
     )
 
 

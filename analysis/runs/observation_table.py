@@ -11,7 +11,8 @@ and every other column of the source under its own name. A quantity that the sou
 numbers count from 1, the header not counted.
 """
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from scaling.analysis.schema.document import Conventions
 
 Array = NDArray[np.float64]
 
+OWN_OF_TABLE = {"row", "run_id", "origin", "group", "cluster", "weight", "loss", "loss_se", "predicted_tokens"}
 MAX_ROWS = 50_000  # beyond this a fit takes minutes; only rows of distinct runs are worth it
 COLUMN_OF_SYMBOL = {"N": "params", "D": "tokens", "C": "flops", "U": "unique_tokens"}
 
@@ -44,6 +46,7 @@ class Observations:
     doubts: tuple[str, ...] = ()  # warnings of the reader: runs that repeat others, counts that contradict
     missing: Mapping[str, str] = field(default_factory=dict)  # quantity that is NaN everywhere -> the message
     pooled: bool = False  # whether the user has asked for one law through different settings
+    renamed: Mapping[str, str] = field(default_factory=dict)  # the source's own column -> its name in the table
 
     def column(self, name: str) -> Array:
         """One numeric column as a float array, shape (n,)."""
@@ -66,21 +69,50 @@ class Observations:
         """The same observations with only some rows; exclusions are not extended."""
         return replace(self, table=self.table[rows].reset_index(drop=True))
 
+    def without(self, names: Iterable[str]) -> "Observations":
+        """The same observations without columns that are a law's variables, and so no settings beside it."""
+        return replace(self, table=self.table.drop(columns=[n for n in names if n in self.table.columns]))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that a law's variables may have: symbols of quantities, and columns under the source's names."""
+        table = self.table
+        symbols = [symbol for symbol, column in COLUMN_OF_SYMBOL.items() if self._holds(column)]
+        columns = [str(name) for name in table.columns if name not in OWN_OF_TABLE and table[name].notna().any()]
+        return tuple(dict.fromkeys([*symbols, *columns, *(own for own in self.renamed if own not in OWN_OF_TABLE)]))
+
     def variables(self, names: Sequence[str]) -> dict[str, Array]:
         """A law's variables by its own symbols: N, D, C, U stand for params, tokens, flops, unique_tokens.
 
-        Any other name is a column. Raises ValueError for one that is absent or not a number everywhere.
+        Any other name is a column, under the source's name. Raises ValueError for one that is absent or not a number
+        everywhere.
         """
-        found = {}
-        for name in names:
-            column = COLUMN_OF_SYMBOL.get(name, name)
-            if column in self.missing:
-                raise ValueError(self.missing[column])
-            if column not in self.table.columns:
-                raise ValueError(f"the data have no column {column!r}, which the law calls {name}")
-            values = pd.to_numeric(self.table[column], errors="coerce").to_numpy(dtype=float)
-            if not np.isfinite(values).all():
-                row = int(self.table["row"].iloc[int(np.flatnonzero(~np.isfinite(values))[0])])
-                raise ValueError(f"column {column!r}, which the law calls {name}, has no number in row {row}")
-            found[name] = values
-        return found
+        return {name: self._numbers(name) for name in names}
+
+    def _holds(self, column: str) -> bool:
+        return column in self.table.columns and bool(self.table[column].notna().any())
+
+    def _numbers(self, name: str) -> Array:
+        column = COLUMN_OF_SYMBOL.get(name, name)
+        if name in self.table.columns and not self._holds(column):
+            column = name  # a column of the symbol's name, where the quantity is not known
+        column = column if column in self.table.columns else self.renamed.get(column, column)
+        if column in self.missing:
+            raise ValueError(self.missing[column])
+        if column not in self.table.columns:
+            near = difflib.get_close_matches(name, self.names, n=1)
+            hint = f": did you mean {near[0]!r}?" if near else "; --rename OLD=NEW gives a column that name."
+            columns = ", ".join(self.names)
+            raise ValueError(f"the data have no column {column!r}, which the law calls {name}{hint} Columns: {columns}")
+        values = pd.to_numeric(self.table[column], errors="coerce").to_numpy(dtype=float)
+        if not np.isfinite(values).all():
+            first = int(np.flatnonzero(~np.isfinite(values))[0])
+            row, given = int(self.table["row"].iloc[first]), self.table[column].iloc[first]
+            if isinstance(given, str):
+                kinds = ", ".join(map(str, self.table[column].dropna().unique()[:3]))
+                raise ValueError(
+                    f"column {column!r}, which the law calls {name}, holds words ({kinds}), as {given!r} in row {row}: "
+                    f"a law takes numbers; --by {column!r} fits each value apart, --where keeps one"
+                )
+            raise ValueError(f"column {column!r}, which the law calls {name}, has no number in row {row}")
+        return values

@@ -51,6 +51,7 @@ def validate(reading: Reading, choices: Choices) -> Observations:
     if choices.tokens is not None and choices.tokens not in reading.table.columns and "tokens" in reading.table.columns:
         choices = replace(choices, tokens=None)  # the file whose tokens are in the table now
     columns = find_columns(reading, choices)
+    renamed = {own: name for name, own in columns.found.items() if own != name}
     conventions: Conventions = {**columns.conventions}
     notes, inferred, doubts = list(columns.notes), [*reading.inferred, *columns.inferred], list[str]()
     judge = _judged_rows(reading, columns, choices)
@@ -61,7 +62,7 @@ def validate(reading: Reading, choices: Choices) -> Observations:
     for name in columns.missing:
         judge.table = judge.table.assign(**{name: np.nan})
     if not reading.counts_known:
-        judge.exclude_wrong_units()
+        judge.exclude_wrong_units(of_loss=not choices.any_sign)
     has_runs = "run_id" in judge.table.columns
     if not has_runs and (run_id := runs_of_checkpoints(judge.table, inferred)) is not None:
         judge.table, has_runs = judge.table.assign(run_id=run_id), True
@@ -73,7 +74,6 @@ def validate(reading: Reading, choices: Choices) -> Observations:
     judge.exclude_duplicates(has_runs=has_runs)
     table = _name_runs(judge.table, has_runs, notes, inferred)
     table["group"] = table["group"].astype(str) if "group" in table.columns else Path(reading.source).stem
-    renamed = {column: name for name, column in columns.found.items()}
     cluster = (
         choices.cluster if choices.cluster in table.columns else renamed.get(choices.cluster or "", choices.cluster)
     )
@@ -101,6 +101,7 @@ def validate(reading: Reading, choices: Choices) -> Observations:
         tuple(f"{reading.source}: {line}" for line in doubts),
         columns.missing,
         choices.pool,
+        renamed,
     )
 
 
@@ -118,7 +119,7 @@ def _judged_rows(reading: Reading, columns: Columns, choices: Choices) -> RowChe
     judge.exclude_unfinished()
     if choices.where is not None:
         judge.select(choices.where)
-    judge.exclude_bad_numbers()
+    judge.exclude_bad_numbers(any_loss=choices.any_sign)
     taken = {column for name, column in columns.found.items() if column not in columns.found}
     judge.table = judge.table.drop(columns=[name for name in taken if name in judge.table.columns])
     return judge

@@ -58,7 +58,8 @@ def explained_share(table: pd.DataFrame, values: NDArray[np.object_]) -> float |
     axes = [axis for axis in quantities if np.isfinite(axis).all()][:2]
     if not axes or any(_separable(axis, values) for axis in quantities if np.isfinite(axis).all()):
         return None  # a name of the size, or of another part of the grid
-    y = np.log(table["loss"].to_numpy(dtype=float))
+    losses = table["loss"].to_numpy(dtype=float)
+    y = np.log(losses) if (losses > 0).all() else losses / np.abs(losses).max()
     _, group = np.unique(values, return_inverse=True)
     surface = _surface(axes, order=3 if len(y) >= CUBIC_FROM else 2)
     offsets = (group[:, None] == np.arange(1, group.max() + 1)).astype(float)

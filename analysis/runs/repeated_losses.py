@@ -32,7 +32,8 @@ def exclude_repeated_losses(judge: RowChecks, doubts: list[str]) -> None:
 def _precise(loss: "pd.Series[float]") -> "pd.Series[float]":
     """Losses to DIGITS digits, NaN where the source gives fewer."""
     values = loss.to_numpy(dtype=float)
-    unit = 10.0 ** (np.floor(np.log10(values)) - (DIGITS - 1))
+    sizes = np.log10(np.abs(np.where(values == 0, 1.0, values)))
+    unit = 10.0 ** (np.floor(sizes) - (DIGITS - 1))
     fewer = np.isclose(np.round(values / (10 * unit)) * 10 * unit, values, rtol=1e-12, atol=0)
     return pd.Series(np.where(fewer, np.nan, np.round(values / unit) * unit), index=loss.index)
 

@@ -106,8 +106,8 @@ class RowChecks:
         told = where.replace("{", "{{").replace("}", "}}")
         self.exclude(~self._among(kept.index), f"not selected: --where {told}")
 
-    def exclude_bad_numbers(self) -> None:
-        """Take out rows whose needed numbers are text, missing, not finite or not positive."""
+    def exclude_bad_numbers(self, *, any_loss: bool = False) -> None:
+        """Take out rows whose needed numbers are text, missing, not finite or not positive, but for any loss."""
         optional = {"flops", "weight", *({"tokens"} if "flops" in self.table.columns else set())}
         if {"tokens", "flops"} <= set(self.table.columns):
             optional.add("params")
@@ -125,9 +125,13 @@ class RowChecks:
             values = self.table[name]
             self.exclude(~np.isfinite(values), f"{name} = {{value}} is not finite", values)
             values = self.table[name]
+            if name == "loss" and any_loss:
+                continue
+            if name == "loss" and (values <= 0).mean() > 0.5:
+                self._suspect(values <= 0, values, "loss = {value:g} is not positive; --on linear fits any loss")
             self.exclude(values <= 0, f"{name} = {{value:g}} is not positive", values)
 
-    def exclude_wrong_units(self) -> None:
+    def exclude_wrong_units(self, *, of_loss: bool = True) -> None:
         """Values that cannot be raw counts or nats: single rows are excluded, a file full of them is
         refused.
         """
@@ -139,7 +143,8 @@ class RowChecks:
             self._suspect(values > LARGEST[name], values, f"{name} = {{value:g}} is beyond any training run")
         loss = self.table["loss"]
         told = "loss = {value:g} looks like a perplexity; nats per token are needed"
-        self._suspect(loss > LARGEST_LOSS_NATS, loss, told)
+        if of_loss:
+            self._suspect(loss > LARGEST_LOSS_NATS, loss, told)
         ratio = self.table["tokens"] / self.table["params"]
         self._suspect(
             (ratio < TOKENS_PER_PARAM[0]) | (ratio > TOKENS_PER_PARAM[1]),

@@ -78,7 +78,7 @@ def varying_settings(table: pd.DataFrame) -> list[str]:
 
 def varying_warning(table: pd.DataFrame) -> list[str]:
     """A line on the settings that differ between runs of one size and token count, with the ways to part them."""
-    names = varying_settings(table)
+    names = varying_settings(table) if table[["params", "tokens", "flops"]].notna().any(axis=None) else []
     if not names:
         return []
     listed = ", ".join(f"{name} ({table[name].nunique(dropna=False)} values)" for name in names)

@@ -98,13 +98,27 @@ class LawEntry(TypedDict):
     """A law that was asked for."""
 
     name: Annotated[str, "name within this document: the law's, a law of one variable with its variable"]
-    law: Annotated[str, "key of `scaling.analysis.laws.LAWS`"]
+    law: Annotated[str, "key of `scaling.analysis.laws.LAWS`, of a formula with its columns, or module:Class"]
     variables: Annotated[list[str], "symbols of the law's variables in these data"]
     equation: Annotated[str, "the law's formula"]
     source: Annotated[str, "publication of the law"]
 
 
-class FittedEntry(LawEntry):
+class PredictedRuns(TypedDict):
+    """The law's values at the runs, and its own columns; absent in files of earlier versions."""
+
+    predicted: NotRequired[Annotated[list[float | None], "the law's value at each run, in the order of the residuals"]]
+    columns: NotRequired[Annotated[dict[str, list[float]], "least and largest value of each of the law's variables"]]
+    noise_sd: NotRequired[
+        Annotated[
+            float | None, "standard deviation of one run about a law fitted on the linear scale; absent for others"
+        ]
+    ]
+    output: NotRequired[Annotated[str, "column of the measured values; absent where that is the loss"]]
+    measured: NotRequired[Annotated[list[float | None], "measured values of `output`; absent where that is the loss"]]
+
+
+class FittedEntry(LawEntry, PredictedRuns):
     """A law that was fitted."""
 
     status: Annotated[FitStatus, "end of the search"]
@@ -135,6 +149,11 @@ class FittedEntry(LawEntry):
         ]
     ]
     profiles: Annotated[dict[str, ProfileEntry], "profile by parameter; empty where none was made"]
+    held: NotRequired[
+        Annotated[
+            dict[str, float | None], "parameters that the fit held, with values; absent in files of earlier versions"
+        ]
+    ]
     rows: NotRequired[Annotated[list[int], "row of each residual; only where fewer than all observations were used"]]
 
 

@@ -68,6 +68,20 @@ class VariablePrediction(Trust):
     loss: Annotated[PredictedQuantity, "loss, nats per token"]
 
 
+class ColumnPrediction(TypedDict):
+    """A law's value at values of its own columns."""
+
+    given: Annotated[dict[str, float], "values of the law's variables"]
+    law: Annotated[str, "fit that gives the value"]
+    output: Annotated[str, "predicted column, or loss"]
+    value: Annotated[float, "predicted value"]
+    low: Annotated[float | None, "lower end, resamples and one run's noise; null without resamples"]
+    high: Annotated[float | None, "upper end"]
+    level: Annotated[float, "confidence level, a share"]
+    words: Annotated[str, "how far the interval can be trusted"]
+    notes: Annotated[list[str], "values that no run has"]
+
+
 Prediction: TypeAlias = OptimumPrediction | LossPrediction | VariablePrediction
 
 

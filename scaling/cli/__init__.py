@@ -191,11 +191,19 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         commands.predict,
         "runs/quickstart/results.json --flops 1e13",
         "results.json --loss 2.1 --serve 1e12",
+        "results.json --at N=1e9 V=32000",
     )
     predict.add_argument("results", type=Path, help="a results.json that `scaling fit` wrote")
     predict.add_argument("--flops", type=float, help="training compute, FLOPs")
     predict.add_argument("--params", type=float, help="parameters, in the convention of the fit")
     predict.add_argument("--tokens", type=float, help="training tokens")
+    predict.add_argument(
+        "--at",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="values of all variables of a fitted law, such as P=1e9 V=32000: its loss there",
+    )
     predict.add_argument("--loss", type=float, help="a loss to reach as cheaply as can be, nats per token")
     predict.add_argument(
         "--serve",
@@ -330,13 +338,22 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--law",
         action="append",
-        metavar="NAME",
-        help="a law to fit and to answer alone, repeatable, e.g. kaplan or power:C (default: the log mean of forecasters "
-        "near the isoFLOP minima answers, and chinchilla is fitted to all runs beside it)",
+        metavar="LAW",
+        help="a law to fit and to answer alone, repeatable: a name such as kaplan or power:C, a formula over columns "
+        "such as 'E + A*P^-a + B*V^-b', or module:Class of your own (default: the log mean of forecasters near the "
+        "isoFLOP minima answers, and chinchilla is fitted to all runs beside it)",
+    )
+    add("--fix", action="append", default=[], metavar="NAME=VALUE", help="hold a parameter at a value, repeatable")
+    add(
+        "--bounds",
+        action="append",
+        default=[],
+        metavar="NAME=LOW:HIGH",
+        help="keep a parameter between values, repeatable; leave one end out for none, as in alpha=0.2:",
     )
     add("--loss", default="huber", help="huber, mse, mae or asymmetric (default: %(default)s)")
     add("--delta", type=float, default=1e-3, help="where huber turns linear (default: %(default)s)")
-    add("--on", default="log", help="residuals of the log loss, or linear (default: %(default)s)")
+    add("--on", default="log", help="residuals of the log loss, or linear: any sign (default: %(default)s)")
     add(
         "--errors",
         default="given",

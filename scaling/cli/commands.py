@@ -150,16 +150,20 @@ def _analyse(options: Any) -> dict[str, "Results"]:
     from scaling.analysis.results.parts import analyse_parts
     from scaling.analysis.runs.comparable import parts_of
     from scaling.analysis.runs.observations import load
+    from scaling.cli.laws import named_values, of_laws, parameter_bounds
     from scaling.plan.plan_file import doubts
 
-    observations = load(options.data, curves=True, **_choices(options))
+    laws = tuple(options.law or ())
+    observations = load(options.data, curves=True, **(_choices(options) | of_laws(laws, options)))
     names = [name for group in parts_of(observations, options.by) for name in group]
     if getattr(options, "json", False) and len(names) > 1:
         raise ValueError(f"--json prints one analysis, here are {len(names)} ({', '.join(names)}): choose with --where")
     analysed, lines = analyse_parts(
         observations,
         by=options.by,
-        laws=options.law or None,
+        laws=laws or None,
+        fix=named_values("--fix", options.fix, "E=1.69"),
+        bounds=parameter_bounds(options.bounds),
         loss=Loss(options.loss, options.delta, options.on),
         bootstrap=options.bootstrap,
         seed=options.seed,
@@ -228,19 +232,28 @@ def _fit_minima(options: Any) -> bool:
 def predict(options: Any) -> int:
     """Predict losses and allocations from results."""
     from scaling.analysis.judgement.forecast import describe, members_in_words, predict
+    from scaling.analysis.judgement.own_columns import describe_columns, predict_columns
     from scaling.analysis.judgement.serving import describe_served, predict_served
     from scaling.analysis.results.document import read
     from scaling.analysis.results.parts import results_files
+    from scaling.cli.laws import named_values
 
     backwards = options.loss is not None or options.serve is not None
     if backwards and (options.params is not None or options.tokens is not None):
         raise ValueError("--loss and --serve find params and tokens: leave out --params and --tokens")
+    at = named_values("--at", options.at, "P=1e9")
+    counts = (options.flops, options.params, options.tokens, options.loss, options.serve)
+    if at and any(one is not None for one in counts):
+        raise ValueError("--at gives every variable of a law, N and D among them: leave the other options out")
     files = results_files(options.results)
     if options.json and len(files) > 1:
         raise ValueError(f"--json prints one answer: choose from {', '.join(map(str, files.values()))}")
     for name, path in files.items():
         results = read(path)
-        if backwards:
+        if at:
+            found = predict_columns(results, at)
+            answer, words = json.dumps(found), "\n".join(map(describe_columns, found))
+        elif backwards:
             served = predict_served(results, served=options.serve or 0.0, loss=options.loss, flops=options.flops)
             answer, words = json.dumps(served), describe_served(served)
         else:

@@ -9,6 +9,8 @@ MAPPINGS = {"Mapping", "MutableMapping", "dict", "Dict"}
 # Where the value is anything, by module and the outermost function or name; any other place is to be typed.
 ALLOWED = {
     ("figures/web.py", "Json"): "plotly's traces and layouts, of hundreds of keys",
+    ("laws/expression.py", "_power"): "floats, arrays, jets or expressions in the place of numbers",
+    ("laws/expression.py", "value"): "floats, arrays, jets or expressions in the place of numbers",
     ("laws/javascript.py", "body"): "expressions in the place of numbers",
     ("laws/law.py", "Law"): "jets in the place of a law's parameters",
     ("laws/law.py", "_declare"): "a parameter's keyword options",
