@@ -80,7 +80,7 @@ def test_one_bad_run_fails_the_sweep_honestly_and_loses_no_other(tmp_path: Path)
     seeds = [*command, "seed=1,2,3"]
     study = tmp_path / "runs" / "d"
     planned = json.loads(scaling("plan", *seeds[2:], "--json", cwd=tmp_path).stdout)["runs"]
-    broken = study / next(run["run_id"] for run in planned if run["status"] == "pending")
+    broken = study / next(run["run_id"] for run in planned if run["status"] == "planned")
     broken.mkdir()
     (broken / "checkpoint").touch()
     failed = scaling(*seeds, cwd=tmp_path)

@@ -126,6 +126,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "+sweep=gpu-1e18 --on h100 --count 8 --usd-per-hour 2.5",
     )
     plan.add_argument("overrides", nargs="*", help="Hydra overrides, e.g. +sweep=quickstart or model.d_model=64,128")
+    plan.add_argument("--write", action="store_true", help="write the plan into the study, for `scaling worker`")
     plan.add_argument("--json", action="store_true", help="print the plan as one JSON document")
     plan.add_argument("--on", metavar="DEVICE", help=f"price it on a machine that is not here: {', '.join(DEVICES)}")
     plan.add_argument("--count", type=int, default=1, metavar="K", help="devices of --on, a run each (default: 1)")
@@ -149,6 +150,24 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "+sweep=quickstart -m",
         "model.n_layers=2 model.d_model=64 model.n_heads=4 budget.flops=1e11",
     ).add_argument("overrides", nargs="*", help="Hydra overrides and flags; --hydra-help lists the flags")
+    worker = command(
+        "worker",
+        "train planned runs of a study, one after another, beside any other workers (exit codes: docs/workers.md)",
+        commands.worker,
+        "runs/quickstart",
+        "runs/quickstart --until +90 --max-runs 4",
+    )
+    worker.add_argument("study", type=Path, metavar="STUDY", help="a planned study's folder, runs/NAME")
+    worker.add_argument(
+        "--until", metavar="TIME", help="end by then: 2026-01-31T18:00, +90 (minutes) or seconds since 1970"
+    )
+    worker.add_argument("--max-runs", type=int, metavar="K", help="take K runs at most (default: no limit)")
+    worker.add_argument("--slots", type=int, metavar="K", help="runs at once (default: one a visible GPU, or one)")
+    worker.add_argument(
+        "--allow-other-code",
+        action="store_true",
+        help="train though the plan was made by other code; attempts record it",
+    )
     status = command(
         "status",
         "show how the runs of a study are doing",

@@ -29,6 +29,7 @@ def plan(options: Any) -> int:
     from scaling.plan.cost import cost_on, in_words
     from scaling.plan.plan import make_plan
     from scaling.plan.tables import as_json, print_plan
+    from scaling.plan.work import write_work
     from scaling.terminal import terminal
 
     fixed, axes = split_axes(with_starts(options.overrides))
@@ -43,6 +44,9 @@ def plan(options: Any) -> int:
         lines = in_words(cost, on, options.usd_per_hour)
     elif options.count != 1 or options.usd_per_hour is not None:
         raise ValueError("--count and --usd-per-hour price another machine: name it with --on, as --on h100")
+    if options.write:
+        write_work(plan.study_dir, runs, cfg.retries)
+        plan.write()
     if options.json:
         print(json.dumps(as_json(plan, cfg.question, cost)))
     else:
@@ -76,6 +80,16 @@ def tune(options: Any) -> int:
     path = write_recipe(document, recipe_values(search.cfg))
     print(f"recipe: {path}\ntrain:  {command(path.stem, options.overrides)}")
     return 0
+
+
+def worker(options: Any) -> int:
+    """Train planned runs of a study; the exit codes are those of `launch/worker.py`."""
+    from scaling.launch.worker import work
+
+    for name, value in (("--max-runs", options.max_runs), ("--slots", options.slots)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} {value}: must be at least 1")
+    return work(options.study, options.until, options.max_runs, options.slots, options.allow_other_code)
 
 
 def status(options: Any) -> int:

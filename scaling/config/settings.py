@@ -91,6 +91,7 @@ class Config:
     seed: int
     val_tokens: int
     stack: int
+    retries: int
     fail_fast: bool
     planned: str | None
     init_from: str | None
@@ -101,6 +102,10 @@ class Config:
     budget: Budget
     runtime: RuntimeSettings
     tracker: TrackerSettings
+
+    def __post_init__(self) -> None:
+        if self.retries < 0:
+            raise ValueError(f"retries={self.retries}: must be 0 or above; 0 tries no failed run again")
 
 
 @dataclass

@@ -16,7 +16,7 @@ from scaling.launch.reporting import ChannelReporter
 from scaling.machine.slots import gpu_ids
 from scaling.plan.status import explain
 from scaling.quantities import until
-from scaling.records.attempt import FAILED, KILLED, is_trained_now, tally
+from scaling.records.attempt import FAILED, LOST, is_trained_now, tally
 from scaling.records.record import DIVERGED, DONE
 from scaling.spec.runtime import Runtime
 from scaling.terminal import flagged, terminal
@@ -53,7 +53,7 @@ def run_finetune(source: Path, overrides: Sequence[str]) -> tuple[Path, bool]:
         ]
         run_jobs(launcher, jobs, _finetune, plan.study_dir, preload=["scaling.finetune.loop"])
         for job in jobs:
-            if job.status in (FAILED, KILLED):
+            if job.status in (FAILED, LOST):
                 look = f"; look at {job.log}" if job.log else ""
                 console.print(f"{job.label} {job.status}: {job.why}{look}", soft_wrap=True)
     return plan.study_dir, _conclude(plan, console)

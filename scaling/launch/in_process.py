@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scaling.launch.jobs import BUSY, LOOK_AGAIN_S, RUNNING, Channel, Job, Queue, Target, do
 from scaling.machine.slots import slots
-from scaling.records.attempt import INTERRUPTED
+from scaling.records.attempt import PREEMPTED
 
 
 class InProcess:
@@ -40,5 +40,5 @@ class InProcess:
                 continue
             job.ended = time.monotonic()
             show()
-            if job.status == INTERRUPTED:
+            if job.status == PREEMPTED:
                 return

@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from scaling.records.attempt import FAILED, INTERRUPTED, RunIsLiveError
+from scaling.records.attempt import FAILED, PREEMPTED, RunIsLiveError
 from scaling.records.record import DONE
 
 WAITING, RUNNING = "waiting", "running"
@@ -136,12 +136,30 @@ def do(target: Target, payload: Any, channel: Channel) -> Message:
     try:
         return DONE, ("", target(payload, channel))
     except KeyboardInterrupt as error:
-        return INTERRUPTED, (str(error), None)
+        return PREEMPTED, (str(error), None)
     except RunIsLiveError as error:
         return BUSY, (str(error), None)
     except BaseException as error:
         traceback.print_exc()
         return FAILED, (f"{type(error).__name__}: {error}", None)
+
+
+class JobSource(Protocol):
+    """A source of jobs for free slots; it is false once no job will come any more."""
+
+    def __bool__(self) -> bool: ...
+
+    def next(self) -> Job | None:
+        """The next job that can start; None where each waits, or none is left."""
+        ...
+
+    def put_back(self, job: Job) -> None:
+        """Take back a job that another process trains, or that hung and was killed (`why` states so)."""
+        ...
+
+    def give_up(self) -> None:
+        """Mark every waiting job as preempted."""
+        ...
 
 
 class Queue:
@@ -166,7 +184,7 @@ class Queue:
         self._jobs.append(job)
 
     def give_up(self) -> None:
-        """Mark every waiting job as interrupted."""
+        """Mark every waiting job as preempted."""
         for job in self._jobs:
-            job.status, job.why = INTERRUPTED, "not started"
+            job.status, job.why = PREEMPTED, "not started"
         self._jobs = []

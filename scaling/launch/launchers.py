@@ -12,7 +12,7 @@ from scaling.launch.jobs import Job, Target
 from scaling.launch.local import Local
 from scaling.launch.table import LiveTable
 from scaling.machine.slots import Slot
-from scaling.records.attempt import FAILED, KILLED
+from scaling.records.attempt import FAILED, LOST
 from scaling.registry import choose
 from scaling.terminal import terminal
 
@@ -72,7 +72,7 @@ def _until_failure(jobs: Sequence[Job], show: Callable[[], None]) -> Callable[[]
     def shown() -> None:
         nonlocal stopped
         show()
-        if not stopped and any(job.status in (FAILED, KILLED) for job in jobs):
+        if not stopped and any(job.status in (FAILED, LOST) for job in jobs):
             stopped = True
             terminal(stderr=True).print("fail_fast=true: a run failed, and the others stop")
             raise KeyboardInterrupt

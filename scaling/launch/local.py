@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from scaling.launch.jobs import Job, Target
+from scaling.launch.jobs import Job, JobSource, Target
 from scaling.launch.pool import Pool
+from scaling.machine.slots import Slot
 from scaling.machine.slots import slots as slots_here
 
 SHORT_TEMP = ("/tmp", "/var/tmp", "/dev/shm")
@@ -23,8 +24,20 @@ class Local:
     def run(
         self, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str], show: Callable[[], None]
     ) -> None:
-        with _short_sockets():
-            Pool(self.slots, target, log_dir, ["scaling.launch.preload", *preload]).run(jobs, show)
+        pool_here(self.slots, target, log_dir, jobs, show, preload)
+
+
+def pool_here(
+    slots: Sequence[Slot],
+    target: Target,
+    log_dir: Path,
+    jobs: Sequence[Job] | JobSource,
+    show: Callable[[], None],
+    preload: Sequence[str] = (),
+) -> None:
+    """Run jobs in a pool of processes on this machine."""
+    with _short_sockets():
+        Pool(slots, target, log_dir, ["scaling.launch.preload", *preload]).run(jobs, show)
 
 
 @contextmanager

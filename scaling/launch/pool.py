@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from scaling.launch.hanging import Watch, activity
-from scaling.launch.jobs import BUSY, LOOK_AGAIN_S, RUNNING, Channel, Job, Outbox, Queue, Target, do
+from scaling.launch.jobs import BUSY, LOOK_AGAIN_S, RUNNING, Channel, Job, JobSource, Outbox, Queue, Target, do
 from scaling.machine.slots import Slot
-from scaling.records.attempt import INTERRUPTED, KILLED
+from scaling.records.attempt import LOST, PREEMPTED
 from scaling.records.files import remove_scratch, scratch_name
 from scaling.records.process import start_ticks
 from scaling.records.record import DONE
@@ -73,13 +73,14 @@ class Pool:
         self._obeyed = 0  # signals so far
         self._deadline = float("inf")
 
-    def run(self, jobs: Sequence[Job], show: Callable[[], None] = lambda: None) -> None:
+    def run(self, jobs: Sequence[Job] | JobSource, show: Callable[[], None] = lambda: None) -> None:
         """Run all jobs to their ends, calling `show` a few times a second.
 
-        Ctrl-C, SIGTERM and SIGHUP stop jobs cleanly and return; a second signal kills the jobs' processes. An exception
-        of `show`, or any other, stops the jobs as a signal does before it is raised; its KeyboardInterrupt only stops.
+        Ctrl-C, SIGTERM, SIGUSR2 and SIGHUP stop jobs cleanly and return; a second Ctrl-C kills their processes. An
+        exception of `show`, or any other, stops the jobs as a signal does before it is raised; its KeyboardInterrupt
+        only stops.
         """
-        self._queue = Queue(list(jobs))
+        self._queue = Queue(list(jobs)) if isinstance(jobs, Sequence) else jobs
         self._look_again = 0.0
         self._log_dir.mkdir(parents=True, exist_ok=True)
         remove_scratch(self._log_dir)
@@ -168,6 +169,7 @@ class Pool:
         self._free.append(entry.slot)
         entry.connection.close()
         if job.status in (RUNNING, BUSY) and entry.hung and job.tries < TRIES and not self.stopping:
+            job.why = entry.hung
             self._queue.put_back(job)
             return
         if job.status == BUSY and not self.stopping:
@@ -176,9 +178,9 @@ class Pool:
             self._look_again = time.monotonic() + POLL_S
             return
         if job.status == BUSY:
-            job.status, job.why = INTERRUPTED, "not started"
+            job.status, job.why = PREEMPTED, "not started"
         if job.status == RUNNING:  # the process sent no final message
-            job.status, job.why = KILLED, entry.hung or _death(entry.process.exitcode)
+            job.status, job.why = LOST, entry.hung or _death(entry.process.exitcode)
         job.ended = time.monotonic()
         if job.status == DONE:
             _remove_start_log(job, self._log_dir)

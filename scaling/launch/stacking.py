@@ -7,7 +7,7 @@ from scaling.plan.labels import axes, labels, side_by_side
 from scaling.plan.plan_file import read_plan
 from scaling.plan.stacks import CPU_BATCH_TOKENS
 
-PLANNED = "planned="  # the override that names a job's run in the plan
+PLANNED_RUN = "planned="  # the override that names a job's run in the plan
 
 
 def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bool) -> list[list[int]]:
@@ -37,14 +37,14 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
 
 def planned_ids(jobs: Sequence[Sequence[str]]) -> list[str]:
     """The runs of the plan that jobs name."""
-    named = (part for overrides in jobs for part in overrides if part.startswith(PLANNED))
-    return [part.removeprefix(PLANNED).strip("'") for part in named]
+    named = (part for overrides in jobs for part in overrides if part.startswith(PLANNED_RUN))
+    return [part.removeprefix(PLANNED_RUN).strip("'") for part in named]
 
 
 def job_labels(jobs: Sequence[Sequence[str]], stacked: Sequence[Sequence[int]], study_dir: Path) -> list[str]:
     """A label for each stack: its runs' by the plan, and the settings that differ for jobs outside the plan."""
     planned = labels(read_plan(study_dir))
-    own = [[part for part in job if not part.startswith(("+", "hydra", PLANNED))] for job in jobs]
+    own = [[part for part in job if not part.startswith(("+", "hydra", PLANNED_RUN))] for job in jobs]
     differing = axes(own, shown=()) or [part.partition("=")[0] for job in own for part in job]
     found = []
     for job, parts in zip(jobs, own, strict=True):

@@ -14,7 +14,7 @@ from scaling.config.grid import cell_runs, cells, grid_of, split_axes
 from scaling.config.sections import Rows
 from scaling.data.prepare import prepare
 from scaling.launch.jobs import JobEndedError
-from scaling.launch.stacking import PLANNED
+from scaling.launch.stacking import PLANNED_RUN
 from scaling.machine.slots import gpu_ids
 from scaling.plan.branches import is_begun
 from scaling.plan.columns import print_prose
@@ -23,7 +23,8 @@ from scaling.plan.plan_file import spending
 from scaling.plan.run import Run
 from scaling.plan.status import explain
 from scaling.plan.tables import print_plan
-from scaling.records.attempt import FAILED, INTERRUPTED, KILLED, PENDING, RunState, run_state, tally
+from scaling.plan.work import write_work
+from scaling.records.attempt import FAILED, LOST, PLANNED, PREEMPTED, RunState, run_state, tally
 from scaling.records.leftovers import tidy
 from scaling.records.record import DIVERGED, DONE
 from scaling.terminal import terminal
@@ -75,6 +76,7 @@ def sweep(
         if plan.missing:
             check_trackers(runs[0].runtime.trackers, runs[0].runtime.tracker_settings)
             prepare_data(runs)
+        write_work(plan.study_dir, runs, cfg.retries)
         # A launcher, too, may raise ValueError for its settings.
         return launch_plan(plan, fixed, launch, console, fail_fast=cfg.fail_fast)
     except ValueError as error:
@@ -98,16 +100,16 @@ def launch_plan(
     launched: set[str] = set()
     unclaimed: dict[str, RunState] = {}  # states of jobs that ended before they had claimed their run
     while wave := next_wave(plan, launched):
-        jobs = [[*fixed, *run.overrides, f"{PLANNED}'{run.run_id}'"] for run in wave]
+        jobs = [[*fixed, *run.overrides, f"{PLANNED_RUN}'{run.run_id}'"] for run in wave]
         outcomes = launch(jobs, initial_job_idx=len(launched))
         returns += outcomes
         launched |= {run.run_id for run in wave}
         states = {run.run_id: run_state(plan.study_dir / run.run_id) for run in wave}
         for run, outcome in zip(wave, outcomes, strict=False):  # Hydra's own launchers end with the first failure
-            if states[run.run_id].status == PENDING and (end := _end_of_job(outcome)) is not None:
+            if states[run.run_id].status == PLANNED and (end := _end_of_job(outcome)) is not None:
                 states[run.run_id] = unclaimed[run.run_id] = end
         ends = {state.status for state in states.values()}
-        if ends & {INTERRUPTED, PENDING} or (fail_fast and ends & {FAILED, KILLED}):
+        if ends & {PREEMPTED, PLANNED} or (fail_fast and ends & {FAILED, LOST}):
             break  # the user, or a failure, stopped the sweep
     if not conclude(plan, console, unclaimed):
         raise SystemExit(1)

@@ -35,7 +35,7 @@ class PlannedRun:
 
     run_id: str
     overrides: tuple[str, ...]
-    status: str  # pending, running, done, diverged, failed, interrupted, killed
+    status: str  # planned, running, done, diverged, failed, preempted, lost or cancelled
     family: str  # kind of the model
     objective: str
     n_layers: int

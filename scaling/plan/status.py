@@ -13,14 +13,14 @@ from rich.text import Text
 from scaling.plan.columns import Column, print_columns, print_prose
 from scaling.plan.plan_file import FILE, read_plan
 from scaling.quantities import duration, short
-from scaling.records.attempt import PENDING, RUNNING, RunState, run_state, tally
+from scaling.records.attempt import PLANNED, RUNNING, RunState, run_state, tally
 from scaling.records.files import read_json
 from scaling.records.record import DIVERGED, DONE, read_warnings, readable_record, run_dirs
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.terminal import flagged
 
-QUIET = (DONE, PENDING, RUNNING)  # states that need no reason
+QUIET = (DONE, PLANNED, RUNNING)  # states that need no reason
 
 
 @dataclass(frozen=True)

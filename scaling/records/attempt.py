@@ -20,11 +20,14 @@ from typing import Any
 
 from scaling.records.files import has_links, read_json, remove_scratch, scratch_folder, write_json
 from scaling.records.liveness import HEARTBEAT, HEARTBEAT_EVERY_S, STALE_AFTER_S, is_live, whereabouts
+from scaling.records.orders import cancelled_why
 from scaling.records.record import DONE, attempt_names, read_record
 
-# States of a run without a record; a record states DONE or DIVERGED.
-RUNNING, FAILED = "running", "failed"
-INTERRUPTED, KILLED, PENDING = "interrupted", "killed", "pending"
+# States of a run without a record; a record states DONE or DIVERGED. A preempted run was asked to stop and saved its
+# progress, a lost one vanished with its process, and a cancelled one waits for nobody until `scaling retry`.
+PLANNED, RUNNING, FAILED = "planned", "running", "failed"
+PREEMPTED, LOST, CANCELLED = "preempted", "lost", "cancelled"
+FORMER = {"interrupted": PREEMPTED}  # words for the same states in files of versions up to 0.2
 
 
 class RunIsLiveError(RuntimeError):
@@ -97,6 +100,8 @@ class Heartbeat:
         self.report: dict[str, Any] = {"step": 0}
         self.taken = 0  # steps, as each is taken: rows and reports come more rarely
         self.activity = ""  # other than taking steps: "validating" or "saving"
+        self.cancelled: str | None = None  # the reason, once a user has cancelled the run
+        self._run_dir = attempt.run_dir
         self._beats = 0
         self._path = attempt.path / HEARTBEAT
         self._stop = threading.Event()
@@ -124,6 +129,7 @@ class Heartbeat:
     def _beat(self) -> None:
         while True:
             self._write()
+            self.cancelled = self.cancelled or cancelled_why(self._run_dir)
             if self._stop.wait(HEARTBEAT_EVERY_S):
                 return
 
@@ -135,7 +141,7 @@ class Heartbeat:
 
 
 def run_state(run_dir: Path) -> RunState:
-    """The run's state by its directory: done, diverged, running, failed, interrupted, killed or pending."""
+    """The run's state by its directory; a record comes first, a user's order to cancel second."""
     try:
         record = read_record(run_dir)
     except ValueError as error:
@@ -144,21 +150,41 @@ def run_state(run_dir: Path) -> RunState:
     if record is not None:
         log = None if record.status == DONE else _log(run_dir, _latest(run_dir))
         return RunState(record.status, record.steps, record.attempts, record.why, record.val_loss_nats, log=log)
-    latest = _latest(run_dir)
+    latest, cancelled = _latest(run_dir), cancelled_why(run_dir)
     log = _log(run_dir, latest)
     if log is None:
-        return RunState(PENDING, 0, 0)
+        return RunState(PLANNED, 0, 0) if cancelled is None else RunState(CANCELLED, 0, 0, cancelled)
     path = log.parent
     beat = read_json(path / HEARTBEAT) or {}
-    step, loss = _count(beat.get("step"), 0), beat.get("loss_nats")
-    if (path / "end.json").exists():
-        end = read_json(path / "end.json") or {}
-        why = str(end.get("why", f"{path / 'end.json'} is damaged and does not state how the attempt ended"))
-        return RunState(str(end.get("status", FAILED)), _count(end.get("step"), step), latest, why, loss, None, log)
+    loss = beat.get("loss_nats")
     if is_live(path):
-        return RunState(RUNNING, step, latest, "", loss, beat.get("tokens_per_s"), log)
-    why = "the process vanished without a word (killed, out of memory, or the machine went down)"
-    return RunState(KILLED, step, latest, why, loss, None, log)
+        return RunState(RUNNING, _count(beat.get("step"), 0), latest, "", loss, beat.get("tokens_per_s"), log)
+    end = end_of(path)
+    if cancelled is not None:
+        return RunState(CANCELLED, end.step, latest, cancelled, loss, None, log)
+    return RunState(end.status, end.step, latest, end.why, loss, None, log)
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of an attempt whose process is gone."""
+
+    status: str
+    why: str
+    step: int
+    ended_at: str | None = None  # None where the process left no word
+
+
+def end_of(attempt_dir: Path) -> End:
+    """The end of an attempt whose process is gone, by its own word, its worker's, or the lack of both."""
+    beat = read_json(attempt_dir / HEARTBEAT) or {}
+    step, path = _count(beat.get("step"), 0), attempt_dir / "end.json"
+    if not path.exists():
+        return End(LOST, "the process vanished without a word (killed, out of memory, or the machine went down)", step)
+    end = read_json(path) or {}
+    why = str(end.get("why", f"{path} is damaged and does not state how the attempt ended"))
+    status = str(end.get("status", FAILED))
+    return End(FORMER.get(status, status), why, _count(end.get("step"), step), end.get("ended_at"))
 
 
 def _count(value: Any, otherwise: int) -> int:

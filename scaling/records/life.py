@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
-from scaling.records.attempt import FAILED, INTERRUPTED, Attempt, Heartbeat, claim
+from scaling.records.attempt import CANCELLED, FAILED, PREEMPTED, Attempt, Heartbeat, claim
 from scaling.records.files import write_json
 from scaling.records.mirror import run_summary, tracked_run
 from scaling.records.record import RunRecord, publish_record, read_record
@@ -111,7 +111,8 @@ def live(
             reporter.mirrored(tracked.name, tracker.where)
             yield Life(attempt, heartbeat, metrics, tracker, reporter)
         except BaseException as error:
-            status = INTERRUPTED if isinstance(error, KeyboardInterrupt | GeneratorExit) else FAILED
+            stopped = CANCELLED if heartbeat.cancelled else PREEMPTED
+            status = stopped if isinstance(error, KeyboardInterrupt | GeneratorExit) else FAILED
             attempt.end(status, f"{type(error).__name__}: {error}".rstrip(": "), heartbeat.report["step"])
             tracker.finish(status, {})
             raise

@@ -84,7 +84,9 @@ async def train(
         rows.add(result)
         life.heartbeat.taken = step
         progress.predicted_tokens += batch.predicted
-        stopping = stop.requested  # read once a step, so that a stop raised below has its checkpoint
+        stopping = (
+            stop.requested or life.heartbeat.cancelled is not None
+        )  # read once a step, so that a stop raised below has its checkpoint
         save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
         if not (due or save):
             continue

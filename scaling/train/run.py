@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from scaling.machine import hardware
+from scaling.machine.code import code_digest
 from scaling.plan.run import Run
 from scaling.records.attempt import Attempt, RunIsLiveError, is_trained_now
 from scaling.records.leftovers import tidy
@@ -42,7 +43,7 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
 def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
     """Claim the run and find the checkpoint to resume from; return the record where an earlier attempt finished it."""
     start = checkpoint.latest(run.directory)
-    meta = {"hardware": hardware.describe(setup.device), "warnings": start.warnings}
+    meta = {"hardware": hardware.describe(setup.device), "code": code_digest(), "warnings": start.warnings}
     claimed = claim_run(run.spec, run.runtime, start.own_step, meta)
     if isinstance(claimed, RunRecord):
         return claimed

@@ -4,11 +4,19 @@ import signal
 from types import FrameType
 from typing import Any
 
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+# Signals of a batch system, which announces an end by one, follows it by the other and sends both to all processes.
+# It has SIGKILL for what does not end, so a repetition is no impatience.
+ANNOUNCED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR2") if hasattr(signal, name))
 
 
 class StopRequest:
-    """A context that counts SIGINT, SIGTERM and SIGHUP; the second signal raises KeyboardInterrupt unless `patient`."""
+    """A context that counts the signals that ask for an end: SIGINT, SIGHUP, SIGTERM, and a batch system's SIGUSR2.
+
+    A second SIGINT or SIGHUP raises KeyboardInterrupt unless `patient`; SIGTERM and SIGUSR2 count once in all. A
+    context around this one counts along, so that no signal is lost between two runs.
+    """
 
     def __init__(self, *, patient: bool = False) -> None:
         self.count = 0
@@ -34,6 +42,11 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        around = getattr(self._previous.get(number), "__self__", None)
+        if isinstance(around, StopRequest):
+            around._note(number, frame)
+        if self.requested and number in ANNOUNCED:
+            return
         self.count += 1
         if self.count > 1 and not self._patient:
             raise KeyboardInterrupt

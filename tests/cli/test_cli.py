@@ -14,6 +14,7 @@ COMMANDS = (
     "plan",
     "tune",
     "train",
+    "worker",
     "status",
     "bench",
     "fit",

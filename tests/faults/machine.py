@@ -224,7 +224,7 @@ def clocks(folder: Path, *, long: bool) -> Tally:
         skewed = time.time() + years * 365 * 86400
         os.utime(attempt / "heartbeat.json", (skewed, skewed))
         state = run_state(attempt.parents[1]).status
-        assert state == ("running" if years > 0 else "killed")
+        assert state == ("running" if years > 0 else "lost")
         assert ended(forked(resume, here)) == 0
         check(here / "s", expected)
         tally.injuries, tally.runs = tally.injuries + 1, tally.runs + 1

@@ -9,7 +9,7 @@ from scaling.cli import main
 from scaling.config.config import CONF_DIR
 from scaling.launch.jobs import Channel, Job
 from scaling.launch.launchers import LAUNCHERS, make_launcher, run_jobs
-from scaling.records.attempt import FAILED, INTERRUPTED
+from scaling.records.attempt import FAILED, PREEMPTED
 from scaling.records.record import DONE, read_records
 
 TINY = [
@@ -51,7 +51,7 @@ def test_a_launcher_has_its_yaml_and_trains_a_sweep(name: str, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("settings", [{"name": "local", "slots": 1}, {"name": "in_process"}], ids=str)
-@pytest.mark.parametrize(("fail_fast", "last"), [(False, DONE), (True, INTERRUPTED)])
+@pytest.mark.parametrize(("fail_fast", "last"), [(False, DONE), (True, PREEMPTED)])
 def test_the_first_failure_stops_the_others_if_asked(
     fail_fast: bool, last: str, settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,7 +64,7 @@ def test_the_first_failure_stops_the_others_if_asked(
 def test_a_stop_in_this_process_starts_no_other_job(tmp_path: Path) -> None:
     jobs = [Job("a", "stop"), Job("b", 2)]
     run_jobs(make_launcher({"name": "in_process"}, use_gpus=False), jobs, halve, tmp_path)
-    assert [(job.status, job.why) for job in jobs] == [(INTERRUPTED, "stopped"), (INTERRUPTED, "not started")]
+    assert [(job.status, job.why) for job in jobs] == [(PREEMPTED, "stopped"), (PREEMPTED, "not started")]
 
 
 def test_an_unknown_launcher_and_hydras_own_are_refused_with_the_choices() -> None:

@@ -17,7 +17,7 @@ from scaling.launch.jobs import MOST_NEWS, Channel, Job, Outbox
 from scaling.launch.pool import Pool
 from scaling.machine import hardware
 from scaling.machine.slots import CORES, GPU_SHARE, slots
-from scaling.records.attempt import FAILED, INTERRUPTED, KILLED, Heartbeat, claim, is_trained_now
+from scaling.records.attempt import FAILED, LOST, PREEMPTED, Heartbeat, claim, is_trained_now
 from scaling.records.files import write_json
 from scaling.records.liveness import HEARTBEAT
 from scaling.records.process import start_ticks
@@ -88,7 +88,7 @@ def run(payloads: list[tuple[str, Any]], log_dir: Path, at_once: int = 2) -> lis
 
 def test_failed_and_killed_jobs_lose_no_other(tmp_path: Path) -> None:
     jobs = run([("give", 1), ("fail", "luck"), ("vanish", 0), ("exit", 0), ("give", 2)], tmp_path)
-    assert [job.status for job in jobs] == [DONE, FAILED, KILLED, KILLED, DONE]
+    assert [job.status for job in jobs] == [DONE, FAILED, LOST, LOST, DONE]
     assert [jobs[0].result, jobs[4].result] == [1, 2]
     assert jobs[1].why == "ValueError: no luck"
     assert jobs[1].log is not None
@@ -127,7 +127,7 @@ def test_ctrl_c_stops_every_job_once_and_cleanly(tmp_path: Path) -> None:
 
     threading.Thread(target=interrupt).start()
     jobs = run([("until stopped", flags[0]), ("until stopped", flags[1]), ("give", 1)], tmp_path / "logs")
-    assert [job.status for job in jobs] == [INTERRUPTED] * 3
+    assert [job.status for job in jobs] == [PREEMPTED] * 3
     assert [job.why for job in jobs] == ["checkpoint written", "checkpoint written", "not started"]
 
 
@@ -168,8 +168,8 @@ def test_an_error_of_the_display_ends_every_process_before_it_is_raised(tmp_path
     with pytest.raises(RuntimeError, match="the terminal is gone"):
         Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=PRELOAD).run(jobs, show)
     assert [(job.status, job.why) for job in jobs] == [
-        (INTERRUPTED, "checkpoint written"),
-        (INTERRUPTED, "not started"),
+        (PREEMPTED, "checkpoint written"),
+        (PREEMPTED, "not started"),
     ]
     assert start_ticks(jobs[0].latest["pid"]) is None
 
@@ -238,7 +238,7 @@ def test_a_job_that_hangs_is_killed_and_started_again_once(tmp_path: Path, monke
     hung = "hung: no step for 10 min"
     monkeypatch.setattr(Watch, "why_hanging", lambda watch, job: hung if "pid" in job.latest else "")
     (job,) = run([("until stopped", tmp_path / "flag")], tmp_path / "logs")
-    assert (job.status, job.why, job.tries) == (KILLED, hung, 2)
+    assert (job.status, job.why, job.tries) == (LOST, hung, 2)
 
 
 def test_a_process_that_writes_its_checkpoint_is_not_killed_at_the_deadline(
@@ -254,7 +254,7 @@ def test_a_process_that_writes_its_checkpoint_is_not_killed_at_the_deadline(
             os.kill(os.getpid(), signal.SIGINT)
 
     Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=PRELOAD).run([job], show)
-    assert (job.status, job.why) == (INTERRUPTED, "checkpoint written")
+    assert (job.status, job.why) == (PREEMPTED, "checkpoint written")
 
 
 def test_slots_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:

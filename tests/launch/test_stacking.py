@@ -106,7 +106,7 @@ def test_ctrl_c_stops_every_run_of_a_stack_and_the_same_command_goes_on(tmp_path
     os.killpg(sweep.pid, signal.SIGINT)
     assert sweep.wait(timeout=60) == 1
     stopped = [json.loads(path.read_text()) for path in study.glob("*/attempts/0001/end.json")]
-    assert [end["status"] for end in stopped] == ["interrupted"] * 3
+    assert [end["status"] for end in stopped] == ["preempted"] * 3
     assert all("checkpoint written" in end["why"] for end in stopped)
     again = scaling(*command, cwd=tmp_path)
     assert again.returncode == 0, again.stderr

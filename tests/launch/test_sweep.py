@@ -13,7 +13,7 @@ from scaling.config.config import compose, to_run
 from scaling.launch.jobs import Job, JobEndedError
 from scaling.launch.sweep import launch_plan
 from scaling.plan.plan import make_plan
-from scaling.records.attempt import FAILED, INTERRUPTED
+from scaling.records.attempt import FAILED, PREEMPTED
 from scaling.records.record import DIVERGED, DONE, read_records
 from scaling.terminal import terminal
 from tests.examples import SHORT
@@ -54,7 +54,7 @@ def test_a_run_that_failed_before_its_claim_says_why(tmp_path: Path, capsys: pyt
 def test_a_run_that_was_stopped_before_its_claim_is_not_a_failure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "1 runs: 1 interrupted" in concluded(INTERRUPTED, "not started", tmp_path, capsys)
+    assert "1 runs: 1 preempted" in concluded(PREEMPTED, "not started", tmp_path, capsys)
 
 
 SWEEPER = """

@@ -20,7 +20,7 @@ from scaling.launch import sweep as sweeping
 from scaling.launch.sweep import sweep
 from scaling.plan.branches import check_family, reference_flops, trunk_id, trunk_steps
 from scaling.plan.plan import OverBudgetError, Plan, PlannedRun, make_plan
-from scaling.records.attempt import FAILED, INTERRUPTED
+from scaling.records.attempt import FAILED, PREEMPTED
 from scaling.records.record import DIVERGED, DONE, RunRecord, publish_record, read_records
 from scaling.shapes.flops import train_flops_per_sequence
 from scaling.spec.run_spec import RunSpec
@@ -341,7 +341,7 @@ def begin(plan: Plan, trunk: str | None) -> None:
             (plan.study_dir / line.run_id / "checkpoint" / name).mkdir(parents=True, exist_ok=True)
 
 
-@pytest.mark.parametrize("becomes", [DONE, DIVERGED, FAILED, INTERRUPTED])
+@pytest.mark.parametrize("becomes", [DONE, DIVERGED, FAILED, PREEMPTED])
 def test_trunks_are_launched_first_and_branches_off_their_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
 ) -> None:
@@ -377,7 +377,7 @@ def test_trunks_are_launched_first_and_branches_off_their_checkpoints(
         DONE: ([2, 6], [["16", "24"]]),
         DIVERGED: ([2, 4, 2], [["16", "24"], ["24"]]),  # the next longest takes the trunk's place
         FAILED: ([2, 3], [["16"]]),  # its branches wait for it to be mended
-        INTERRUPTED: ([2], []),  # somebody asked for an end
+        PREEMPTED: ([2], []),  # somebody asked for an end
     }[becomes]
 
 

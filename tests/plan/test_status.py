@@ -59,7 +59,7 @@ def test_a_table_of_80_columns_shows_size_budget_and_time_left(
     assert max(map(len, lines[1:])) <= 80
     assert {"run", "status", "N", "C", "step", "loss", "left"} <= set(lines[1].split())
     assert {"154k", "1e+12", "400/1,000", "3.0000", "60.0", "s"} <= set(lines[3].split())
-    assert lines[-1] == "1 pending, 1 running; about 2.7 min left with 1 at once"
+    assert lines[-1] == "1 planned, 1 running; about 2.7 min left with 1 at once"
 
 
 def test_a_diverged_run_shows_no_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +85,7 @@ def test_json_holds_what_the_table_shows(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["status", str(folder), "--json"]) == 0
     (printed,) = json.loads(capsys.readouterr().out)["studies"]
     (run,) = printed["runs"]
-    assert (run["run_id"], run["n_params"], run["budget_flops"], run["status"]) == ("a", 154_080, 1e12, "pending")
+    assert (run["run_id"], run["n_params"], run["budget_flops"], run["status"]) == ("a", 154_080, 1e12, "planned")
     assert set(asdict(study_status(folder).runs[0].state)) < set(run)
     assert printed["eta_s"] is None
 

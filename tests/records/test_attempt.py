@@ -12,9 +12,9 @@ import pytest
 from scaling.records import liveness
 from scaling.records.attempt import (
     FAILED,
-    INTERRUPTED,
-    KILLED,
-    PENDING,
+    LOST,
+    PLANNED,
+    PREEMPTED,
     RUNNING,
     Attempt,
     Heartbeat,
@@ -36,8 +36,8 @@ def test_a_live_run_cannot_be_claimed_again(tmp_path: Path) -> None:
 
 def test_an_ended_attempt_frees_the_run_and_numbers_go_up(tmp_path: Path) -> None:
     first = claim(tmp_path, 0, {})
-    first.end(INTERRUPTED, "stopped", 3)
-    assert run_state(tmp_path).status == INTERRUPTED
+    first.end(PREEMPTED, "stopped", 3)
+    assert run_state(tmp_path).status == PREEMPTED
     second = claim(tmp_path, 3, {})
     assert (first.number, second.number) == (1, 2)
     assert second.is_current()
@@ -64,7 +64,7 @@ def test_a_killed_process_is_noticed_at_once(tmp_path: Path) -> None:
     holder.kill()
     os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, but nobody has collected it yet
     state = run_state(tmp_path / "run")
-    assert state.status == KILLED
+    assert state.status == LOST
     assert "vanished" in state.why
     assert claim(tmp_path / "run", 0, {}).number == 2
     holder.join()
@@ -113,7 +113,7 @@ def test_a_process_of_another_place_is_judged_by_its_heartbeat_alone(place: dict
         claim(tmp_path, 0, {})
     old = time.time() - STALE_AFTER_S - 1
     os.utime(attempt.path / "heartbeat.json", (old, old))
-    assert run_state(tmp_path).status == KILLED
+    assert run_state(tmp_path).status == LOST
 
 
 def test_a_heartbeat_from_the_future_is_judged_by_its_counter_on_the_observers_clock(
@@ -204,7 +204,7 @@ def test_a_damaged_record_is_a_failure_that_names_its_file(tmp_path: Path) -> No
 
 
 def test_states_are_told_apart(tmp_path: Path) -> None:
-    assert run_state(tmp_path).status == PENDING
+    assert run_state(tmp_path).status == PLANNED
     attempt = claim(tmp_path, 0, {})
     attempt.end(FAILED, "ValueError: no", 7)
     state = run_state(tmp_path)

@@ -142,8 +142,8 @@ def test_an_attempt_that_was_overtaken_publishes_nothing(how: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("error", "status", "why"),
     [
-        (KeyboardInterrupt("stopped at step 3"), "interrupted", "KeyboardInterrupt: stopped at step 3"),
-        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt"),
+        (KeyboardInterrupt("stopped at step 3"), "preempted", "KeyboardInterrupt: stopped at step 3"),
+        (KeyboardInterrupt(), "preempted", "KeyboardInterrupt"),
         (OSError("no space left"), "failed", "OSError: no space left"),
     ],
 )
