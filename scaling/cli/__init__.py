@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from scaling import __version__
 from scaling.cli import commands
 from scaling.cli.completion import SCRIPTS, candidates
+from scaling.cli.upkeep import add_upkeep
 from scaling.config.presets import choices
 from scaling.machine.devices import DEVICES
 from scaling.machine.threads import wait_passively
@@ -183,6 +184,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         help="a study's folder, runs/NAME (default: the only study in runs/)",
     )
     status.add_argument("--json", action="store_true", help="print one JSON document")
+    add_upkeep(command)
     bench = command(
         "bench",
         "time training steps on this machine, so that plans know how long runs take",

@@ -13,13 +13,25 @@ from rich.text import Text
 from scaling.plan.columns import Column, print_columns, print_prose
 from scaling.plan.plan_file import FILE, read_plan
 from scaling.quantities import duration, short
-from scaling.records.attempt import PLANNED, RUNNING, RunState, run_state, tally
+from scaling.records.attempt import (
+    CANCELLED,
+    FAILED,
+    LOST,
+    PLANNED,
+    PREEMPTED,
+    RUNNING,
+    RunState,
+    run_state,
+    tally,
+)
 from scaling.records.files import read_json
 from scaling.records.record import DIVERGED, DONE, read_warnings, readable_record, run_dirs
+from scaling.records.trials import trials
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.terminal import flagged
 
+STOPPED = (FAILED, PREEMPTED, LOST, CANCELLED)  # states that the ends of several attempts may lead to
 QUIET = (DONE, PLANNED, RUNNING)  # states that need no reason
 
 
@@ -36,6 +48,12 @@ class RunStatus:
     steps: int | None
     planned_s: float | None  # seconds of the whole run by the plan
     left_s: float | None  # seconds to its end at the speed that it trains with; None for a run that does not train
+    ends: str = ""  # ends of an unfinished run's attempts, e.g. "1 failed, 2 preempted"
+
+    @property
+    def attempts(self) -> str:
+        """The number of attempts, and how they ended."""
+        return f"{self.state.attempts} ({self.ends})" if self.ends else str(self.state.attempts)
 
 
 @dataclass(frozen=True)
@@ -96,6 +114,7 @@ def _run_status(run_dir: Path, line: dict[str, Any] | None) -> RunStatus:
         steps,
         facts.get("estimated_s"),
         left_s,
+        trials(run_dir).in_words() if state.attempts > 1 and state.status in STOPPED else "",
     )
 
 
@@ -147,7 +166,7 @@ def _columns(runs: Sequence[RunStatus]) -> list[Column]:
         Column("loss", [_cell(_loss(run.state), "{:.4f}".format) for run in runs]),
         Column("tokens/s", [_cell(run.state.tokens_per_s, short) for run in runs], rank=6),
         Column("left", [_cell(run.left_s, duration) for run in runs]),
-        Column("attempts", [str(run.state.attempts) for run in runs], rank=7),
+        Column("attempts", [run.attempts for run in runs], rank=7),
     ]
 
 
