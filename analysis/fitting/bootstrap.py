@@ -5,6 +5,7 @@ Legend: R resamples, n observations, p parameters, J clusters (runs).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from scaling.analysis.fitting.fit import Fit
 from scaling.analysis.fitting.profile_likelihood import ProfileLikelihood
 from scaling.analysis.fitting.refits import Refits, number_clusters, refit
 from scaling.analysis.laws.jet import Array
-from scaling.analysis.laws.law import Law, Parameter
+from scaling.analysis.laws.law import Law, Parameter, from_columns
 from scaling.analysis.schema.fits import IdentificationKind
 
 MIN_DRAWS = 20  # converged resamples below which there is no interval
@@ -46,6 +47,11 @@ class Resamples(Refits):
     seed: int
     clusters: int
     estimate: Law
+
+    @cached_property
+    def law(self) -> Law:
+        """The law of all converged resamples at once, with an optimum near the same sizes as the estimate's."""
+        return from_columns(self.law_type, self.values[self.converged], self.variable).tried_at(self.estimate.tried)
 
     def interval(self, of: str | Callable[[Law], Any], level: float = 0.95) -> Interval:
         """Return the interval of a parameter, a derived quantity, or a function of the law.

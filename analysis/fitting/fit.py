@@ -179,6 +179,9 @@ def report(
     )
     condition, unseen = _sight(problem, q, ends.held[best])
     law = build(problem.law, dict(zip(names, problem.raw_params(q[None])[0].tolist(), strict=True)), variable)
+    if {"N", "D"} <= set(columns):
+        per_param = columns["D"] / columns["N"]
+        law = law.tried_at((float(per_param.min()), float(per_param.max())))
     with np.errstate(all="ignore"):
         predicted = np.broadcast_to(law(**_as_given(law, columns)), observed.shape)
         ratio = observed / predicted

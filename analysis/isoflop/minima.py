@@ -35,6 +35,7 @@ from scaling.analysis.schema.numbers import number
 Array = NDArray[np.float64]
 
 MANY_SIZES = 10  # from here a budget's own residuals stand for its noise
+LEAST_FREE = 5  # degrees of freedom from which a budget has a spread of its own
 LEAST_MINIMA = 0.95  # share of the draws that must have a minimum for its interval to be stated
 
 
@@ -90,13 +91,16 @@ def measure_budgets(budgets: tuple[BudgetRuns, ...], outside: int = 0, *, draws:
     rng = np.random.default_rng(seed)
     noise = choose_noise(budgets, followed, degree, repeated=repeated)
     draws = draws if noise.degrees_of_freedom > 0 else 0
-    # One spread a redraw for all budgets, since it was pooled over them; drawn from its scaled inverse chi-square
-    # posterior, so that few degrees of freedom give Student's wider tails.
+    # The spread is drawn from its scaled inverse chi-square posterior, so that few degrees of freedom give Student's
+    # wider tails: once a redraw where it was pooled over budgets, apart where residuals of each budget are its own.
     free = max(noise.degrees_of_freedom, 1)
-    spread = np.sqrt(free / rng.chisquare(free, size=draws))
+    pooled = np.sqrt(free / rng.chisquare(free, size=draws))
     minima = []
     for budget, part in zip(budgets, followed, strict=True):
         losses = draw_losses(budget, noise, draws, rng, part, degree)
+        own = len(part.rows) - degree - 1
+        alone = noise.method == "wild" and own >= LEAST_FREE
+        spread = np.sqrt(own / rng.chisquare(own, size=draws)) if alone else pooled
         if losses.shape[1] > 1:
             losses[:, 1:] = budget.loss[:, None] + (losses[:, 1:] - budget.loss[:, None]) * spread
         minima.append(minima_of(budget, part, losses))
@@ -145,7 +149,7 @@ def choose_noise(
     sd = float(np.sqrt(max(squares, 0.0) / max(free, 1)))
     curves = "parabolas" if degree == 2 else "cubics of the sizes near each minimum"
     shared = any(len(np.unique(budget.clusters)) < len(budget.clusters) for budget in budgets)
-    if shared or min(len(budget.rows) for budget in budgets) >= MANY_SIZES:
+    if shared or (degree == 2 and min(len(budget.rows) for budget in budgets) >= MANY_SIZES):
         words = f"wild bootstrap: residuals of the {curves} with random signs ({free} degrees of freedom)"
         return Noise("wild", words, sd, free)
     words = (

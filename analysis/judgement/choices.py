@@ -66,7 +66,7 @@ def influence(
         cluster,
         weights=observations.column("weight"),
     )
-    laws = from_columns(again.law_type, again.values, again.variable)
+    laws = from_columns(again.law_type, again.values, again.variable).tried_at(fitted.law.tried)
     moved = np.asarray(laws.optimum(target_flops, observations.cost).N, dtype=float).ravel()
     settled = again.converged & np.isfinite(moved)
     rows: list[RunInfluence] = [

@@ -18,7 +18,7 @@ from scaling.analysis.judgement.one_variable import one_variable_fit, predict_va
 from scaling.analysis.judgement.spread import Form, OfLaw, predicted, spread
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.cost import Cost
-from scaling.analysis.laws.law import Law, build, from_columns
+from scaling.analysis.laws.law import REACH, Law, build, from_columns
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.ensemble import EnsembleSection, MemberPrediction
 from scaling.analysis.schema.fits import no_interval
@@ -46,12 +46,14 @@ SYMBOLS: Mapping[Optimal, str] = {"params": "N", "tokens": "D", "loss": "loss"}
 def forms_of(results: Results) -> list[Form]:
     """The laws of params and tokens that the forecast rests on, the leading one first; ValueError without any."""
     entries = {entry["name"]: entry for entry in results["fits"]}
+    least, most = results["range"]["tokens_per_param"]
     forms = []
     for name in results["forecast"]["forms"]:
         entry = entries[name]
         law = LAWS[entry["law"]]
-        draws = from_columns(law, np.array(entry["draws"]["values"], dtype=float)) if entry["draws"] else None
-        forms.append(Form(name, build(law, entry["params"]), draws))
+        drawn = from_columns(law, np.array(entry["draws"]["values"], dtype=float)) if entry["draws"] else None
+        point = build(law, entry["params"]).tried_at((least, most))
+        forms.append(Form(name, point, None if drawn is None else drawn.tried_at((least, most))))
     if not forms:
         raise ValueError("these results hold no fitted law of params and tokens; fit one, such as --law chinchilla")
     return forms
@@ -92,6 +94,7 @@ def predict_optimum(results: Results, flops: float) -> OptimumPrediction:
     params, tokens, loss = (_optimum(results, forms, name, flops, cost) for name in SYMBOLS)
     alone = results["forecast"].get("alone")
     notes = [*([alone] if alone else []), *_fitted_cost(cost), *extrapolated_cost(results, cost, params["value"])]
+    notes += unseen_ratio(results, params["value"], tokens["value"], slack=REACH)
     return {
         "given": {"flops": flops},
         "flops": flops,
@@ -275,11 +278,11 @@ def extrapolated_cost(results: Results, cost: Cost, params: float) -> list[str]:
     return [f"that cost is extrapolated: C / (N D) would be {ratio:.3g}, outside the runs' {least:.3g} to {most:.3g}"]
 
 
-def unseen_ratio(results: Results, params: float, tokens: float) -> list[str]:
-    """A note where tokens per parameter lie outside the runs' range."""
+def unseen_ratio(results: Results, params: float, tokens: float, slack: float = 1.0) -> list[str]:
+    """A note where tokens per parameter lie outside the runs' range, by more than a factor `slack`."""
     least, most = results["range"]["tokens_per_param"]
     ratio = tokens / params
-    if least <= ratio <= most:
+    if least / slack <= ratio <= most * slack:
         return []
     return [f"{ratio:.3g} tokens per parameter lie outside the {least:.3g} to {most:.3g} that the data hold"]
 

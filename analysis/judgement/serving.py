@@ -239,7 +239,8 @@ def _band(value: Array, draws: Array | None, level: float) -> Band:
 
 def _first(law: Law, draws: int) -> Law:
     """The law of the first so many resamples."""
-    return build(type(law), {name: np.asarray(value)[:draws] for name, value in law.params.items()})
+    few = build(type(law), {name: np.asarray(value)[:draws] for name, value in law.params.items()})
+    return few.tried_at(law.tried)
 
 
 def describe_served(prediction: ServedPrediction) -> str:

@@ -22,6 +22,7 @@ from scaling.analysis.laws.jet import Array, Jet, Number
 
 Unit = Callable[[Mapping[str, Number]], Mapping[str, Number]]
 SIX_N_D = Cost()
+REACH = 10.0  # factor beyond the tokens per parameter tried within which an optimum is searched
 LOG_TOKENS = (-30.0, 100.0)  # range of log tokens in which the tokens for a loss are sought
 
 
@@ -119,6 +120,7 @@ class Law:
     raw_bounds: ClassVar[Mapping[str, tuple[float, float]]] = {}  # parameters whose coordinate is the way between these
     declared_anew: ClassVar[Mapping[str, Parameter]] = {}  # declarations in place of the law's own
     cost: ClassVar[Cost] = SIX_N_D  # cost of a run where `optimum` is given none; `under` sets the one of a law
+    tried: ClassVar[tuple[float, float] | None] = None  # tokens per parameter of the runs fitted; `tried_at` sets it
 
     variable: str = dataclasses.field(default="", kw_only=True)  # the data's name for the x of a law of one variable
 
@@ -184,13 +186,23 @@ class Law:
         object.__setattr__(law, "cost", cost)
         return law
 
+    def tried_at(self, tokens_per_param: tuple[float, float] | None) -> Self:
+        """Return the same law with an optimum near the least and most tokens per parameter of the runs fitted.
+
+        The search reaches REACH times beyond both. A closed form has no such bounds.
+        """
+        law = copy.copy(self)
+        object.__setattr__(law, "tried", tokens_per_param)
+        return law
+
     def optimum(self, C: ArrayLike, cost: Cost | None = None, **held: ArrayLike) -> Optimum:
         """Return N, D that minimise the loss where training costs C = cost.k * N^cost.gamma * D, other variables held.
 
         The cost is the law's own where none is given: C = 6 N D, or the cost that `under` gave it.
-        The method is the closed form of `rival_terms`, else a scan of log N refined by golden section and Newton
-        steps. Entries are nan or a limit (0, inf) where a resample has no interior minimum; ValueError when a single
-        law has none, and when the law does not predict a loss from N and D.
+        The method is the closed form of `rival_terms`, else the lowest dip of a scan of log N near the tokens per
+        parameter `tried`, refined by golden section and Newton steps. Entries are nan or a limit (0, inf) where a
+        resample has no interior minimum; ValueError when a single law has none, and when the law does not predict a
+        loss from N and D.
         """
         if self.predicts != "loss" or not {"N", "D"} <= set(self.variables):
             raise ValueError(
@@ -209,15 +221,34 @@ class Law:
                 if terms
                 else _minimise_on_line(
                     lambda z: self.formula(N=jet.exp(z), D=budget * jet.exp(z * -cost.gamma), **extra),
-                    np.log(budget) / cost.gamma,
+                    *self._search(np.log(budget), cost.gamma),
                 )
             )
             N, D = np.exp(log_N), np.exp(np.log(budget) - cost.gamma * log_N)
             loss = self.formula(N=N, D=D, **extra)
         interior = np.isfinite(log_N) & (N > 0) & (D > 0)
         if not interior.any():
-            raise ValueError(f"no interior compute optimum at C = {C!r}, a term is flat or absent: {self}")
+            raise ValueError(self._no_optimum(C, *self._search(np.log(budget), cost.gamma)))
         return Optimum(N, D, loss)
+
+    def _search(self, log_budget: Array, gamma: float) -> tuple[Array, Array]:
+        """Log N between which an optimum is looked for: near the tokens per parameter tried, else all there are."""
+        lowest, highest = np.zeros_like(log_budget), log_budget / gamma
+        if self.tried is None:
+            return lowest, highest
+        most, least = np.log(self.tried[1] * REACH), np.log(self.tried[0] / REACH)
+        inside = (np.clip((log_budget - log_ratio) / (1 + gamma), lowest, highest) for log_ratio in (most, least))
+        return next(inside), next(inside)
+
+    def _no_optimum(self, C: ArrayLike, low: Array, high: Array) -> str:
+        if self.tried is None or self.rival_terms:
+            return f"no interior compute optimum at C = {C!r}, a term is flat or absent: {self}"
+        sizes = f"N from {np.exp(low.min()):.3g} to {np.exp(high.max()):.3g}"
+        budgets = " to ".join(dict.fromkeys(f"{end:.3g}" for end in (np.min(C), np.max(C))))
+        return (
+            f"the law {self.name!r} has no optimum at C = {budgets} FLOPs with {sizes}, {REACH:g} times beyond the "
+            f"{self.tried[0]:.3g} to {self.tried[1]:.3g} tokens per parameter tried; no run shows the law elsewhere"
+        )
 
     def log_tokens(self, loss: ArrayLike, N: ArrayLike) -> Array:
         """Return the log of the tokens with which N parameters reach a loss, broadcasting; inf where no tokens do.
@@ -295,8 +326,8 @@ def _rival_optimum(A: Any, alpha: Any, B: Any, beta: Any, budget: Any, gamma: fl
     return log_G + beta / total * np.log(budget)
 
 
-def _minimise_on_line(loss: Callable[[Number], Number], log_most: Array) -> Array:
-    """Return log N, between 0 and log_most, of the lowest dip of the loss."""
+def _minimise_on_line(loss: Callable[[Number], Number], log_least: Array, log_most: Array) -> Array:
+    """Return log N, between log_least and log_most, of the lowest dip of the loss."""
 
     def plain(log_N: Array) -> Array:
         with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
@@ -305,11 +336,12 @@ def _minimise_on_line(loss: Callable[[Number], Number], log_most: Array) -> Arra
 
     # The lowest dip counts, not the lowest value: some forms fall again towards an edge, far outside their data.
     fractions = np.linspace(0.0, 1.0, 129)
-    scan = np.stack([plain(f * log_most) for f in fractions])
+    width = log_most - log_least
+    scan = np.stack([plain(log_least + f * width) for f in fractions])
     dips = (scan[1:-1] < scan[:-2]) & (scan[1:-1] <= scan[2:])
     best = 1 + np.argmin(np.where(dips, scan[1:-1], np.inf), axis=0)
     inside = dips.any(axis=0)
-    low, high = fractions[best - 1] * log_most, fractions[best + 1] * log_most
+    low, high = log_least + fractions[best - 1] * width, log_least + fractions[best + 1] * width
     ratio = (np.sqrt(5.0) - 1.0) / 2.0
     for _ in range(40):
         left, right = high - ratio * (high - low), low + ratio * (high - low)

@@ -11,6 +11,7 @@ class FormFacts(TypedDict):
     """A law that the forecast rests on: parameters by position, and resamples, one a row; the leading law's alone."""
 
     law: str
+    near: list[float] | None  # tokens per parameter between which an optimum without a closed form is searched
     names: list[str]
     values: list[float | None]
     draws: list[list[float | None]]

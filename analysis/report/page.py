@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scaling.analysis.figures.chart import Absent, Chart, Panel
     from scaling.analysis.figures.pages import Page
     from scaling.analysis.figures.web import Figure as Drawn
+    from scaling.analysis.laws.law import Law
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_DIR = "figures"
@@ -169,6 +170,8 @@ def script_json(value: object) -> str:
 def what_if_facts(results: Results) -> WhatIfFacts | None:
     """Return the calculator's numbers: laws that the forecast rests on, their draws, and the terms of its intervals."""
     from scaling.analysis.judgement.forecast import REACH_SLACK
+    from scaling.analysis.laws import LAWS
+    from scaling.analysis.laws.law import build
 
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
@@ -183,6 +186,7 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
         forms.append(
             {
                 "law": entry["law"],
+                "near": _near(results, build(LAWS[entry["law"]], entry["params"])),
                 "names": names,
                 "values": list(entry["params"].values()),
                 "draws": [[row[j] for j in order] for row in draws["values"]] if draws else [],
@@ -208,6 +212,14 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
         "reach_slack": REACH_SLACK,
         "repeats": _repeats(fits),
     }
+
+
+def _near(results: Results, law: "Law") -> list[float] | None:
+    """Tokens per parameter between which the law's optimum is searched; None where it has a closed form."""
+    from scaling.analysis.laws.law import REACH
+
+    least, most = results["range"]["tokens_per_param"]
+    return None if law.rival_terms else [least / REACH, most * REACH]
 
 
 def formulas_js(facts: WhatIfFacts) -> str:

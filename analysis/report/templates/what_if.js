@@ -9,7 +9,9 @@ function tokensFor(ask, cost, N) {
   return ask.flops / (cost.k * N ** cost.gamma) - ask.served / 3;
 }
 
-// The allocation with the lowest loss: a scan of log N, then golden section. null where there is no interior optimum.
+// The allocation with the lowest loss: the lowest dip of a scan of log N, as `Law.optimum` takes it, then golden section.
+// `form.near` holds the tokens per parameter between which a law without a closed form is searched, null elsewhere. null
+// where there is no interior optimum.
 function optimum(form, values, ask, facts, formulas) {
   const { cost, repeats } = facts;
   const law = formulas.laws[form.law];
@@ -22,17 +24,19 @@ function optimum(form, values, ask, facts, formulas) {
     return Number.isFinite(value) ? value : Infinity;
   };
   // Beyond the largest N a budget buys less than one token, or serving alone takes it all.
-  const end = Math.log(ask.flops / (cost.k * Math.max(1, ask.served / 3))) / cost.gamma;
-  const steps = 96;
+  const most = Math.log(ask.flops / (cost.k * Math.max(1, ask.served / 3))) / cost.gamma;
+  const sized = (ratio) => (Math.log(ask.flops / cost.k) - Math.log(ratio)) / (1 + cost.gamma);
+  const [start, end] = form.near ? [Math.max(0, sized(form.near[1])), Math.min(most, sized(form.near[0]))] : [0, most];
+  const steps = 128;
+  const at = (i) => start + ((end - start) * i) / steps;
+  const scan = Array.from({ length: steps + 1 }, (_, i) => loss(at(i)));
   let best = 0;
-  let least = Infinity;
-  for (let i = 0; i <= steps; i++) {
-    const value = loss((end * i) / steps);
-    if (value < least) [best, least] = [i, value];
+  for (let i = 1; i < steps; i++) {
+    const dips = scan[i - 1] > scan[i] && scan[i + 1] >= scan[i] && Number.isFinite(scan[i]);
+    if (dips && (best === 0 || scan[best] > scan[i])) best = i;
   }
-  if (best === 0 || best === steps || least === Infinity) return null;
-  let low = (end * (best - 1)) / steps;
-  let high = (end * (best + 1)) / steps;
+  if (best === 0) return null;
+  let [low, high] = [at(best - 1), at(best + 1)];
   const ratio = (Math.sqrt(5) - 1) / 2;
   let [left, right] = [high - ratio * (high - low), low + ratio * (high - low)];
   let [atLeft, atRight] = [loss(left), loss(right)];
@@ -174,7 +178,7 @@ function startWhatIf(facts, root) {
       for (const name of ["params", "tokens", "loss"]) [out(name).textContent, out(`${name}-interval`).textContent] = ["–", ""];
       out("notes").textContent = "";
       trusted.className = "badge bad";
-      trusted.textContent = bad.length ? "Write amounts as 3e24, 70B or 1.5T." : "The law has no optimum there: one of its terms is flat or absent.";
+      trusted.textContent = bad.length ? "Write amounts as 3e24, 70B or 1.5T." : "The law has no optimum near the sizes that were tried.";
       return;
     }
     for (const [name, words] of [["params", count], ["tokens", count], ["loss", (v) => v.toFixed(4)]]) {

@@ -1,6 +1,8 @@
 """Every law in the registry: exact gradients, recovery without noise, invariance to units, optimum, printing."""
 
 import dataclasses
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +130,41 @@ def test_a_budget_without_an_interior_optimum_is_nan_beside_those_with_one() -> 
     found = example(LAWS["farseer"]).optimum([1e20, 1e25])
     assert np.isfinite(found.N[0])
     assert np.isnan(found.N[1])
+
+
+@dataclass(frozen=True)
+class Pitted(Chinchilla):
+    """Chinchilla with a deeper second dip of the loss at a billionth of a token a parameter."""
+
+    rival_terms = None
+
+    def formula(self, N: Any, D: Any) -> Any:
+        pit = jet.exp((jet.log(D) - jet.log(N) + 20.0) ** 2.0 * -0.5) * -1e3
+        return super().formula(N, D) + pit
+
+
+def test_an_optimum_is_looked_for_near_the_tokens_per_parameter_tried() -> None:
+    law, closed = build(Pitted, Chinchilla.example), example(Chinchilla).optimum([1e20, 1e21])
+    assert (law.optimum([1e20, 1e21]).N > 100 * closed.N).all()
+    found = law.tried_at((5.0, 80.0)).optimum([1e20, 1e21])
+    assert pytest.approx(closed.N, rel=1e-4) == found.N
+    columns = from_columns(Pitted, np.array([list(Chinchilla.example.values())] * 2)).tried_at((5.0, 80.0))
+    assert pytest.approx(np.broadcast_to(closed.N, (2, 2)), rel=1e-4) == columns.optimum([1e20, 1e21]).N
+
+
+def test_an_optimum_beyond_the_sizes_tried_is_refused_with_law_compute_and_range() -> None:
+    law = build(Pitted, Chinchilla.example).tried_at((1e4, 1e5))
+    with pytest.raises(ValueError, match=r"the law 'chinchilla' has no optimum at C = 1e\+20 FLOPs with N from 4.08e"):
+        law.optimum(1e20)
+    with pytest.raises(ValueError, match=r"10 times beyond the 1e\+04 to 1e\+05 tokens per parameter tried"):
+        law.optimum(1e20)
+
+
+def test_a_fitted_law_knows_the_tokens_per_parameter_it_was_fitted_to() -> None:
+    law = example(Chinchilla)
+    N, D = np.meshgrid(np.geomspace(1e8, 1e10, 5), np.geomspace(1e10, 1e12, 5))
+    fitted = fit.fit("chinchilla", {"N": N.ravel(), "D": D.ravel()}, law(N=N, D=D).ravel())
+    assert fitted.law.tried == pytest.approx((1.0, 1e4))
 
 
 def test_an_absent_term_leaves_no_interior_optimum() -> None:

@@ -242,6 +242,24 @@ def test_the_calculator_agrees_with_the_forecast(times: float, results: Results)
 
 
 @needs_node
+def test_the_calculator_takes_the_dip_near_the_sizes_tried_that_the_law_takes(results: Results) -> None:
+    farseer = build(LAWS["farseer"], LAWS["farseer"].example)
+    facts: Any = report.what_if_facts(results)
+    form = {"law": "farseer", "names": list(farseer.params), "values": list(farseer.params.values()), "draws": []}
+    code = "given.flops.map((flops) => whatIf.whatIf(given.facts, FORMULAS, {flops, served: 0, unique: Infinity}))"
+    for near, there in (((5.0, 80.0), True), ((1e7, 1e8), False)):
+        facts = {**facts, "cost": {"k": 6.0, "gamma": 1.0}, "forms": [{**form, "near": [near[0] / 10, near[1] * 10]}]}
+        found = calculate(code, facts=facts, flops=[1e20, 1e21])
+        if there:
+            best = farseer.tried_at(near).optimum([1e20, 1e21])
+            assert [one["params"]["value"] for one in found] == pytest.approx(best.N.tolist(), rel=1e-5)
+        else:
+            assert found == [None, None]
+            with pytest.raises(ValueError, match="no optimum at C = 1e"):
+                farseer.tried_at(near).optimum([1e20, 1e21])
+
+
+@needs_node
 def test_serving_more_tokens_buys_a_smaller_model_trained_longer(results: Results) -> None:
     facts = report.what_if_facts(results)
     flops = results["settings"]["target_flops"]

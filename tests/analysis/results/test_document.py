@@ -60,7 +60,7 @@ def test_the_document_holds_what_is_drawn(results: dict[str, Any]) -> None:
     assert np.array(chinchilla["surface"]["loss"]).shape == (48, 48)
     assert sorted(set(results["observations"]["budget"])) == [0, 1, 2, 3]
     for budget in results["isoflop"]["budgets"]:
-        assert set(budget["estimates"]) == {"parabola", "cubic", "akima", "surface"}
+        assert set(budget["estimates"]) == {"parabola", "cubic", "akima", "mean", "surface"}
         assert len(budget["loss"]) == budget["n"] == 7
     assert len(results["curves"]) == 28
     assert results["envelope"]["laws"]["binned"]["exponent"] is not None
