@@ -53,12 +53,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of the page: its sentences, and how far it can be trusted."""
+    """The answer of the page: its sentences, how far it can be trusted, and the forecasters behind it."""
 
     lead: Sequence[str]
     more: Sequence[str]
     trust: str = ""
     calibrated: bool = False
+    members: Table = Table("", (), ())  # the forecasters; without rows where one law answers alone
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from typing import TypedDict
 
 from scaling.analysis.schema.document import Range
+from scaling.analysis.schema.ensemble import ComputePower
 from scaling.analysis.schema.intervals import Quantity
 from scaling.analysis.schema.judgement import Predicted
 
 
 class FormFacts(TypedDict):
-    """A law that the forecast rests on: parameters by position, and resamples, one a row; the leading law's alone."""
+    """A law that the forecast rests on: parameters by position, and the resamples of a leading law, one a row."""
 
     law: str
     near: list[float] | None  # tokens per parameter between which an optimum without a closed form is searched
@@ -28,6 +29,22 @@ class PowerLawFacts(TypedDict):
     high: list[float | None] | None
 
 
+class PowersFacts(TypedDict):
+    """A forecaster by power laws in compute of N* and L*."""
+
+    params: ComputePower
+    loss: ComputePower
+
+
+class MeanFacts(TypedDict):
+    """The log mean of forecasters: its power laws (its laws of N and D are the forms), and its intervals' terms."""
+
+    powers: list[PowersFacts]
+    half_width: dict[Predicted, float]  # of the log, a decade beyond the data
+    least_horizon_decades: float
+    noise_sd_nats: float
+
+
 class CostFacts(TypedDict):
     """The cost of a run, C = k N^gamma D."""
 
@@ -45,6 +62,8 @@ class RepeatFacts(TypedDict):
 class WhatIfFacts(TypedDict):
     """All numbers of the calculator."""
 
+    mean: MeanFacts | None  # None where the leading law answers alone
+    warned: bool  # whether the page has warnings at its top
     forms: list[FormFacts]
     isoflop: dict[Quantity, PowerLawFacts]
     cost: CostFacts

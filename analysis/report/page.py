@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from scaling.analysis.report import prose as words
 from scaling.analysis.report.blocks import Figure, Link, WhatIf
-from scaling.analysis.report.facts import FormFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
+from scaling.analysis.report.facts import FormFacts, MeanFacts, PowerLawFacts, RepeatFacts, WhatIfFacts
 from scaling.analysis.schema.document import Results
-from scaling.analysis.schema.fits import FitEntry, no_interval
+from scaling.analysis.schema.ensemble import EnsembleSection
+from scaling.analysis.schema.fits import NO_RESAMPLES, FitEntry, no_interval
 from scaling.analysis.schema.isoflop import PowerLawEntry
 from scaling.analysis.words import raised
 from scaling.records.files import write_text
@@ -168,7 +169,7 @@ def script_json(value: object) -> str:
 
 
 def what_if_facts(results: Results) -> WhatIfFacts | None:
-    """Return the calculator's numbers: laws that the forecast rests on, their draws, and the terms of its intervals."""
+    """Return the calculator's numbers: laws that the forecast rests on, and the terms of its intervals."""
     from scaling.analysis.judgement.forecast import REACH_SLACK
     from scaling.analysis.laws import LAWS
     from scaling.analysis.laws.law import build
@@ -177,8 +178,37 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
     if not settings["forms"] or settings["at_target"] is None:
         return None
     fits = {entry["name"]: entry for entry in results["fits"]}
+    lead, section = fits[settings["forms"][0]], settings.get("ensemble")
+    laws = results["isoflop"]["laws"]["parabola"] if results["isoflop"] is not None else {}
+    why = no_interval(lead) if lead["status"] != "refused" else ""
+    if section is not None:
+        why = NO_RESAMPLES if results["settings"]["bootstrap"] == 0 else ""
+    return {
+        "mean": None if section is None else _mean(results, section),
+        "warned": bool(results["warnings"]),
+        "forms": _forms(results) if section is None else _near_surfaces(section),
+        "isoflop": {
+            name: _power_law(law) for name, law in laws.items() if law["exponent"] is not None and law["band"]["low"]
+        },
+        "cost": {"k": results["cost"]["k"], "gamma": results["cost"]["gamma"]},
+        "range": results["range"],
+        "level": results["settings"]["level"],
+        "no_interval": why,
+        "target_flops": settings["at_target"]["flops"],
+        "z": settings["z"],
+        "noise_sd_log": settings["noise_sd_log"] or 0.0,
+        "factors": {name: settings["calibration"][name]["factor"] or 1.0 for name in ("loss", "params")},
+        "reach_decades": settings["reach_decades"] if section is None else section["reach_decades"],
+        "reach_slack": REACH_SLACK,
+        "repeats": _repeats(fits),
+    }
+
+
+def _forms(results: Results) -> list[FormFacts]:
+    """Return the laws that were asked for, the leading one first and with its draws."""
+    fits = {entry["name"]: entry for entry in results["fits"]}
     forms: list[FormFacts] = []
-    for k, name in enumerate(settings["forms"]):
+    for k, name in enumerate(results["forecast"]["forms"]):
         entry = fits[name]
         names = list(entry["params"])
         draws = entry["draws"] if k == 0 else None
@@ -192,25 +222,35 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
                 "draws": [[row[j] for j in order] for row in draws["values"]] if draws else [],
             }
         )
-    lead = fits[settings["forms"][0]]
-    why = no_interval(lead) if lead["status"] != "refused" else ""
-    laws = results["isoflop"]["laws"]["parabola"] if results["isoflop"] is not None else {}
+    return forms
+
+
+def _near_surfaces(section: EnsembleSection) -> list[FormFacts]:
+    """Return the laws of N and D among the forecasters."""
+    return [
+        {"law": one["law"], "names": list(one["values"]), "values": list(one["values"].values()), "draws": []}
+        for one in section["members"]
+        if one["law"] is not None
+    ]
+
+
+def _mean(results: Results, section: EnsembleSection) -> MeanFacts:
+    """Return the power laws among the forecasters, and the terms of the log mean's intervals."""
+    from scaling.analysis.judgement.growth import Growth
+
+    level = results["settings"]["level"]
     return {
-        "forms": forms,
-        "isoflop": {
-            name: _power_law(law) for name, law in laws.items() if law["exponent"] is not None and law["band"]["low"]
+        "powers": [
+            {"params": one["powers"]["params"], "loss": one["powers"]["loss"]}
+            for one in section["members"]
+            if one["law"] is None
+        ],
+        "half_width": {
+            name: Growth(one["sd_log_per_decade"], one["degrees_of_freedom"]).half_width(1.0, level)
+            for name, one in section["growth"].items()
         },
-        "cost": {"k": results["cost"]["k"], "gamma": results["cost"]["gamma"]},
-        "range": results["range"],
-        "level": results["settings"]["level"],
-        "no_interval": why,
-        "target_flops": settings["at_target"]["flops"],
-        "z": settings["z"],
-        "noise_sd_log": settings["noise_sd_log"] or 0.0,
-        "factors": {name: settings["calibration"][name]["factor"] or 1.0 for name in ("loss", "params")},
-        "reach_decades": settings["reach_decades"],
-        "reach_slack": REACH_SLACK,
-        "repeats": _repeats(fits),
+        "least_horizon_decades": section["least_horizon_decades"],
+        "noise_sd_nats": section["noise_sd_nats"] or 0.0,
     }
 
 

@@ -38,15 +38,18 @@ def answer(results: Results) -> Answer:
             f"To spend {flops_text(target['flops'])} best, train a model of {size} parameters on {tokens} tokens: "
             f"expect a loss of {loss} nats per token."
         )
-        trust, calibrated = sentence(target["words"]), target["calibrated"]
-        more.append(" ".join(map(sentence, [f"this is the {target['law']} law's optimum", *target["notes"]])))
+        trust, calibrated = sentence(target["words"]), target["calibrated"] and not results["warnings"]
+        if target["calibrated"] and results["warnings"]:
+            trust += " Read the warnings at the top first."
+        whose = f"the {target['law']}" if "members" in target else f"the {target['law']} law's optimum"
+        more.append(" ".join(map(sentence, [f"this is {whose}", *target["notes"]])))
     else:
         lead.append(
             "No fitted law of parameters and tokens has a compute optimum, so nothing is predicted beyond the runs."
         )
     more += _isoflop_sentences(results)
     more += _spread_sentence(results)
-    return Answer(lead, more, trust, calibrated)
+    return Answer(lead, more, trust, calibrated, tables.members(results))
 
 
 def _isoflop_sentences(results: Results) -> list[str]:
@@ -91,17 +94,23 @@ def _spread_sentence(results: Results) -> list[str]:
 
 def what_if_words(results: Results, repeats: RepeatFacts) -> str:
     """Words about the calculator: its laws and its assumptions."""
-    names = results["forecast"]["forms"]
+    names, section = results["forecast"]["forms"], results["forecast"].get("ensemble")
     forms = f"Laws: {', '.join(names)}; the first gives the values." if len(names) > 1 else f"By the {names[0]} law."
+    spreads = "Intervals hold the parameters', one run's and the form's spread."
+    if section is not None:
+        forms = f"By the {section['name']}; serving and repeats move it as they move its laws of N and D."
+        spreads = "Intervals hold the errors of its roll-outs by distance and one run's noise."
     return (
         f"{forms} Training costs {cost_of(results)}; serving a token costs a "
         "third of that, its forward pass, and is paid from the same compute. Tokens beyond the unique "
-        f"ones are repeats, worth less and less: {repeats['words']}. Intervals hold the parameters', one "
-        f"run's and the form's spread. {sentence(_calibration(results))}"
+        f"ones are repeats, worth less and less: {repeats['words']}. {spreads} {sentence(_calibration(results))}"
     )
 
 
 def _calibration(results: Results) -> str:
+    section = results["forecast"].get("ensemble")
+    if section is not None:
+        return section["words"]
     words = [one["words"] for one in results["forecast"]["calibration"].values() if one["words"]]
     return "; ".join(dict.fromkeys(words)) or "none was scored"
 

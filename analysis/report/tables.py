@@ -7,6 +7,7 @@ from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.report.blocks import Cell, Table, columns, interval_cell, number_cell, percent_cell, value_cell
 from scaling.analysis.results.summary import UNDER_SIX_N_D
 from scaling.analysis.schema.document import Results
+from scaling.analysis.schema.ensemble import MemberPrediction
 from scaling.analysis.schema.fits import FitEntry, FittedEntry, LossSettings, RefusedEntry, no_interval
 from scaling.analysis.schema.intervals import NO_ENDS, Interval, Quantity
 from scaling.analysis.schema.isoflop import PowerLawEntry
@@ -61,6 +62,34 @@ def exponents(results: Results) -> Table:
                 ]
             )
     return Table("Power laws in compute", columns("minima by", "quantity", "#exponent", "power law"), rows)
+
+
+def members(results: Results) -> Table:
+    """The forecasters behind the headline, each with the error of its own roll-outs, and the headline last."""
+    target, section = results["forecast"]["at_target"], results["forecast"].get("ensemble")
+    if target is None or section is None:
+        return Table("", (), ())
+    headline: MemberPrediction = {
+        "name": section["name"],
+        "params": target["params"]["value"],
+        "loss": target["loss"]["value"],
+        "error": section["error"],
+        "trials": max((one["trials"] for one in section["members"]), default=0),
+    }
+    rows = [
+        [
+            Cell(one["name"]),
+            value_cell(one["params"], count),
+            value_cell(one["loss"], lambda loss: f"{loss:.3f}"),
+            percent_cell(one["error"]["params"], 0),
+            percent_cell(one["error"]["loss"], 1),
+            number_cell(one["trials"]),
+        ]
+        for one in [*target.get("members", []), headline]
+    ]
+    headings = columns("forecaster", "#N*", "#loss", "#error in N*", "#error in loss", "#roll-outs")
+    note = "Errors are the root mean square of roll-outs: the smaller budgets fitted, the larger predicted."
+    return Table("Forecasters", headings, rows, note)
 
 
 def rollouts(results: Results) -> Table:

@@ -81,9 +81,46 @@ function isoflopGap(facts, name, flops, value) {
   return Math.sqrt(Math.max(Math.log(at / value) ** 2 - own ** 2, 0));
 }
 
+const mean = (values) => values.reduce((sum, one) => sum + one, 0) / values.length;
+const deviation = (values) => Math.sqrt(mean(values.map((one) => (one - mean(values)) ** 2)));
+
+// The log mean of the forecasters. Serving and repeats move it as they move the optima of its laws of N and D, on average.
+function meanWhatIf(facts, formulas, ask) {
+  const { mean: terms, cost } = facts;
+  const spending = (one) => cost.k * one.params ** cost.gamma * one.tokens;
+  const moved = facts.forms.map((form) => [form, optimum(form, form.values, ask, facts, formulas)]).filter(([, one]) => one);
+  if (!moved.length && (ask.served > 0 || Number.isFinite(ask.unique))) return null;
+  const spent = moved.length ? Math.exp(mean(moved.map(([, one]) => Math.log(spending(one))))) : ask.flops;
+  const plainly = { flops: spent, served: 0, unique: Infinity };
+  const plain = new Map(facts.forms.map((form) => [form, optimum(form, form.values, plainly, facts, formulas)]));
+  const raised = (law) => law.floor + law.coefficient * spent ** law.exponent;
+  const members = [...terms.powers.map((one) => ({ params: raised(one.params), loss: raised(one.loss) })), ...plain.values()].filter(Boolean);
+  if (!members.length) return null;
+  const moves = (name) => moved.filter(([form]) => plain.get(form)).map(([form, one]) => Math.log(one[name] / plain.get(form)[name]));
+  const at = (name) => Math.exp(mean(members.map((one) => Math.log(one[name]))) + (moved.length ? mean(moves(name)) : 0));
+  const params = at("params");
+  const value = { params, loss: at("loss"), tokens: tokensFor(ask, cost, params) };
+  if (!(value.tokens > 0)) return null;
+  const training_flops = spending(value);
+  const decades = Math.max(decadesBeyond(facts, training_flops), terms.least_horizon_decades);
+  const half = (name) => Math.hypot(terms.half_width[name] * decades, facts.z * (moved.length ? deviation(moves(name)) : 0));
+  const widths = {
+    params: half("params"),
+    tokens: cost.gamma * half("params"),
+    loss: Math.hypot(half("loss"), (facts.z * terms.noise_sd_nats) / value.loss),
+  };
+  const answer = { tokens_per_param: { value: value.tokens / params }, training_flops, epochs: value.tokens / ask.unique };
+  for (const [name, width] of Object.entries(widths)) {
+    const ends = facts.no_interval ? [null, null] : [value[name] * Math.exp(-width), value[name] * Math.exp(width)];
+    answer[name] = { value: value[name], low: ends[0], high: ends[1] };
+  }
+  return { ...answer, ...trust(facts, answer, ask) };
+}
+
 // facts: the numbers that the report embeds. formulas: see above. ask: {flops, served, unique}.
-// Returns null where the leading law has no optimum.
+// Returns null where the leading law, or every forecaster, has no optimum.
 function whatIf(facts, formulas, ask) {
+  if (facts.mean) return meanWhatIf(facts, formulas, ask);
   const [lead, ...others] = facts.forms;
   const best = (form, values, asked = ask) => optimum(form, values, asked, facts, formulas);
   const point = best(lead, lead.values);
@@ -106,19 +143,24 @@ function whatIf(facts, formulas, ask) {
     const middle = Math.log(value);
     const [low, high] = [(1 - facts.level) / 2, (1 + facts.level) / 2].map((q) => quantile(logs, q));
     const factor = facts.factors[name === "loss" ? "loss" : "params"];
-    answer[name].low = Math.exp(middle - factor * Math.hypot(Math.max(middle - low, 0), noise, form));
-    answer[name].high = Math.exp(middle + factor * Math.hypot(Math.max(high - middle, 0), noise, form));
+    answer[name].low = Math.exp(middle - Math.hypot(factor * Math.max(middle - low, 0), factor * noise, form));
+    answer[name].high = Math.exp(middle + Math.hypot(factor * Math.max(high - middle, 0), factor * noise, form));
   }
   answer.training_flops = training_flops;
   answer.epochs = point.tokens / ask.unique;
   return { ...answer, ...trust(facts, answer, ask) };
 }
 
+function decadesBeyond(facts, flops) {
+  const [least, most] = facts.range.flops;
+  return Math.max(Math.log10(flops / most), Math.log10(least / flops), 0);
+}
+
 // Whether the answer lies where predictions were checked, and the reasons why not.
 function trust(facts, answer, ask) {
   const flops = answer.training_flops;
-  const [least, most] = facts.range.flops;
-  const decades = Math.max(Math.log10(flops / most), Math.log10(least / flops), 0);
+  const least = facts.range.flops[0];
+  const decades = decadesBeyond(facts, flops);
   const reasons = [];
   if (facts.no_interval) reasons.push(`there is no interval: ${facts.no_interval}`);
   else if (!facts.reach_decades) reasons.push("no roll-out was scored, so the interval is not calibrated");
@@ -160,6 +202,13 @@ function parseAmount(text) {
   return Number(found[1]) * unit;
 }
 
+function withoutOptimum(facts, ask) {
+  if (ask.served > 0 && whatIf(facts, FORMULAS, { ...ask, served: 0 })) {
+    return `Serving ${count(ask.served)} tokens leaves too little of that compute to train on: spend more, or serve fewer.`;
+  }
+  return "The law has no optimum near the sizes that were tried.";
+}
+
 function startWhatIf(facts, root) {
   const inputs = Object.fromEntries(["flops", "served", "unique"].map((name) => [name, root.querySelector(`[name=${name}]`)]));
   const out = (name) => root.querySelector(`[data-out=${name}]`);
@@ -178,7 +227,7 @@ function startWhatIf(facts, root) {
       for (const name of ["params", "tokens", "loss"]) [out(name).textContent, out(`${name}-interval`).textContent] = ["–", ""];
       out("notes").textContent = "";
       trusted.className = "badge bad";
-      trusted.textContent = bad.length ? "Write amounts as 3e24, 70B or 1.5T." : "The law has no optimum near the sizes that were tried.";
+      trusted.textContent = bad.length ? "Write amounts as 3e24, 70B or 1.5T." : withoutOptimum(facts, ask);
       return;
     }
     for (const [name, words] of [["params", count], ["tokens", count], ["loss", (v) => v.toFixed(4)]]) {
@@ -188,9 +237,9 @@ function startWhatIf(facts, root) {
     if (ask.served > 0) notes.push(`training takes ${scientific(answer.training_flops)} FLOPs of the ${scientific(ask.flops)}, serving the rest`);
     if (Number.isFinite(answer.epochs) && answer.epochs > 0) notes.push(`${number(answer.epochs)} passes over the unique tokens`);
     out("notes").textContent = notes.join("; ") + ".";
-    trusted.className = answer.calibrated ? "badge good" : "badge bad";
+    trusted.className = answer.calibrated && !facts.warned ? "badge good" : "badge bad";
     const checked = answer.decades_beyond ? `${answer.decades_beyond.toFixed(2)} decades beyond the data, within what the roll-outs checked` : "inside the data's range";
-    trusted.textContent = answer.calibrated ? `Calibrated: ${checked}.` : `Out of the calibrated range: ${answer.reasons.join("; ")}.`;
+    trusted.textContent = answer.calibrated ? `Calibrated: ${checked}.${facts.warned ? " Read the warnings at the top first." : ""}` : `Out of the calibrated range: ${answer.reasons.join("; ")}.`;
   };
   Object.values(inputs).forEach((input) => input.addEventListener("input", refresh));
   refresh();

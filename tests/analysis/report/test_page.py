@@ -171,7 +171,7 @@ def test_the_answer_holds_the_target_with_intervals(results: Results) -> None:
         for end in ("value", "low", "high"):
             assert words.count(target[name][end]) in sentence
     assert f"{target['loss']['value']:.3f}" in sentence
-    assert prose.answer(results).calibrated == target["calibrated"]
+    assert prose.answer(results).calibrated == (target["calibrated"] and not results["warnings"])
 
 
 def test_what_is_not_identified_has_no_number(results: Results) -> None:
@@ -239,6 +239,57 @@ def test_the_calculator_agrees_with_the_forecast(times: float, results: Results)
             assert found[name][end] == pytest.approx(expected[name][end], rel=1e-5), (name, end)
     assert found["decades_beyond"] == pytest.approx(expected["decades_beyond"], abs=1e-6)
     assert found["calibrated"] <= expected["calibrated"]
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Results that the log mean of forecasters answers."""
+    folder = tmp_path_factory.mktemp("averaged")
+    return analyse(simulated.observe(simulated.table(noise_nats=0.01, seeds=2), folder), bootstrap=5)
+
+
+@needs_node
+@pytest.mark.parametrize("times", [0.1, 1.0, 1e4])
+def test_the_calculator_takes_the_log_mean_of_the_forecasters(times: float, averaged: Results) -> None:
+    flops = averaged["settings"]["target_flops"] * times
+    expected = forecast.predict(averaged, flops=flops)
+    assert len(expected["members"]) == 4
+    facts = report.what_if_facts(averaged)
+    ask = "{flops: given.flops, served: 0, unique: Infinity}"
+    found = calculate(f"whatIf.whatIf(given.facts, FORMULAS, {ask})", facts=facts, flops=flops)
+    for name in ("params", "tokens", "loss"):
+        for end in ("value", "low", "high"):
+            assert found[name][end] == pytest.approx(expected[name][end], rel=1e-5), (name, end)
+    assert found["calibrated"] <= expected["calibrated"]
+
+
+@needs_node
+def test_serving_moves_the_log_mean_and_spends_the_same_compute(averaged: Results) -> None:
+    flops = averaged["settings"]["target_flops"]
+    ask = "{flops: given.flops, served, unique: Infinity}"
+    code = f"given.served.map((served) => whatIf.whatIf(given.facts, FORMULAS, {ask}))"
+    facts = report.what_if_facts(averaged)
+    plain, served, nothing_left = calculate(code, facts=facts, flops=flops, served=[0, 1e9, 1e20])
+    assert served["params"]["value"] < plain["params"]["value"]
+    assert served["loss"]["value"] > plain["loss"]["value"]
+    a_token = averaged["cost"]["k"] * served["params"]["value"] ** averaged["cost"]["gamma"]
+    assert a_token * (served["tokens"]["value"] + 1e9 / 3) == pytest.approx(flops, rel=1e-9)
+    assert nothing_left is None
+
+
+def test_the_forecasters_stand_beside_the_headline_and_no_badge_is_green_under_a_warning(averaged: Results) -> None:
+    calm = {**averaged, "warnings": []}
+    target = averaged["forecast"]["at_target"]
+    assert target is not None
+    assert target["calibrated"]
+    html = render(calm)
+    for member in target["members"]:
+        assert member["name"] in html
+    assert 'class="badge good"' in html
+    warned = render({**averaged, "warnings": ["look here"]})
+    assert 'class="badge good"' not in warned
+    assert "Read the warnings at the top first." in warned
+    assert report.what_if_facts({**averaged, "warnings": ["look here"]})["warned"]
 
 
 @needs_node
