@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from scaling.analysis.judgement.holdout import Z_LEVEL
+from scaling.analysis.judgement.one_variable import MEAN_WORDS, learning_curve_fits, value_of
+from scaling.analysis.judgement.spread import predicted
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.law import build, from_columns
 from scaling.analysis.schema.document import Results
@@ -21,12 +23,22 @@ def predict_columns(results: Results, at: Mapping[str, float]) -> list[ColumnPre
     for name, value in at.items():
         if not np.isfinite(value):
             raise ValueError(f"--at {name}={value:g}: give a finite number")
+    (only,) = at if len(at) == 1 else ("",)
     fitted = [entry for entry in results["fits"] if entry["status"] != "refused"]
     found = [_predicted(results, entry, at) for entry in fitted if set(entry["variables"]) == set(at)]
     if not found:
         known = "; ".join(f"{entry['name']} takes {', '.join(entry['variables'])}" for entry in fitted)
         raise ValueError(f"no fitted law takes just {', '.join(at)}: {known or 'these results hold no fit'}")
-    return found
+    curve = learning_curve_fits(results, only)
+    return [_mean(results, curve, at), *found] if curve else found
+
+
+def _mean(results: Results, curve: list[FittedEntry], at: Mapping[str, float]) -> ColumnPrediction:
+    """The log mean of the recommended laws of one variable."""
+    own = _predicted(results, curve[0], at)
+    one = predicted(value_of(results, curve, *at.values()))
+    name = f"{MEAN_WORDS}: {', '.join(entry['name'] for entry in curve)}"
+    return {**own, "law": name, "value": one["value"], "low": one["low"], "high": one["high"]}
 
 
 @np.errstate(all="ignore")  # far from its runs a law may overflow, and an interval then has no end

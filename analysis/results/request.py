@@ -7,9 +7,9 @@ from typing import get_args
 from scaling.analysis.fitting.fit import Loss
 from scaling.analysis.judgement.holdout import LEVEL
 from scaling.analysis.laws import LAWS, law_named
-from scaling.analysis.laws.formula_law import is_formula
 from scaling.analysis.laws.held import Bounds, hold
 from scaling.analysis.laws.law import Law
+from scaling.analysis.laws.log_mean import LEARNING_CURVE, LEARNING_CURVE_LAWS
 from scaling.analysis.schema.document import Errors, Holdout, Settings
 from scaling.analysis.schema.fits import LossSettings
 from scaling.analysis.schema.isoflop import ASKABLE, CurveModel
@@ -72,16 +72,25 @@ def parse_laws(
     }
 
 
+def _with_sets(laws: Sequence[str]) -> list[str]:
+    """The texts with the set of learning-curve laws in place of its name."""
+    texts: list[str] = []
+    for text in laws:
+        name, colon, variable = text.partition(":")
+        texts += [f"{one}{colon}{variable}" for one in LEARNING_CURVE_LAWS] if name == LEARNING_CURVE else [text]
+    return texts
+
+
 def _named(laws: Sequence[str], columns: tuple[str, ...]) -> dict[str, tuple[type[Law], tuple[str, ...]]]:
     """Laws by name, each with its variables."""
     wanted: dict[str, tuple[type[Law], tuple[str, ...]]] = {}
-    for text in laws:
+    for text in _with_sets(laws):
         name, _, variable = text.partition(":")
-        if name not in LAWS and (variable or is_formula(text)):
+        if name not in LAWS:
             found = law_named(text, columns)
             wanted[text.strip()] = (found, found.variables)
             continue
-        law = choose("law", LAWS, name)
+        law = LAWS[name]
         if law.predicts != "loss":
             raise ValueError(
                 f"the law {name!r} predicts {law.predicts}, not the loss; fit it to its own numbers in Python, "
