@@ -169,6 +169,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         action="store_true",
         help="train though the plan was made by other code; attempts record it",
     )
+    worker.add_argument(
+        "--requeue", choices=("slurm",), help="where the exit code would be 75, let the batch system start it again"
+    )
     status = command(
         "status",
         "show how the runs of a study are doing",

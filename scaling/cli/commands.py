@@ -84,16 +84,19 @@ def tune(options: Any) -> int:
 
 def worker(options: Any) -> int:
     """Train planned runs of a study; the exit codes are those of `launch/worker.py`."""
+    from scaling.launch.slurm import requeue
     from scaling.launch.worker import work
 
     for name, value in (("--max-runs", options.max_runs), ("--slots", options.slots)):
         if value is not None and value < 1:
             raise ValueError(f"{name} {value}: must be at least 1")
-    return work(options.study, options.until, options.max_runs, options.slots, options.allow_other_code)
+    code = work(options.study, options.until, options.max_runs, options.slots, options.allow_other_code)
+    return requeue(code) if options.requeue else code
 
 
 def status(options: Any) -> int:
     """Show the runs of studies and their states."""
+    from scaling.launch.slurm import queue_in_words
     from scaling.plan.status import as_json, only_study, print_status, study_status
     from scaling.terminal import terminal
 
@@ -103,6 +106,8 @@ def status(options: Any) -> int:
         return 0
     for study in studies:
         print_status(study, terminal())
+        if line := queue_in_words(study.study_dir):
+            print(line)
     return 0
 
 

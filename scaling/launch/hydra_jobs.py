@@ -12,12 +12,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from scaling.launch.jobs import Channel, Job, JobEndedError
-from scaling.launch.launchers import make_launcher, run_jobs
+from scaling.launch.launchers import STARTERS, make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
 from scaling.launch.stacking import job_labels, planned_ids, stacks
 from scaling.machine.slots import gpu_ids
-from scaling.records.attempt import is_trained_now
-from scaling.records.record import DONE
+from scaling.plan.work import read_work
+from scaling.records.attempt import is_trained_now, run_state
+from scaling.records.record import DONE, readable_record
 
 
 def launch(
@@ -29,6 +30,8 @@ def launch(
     initial_job_idx: int,
 ) -> list[JobReturn]:
     """Run Hydra's jobs with the launcher of these settings; return the outcome of each job, in order."""
+    if settings.get("name") in STARTERS:
+        return _start_workers(settings, Path(config.hydra.sweep.dir), job_overrides)
     use_gpus = config.runtime.device != "cpu" and bool(gpu_ids())
     study_dir = Path(config.hydra.sweep.dir)
     launcher = make_launcher(settings, use_gpus)
@@ -51,6 +54,35 @@ def launch(
             outcome.return_value = job.result[number] if job.status == DONE else JobEndedError(job)
             returns[index] = outcome
     return [returns[index] for index in range(len(job_overrides))]
+
+
+def _start_workers(
+    settings: Mapping[str, Any], study_dir: Path, job_overrides: Sequence[Sequence[str]]
+) -> list[JobReturn]:
+    """Start workers of the planned study elsewhere and wait for its runs; return the outcomes of these jobs."""
+    from scaling.launch.task import loss_of
+
+    own = {name: value for name, value in settings.items() if name not in ("_target_", "name")}
+    ids = planned_ids(job_overrides)
+    if len(ids) < len(job_overrides):
+        raise ValueError(f"hydra/launcher={settings['name']} starts workers of a plan: use hydra/sweeper=isoflop")
+    work = read_work(study_dir)
+    planned = [str(line["run_id"]) for line in work.lines]
+
+    def unfinished() -> int:
+        return sum(not (study_dir / run_id / "record.json").exists() for run_id in planned)
+
+    if not STARTERS[settings["name"]](study_dir, work.plan_id, unfinished, own):
+        raise SystemExit(0)  # the runs train elsewhere, and nobody waits
+    returns = []
+    for overrides, run_id in zip(job_overrides, ids, strict=True):
+        record, state = readable_record(study_dir / run_id), run_state(study_dir / run_id)
+        outcome = JobReturn(overrides=list(overrides), working_dir=str(study_dir))
+        outcome.status = JobStatus.FAILED if record is None else JobStatus.COMPLETED
+        ended = Job(run_id, None, status=state.status, why=state.why, log=state.log)
+        outcome.return_value = JobEndedError(ended) if record is None else loss_of(record)
+        returns.append(outcome)
+    return returns
 
 
 def _all_trained_now(study_dir: Path, run_ids: Sequence[str]) -> bool:

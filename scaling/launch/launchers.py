@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from scaling.launch.in_process import InProcess
 from scaling.launch.jobs import Job, Target
 from scaling.launch.local import Local
+from scaling.launch.slurm import start_slurm
 from scaling.launch.table import LiveTable
 from scaling.machine.slots import Slot
 from scaling.records.attempt import FAILED, LOST
@@ -38,6 +39,10 @@ class Launcher(Protocol):
 # A launcher is called with use_gpus= and the settings of its YAML.
 LAUNCHERS: dict[str, Callable[..., Launcher]] = {"local": Local, "in_process": InProcess}
 
+# A starter only starts workers of a planned study elsewhere. It is called with the study's folder, the plan's id, a
+# count of the unfinished runs, and the settings of its YAML, and returns whether it has waited for the runs.
+STARTERS: dict[str, Callable[..., bool]] = {"slurm": start_slurm}
+
 
 def make_launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:
     """The launcher named by the settings in hydra.launcher; ValueError lists the choices."""
@@ -45,6 +50,11 @@ def make_launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:
     if "name" not in own:
         raise ValueError(
             f"hydra.launcher._target_={settings.get('_target_')} is Hydra's own and runs Hydra's jobs alone; choose "
+            f"hydra/launcher={', '.join(sorted(LAUNCHERS))}"
+        )
+    if own["name"] in STARTERS:
+        raise ValueError(
+            f"hydra/launcher={own['name']} starts workers of a planned sweep (`scaling train ... -m`); here choose "
             f"hydra/launcher={', '.join(sorted(LAUNCHERS))}"
         )
     return choose("hydra/launcher", LAUNCHERS, own.pop("name"))(use_gpus=use_gpus, **own)
