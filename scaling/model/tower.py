@@ -4,6 +4,7 @@ B batch, T tokens, S source tokens, P predictions, D model width, V vocabulary
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -126,6 +127,12 @@ def compile_blocks(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, Block):
             module.compile()
+
+
+def taken_eagerly(model: nn.Module) -> AbstractContextManager[object]:
+    """Within, compiled blocks run as they are written: another mode or batch size would be compiled anew."""
+    compiled = any(isinstance(module, Block) and module._compiled_call_impl is not None for module in model.modules())
+    return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def embedding_scale(shape: TransformerShape) -> float:

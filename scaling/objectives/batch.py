@@ -42,7 +42,9 @@ class Batch:
         def move(tensor: Tensor) -> Tensor:
             if tensor.device.type == device.type:
                 return tensor
-            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+            # A copy of a strided tensor waits for the device even where the tensor is pinned.
+            sent = tensor.contiguous().pin_memory() if device.type == "cuda" else tensor
+            return sent.to(device, non_blocking=True)
 
         return self._map(move)
 

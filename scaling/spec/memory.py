@@ -57,13 +57,17 @@ def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool, reco
 
 
 def largest_micro_batch(spec: RunSpec, available_bytes: float, recomputed: bool, recorded: bool = False) -> int:
-    """The most sequences at once whose step fits, an even share of the batch; ValueError when not even one fits."""
+    """The most sequences at once whose step fits, an even share of the batch; ValueError when not even one fits.
+
+    A compiled model's share divides the batch where that at most halves the share: a smaller rest compiles anew.
+    """
     batch = spec.recipe.batch_sequences
     for parts in range(1, batch + 1):
         sequences = -(-batch // parts)
         # Only whole batches are recorded.
         if step_bytes(spec, sequences, recomputed, recorded and parts == 1) <= available_bytes:
-            return sequences
+            divisor = max(share for share in range(1, sequences + 1) if batch % share == 0)
+            return divisor if spec.recipe.compile and 2 * divisor >= sequences else sequences
     remedy = "choose a smaller model or context" if recomputed else "try runtime.recompute_activations=true"
     raise ValueError(
         f"a training step needs about {step_bytes(spec, 1, recomputed) / 1e9:.3g} GB for a single sequence, and about "

@@ -28,6 +28,7 @@ from scaling.records.files import scratch_folder, sync_folder
 from scaling.records.leftovers import OPTIMIZER, SUMS, newest_first, remove_superseded
 from scaling.train.sums import damage, write_sums
 
+LEAST_PAUSE = 30  # times that a checkpoint took: a GPU then waits for checkpoints for 3% of its time at most
 KEEP = 2  # the newest checkpoint, and one more in case the newest is damaged
 DIGESTS = "digests"  # key of a state whose checkpoint has digests; older checkpoints have neither
 
@@ -123,6 +124,11 @@ def save(
     sync_folder(parent)
     if attempt.is_current():
         remove_superseded(attempt.run_dir, keep=KEEP)
+
+
+def pause_s(asked_s: float, took_s: float, device: torch.device) -> float:
+    """Seconds from a checkpoint that took `took_s` to the next: as asked, longer where a GPU would wait too much."""
+    return max(asked_s, LEAST_PAUSE * took_s) if device.type == "cuda" else asked_s
 
 
 def latest(run_dir: Path) -> Start:

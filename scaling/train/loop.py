@@ -73,7 +73,7 @@ async def train(
 
     wall_before = progress.wall_s
     started = mark = pace.seconds()
-    saved_at = time.perf_counter()
+    saved_at, pause_s = time.perf_counter(), runtime.checkpoint_every_s
     for step in range(progress.step + 1, steps + 1):
         factor = learning_rate_factor(recipe.schedule, step - 1, steps)
         if spec.model.dropout:
@@ -84,10 +84,9 @@ async def train(
         rows.add(result)
         life.heartbeat.taken = step
         progress.predicted_tokens += batch.predicted
-        stopping = (
-            stop.requested or life.heartbeat.cancelled is not None
-        )  # read once a step, so that a stop raised below has its checkpoint
-        save = step == steps or stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s
+        # Read once a step, so that a stop raised below has its checkpoint.
+        stopping = stop.requested or life.heartbeat.cancelled is not None
+        save = step == steps or stopping or time.perf_counter() - saved_at >= pause_s
         if not (due or save):
             continue
 
@@ -102,9 +101,11 @@ async def train(
         if rows.diverged:
             break
         if save:
+            saving_at = time.perf_counter()
             with life.heartbeat.doing("saving"):
                 checkpoint.save(life.attempt, model, stepper.optimizer, progress.state() | rows.state())
             saved_at = time.perf_counter()
+            pause_s = checkpoint.pause_s(runtime.checkpoint_every_s, saved_at - saving_at, device)
         if stopping and step < steps:
             raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")
         mark = pace.seconds()

@@ -12,6 +12,7 @@ from torch import nn
 from scaling.data.chunks import validation_chunks
 from scaling.data.token_source import Ids
 from scaling.data.token_text import TokenText
+from scaling.model.tower import taken_eagerly
 from scaling.objectives.batch import Batch
 from scaling.objectives.losses import auxiliary_losses, logits_of, token_losses
 from scaling.objectives.objectives import validation_batch
@@ -53,7 +54,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], autocast: torch.autocas
     counts: list[torch.Tensor] = []
     auxiliary: dict[str, list[torch.Tensor]] = {}
     for batch in batches:
-        with autocast:
+        with taken_eagerly(model), autocast:
             output = model(*batch.inputs)
         for name, loss in auxiliary_losses(output, batch).items():
             auxiliary.setdefault(name, []).append(loss * len(batch.targets_BP))

@@ -53,3 +53,20 @@ def test_a_clone_has_memory_of_its_own_and_a_copy_takes_the_others_values() -> N
     first.copy_(second)
     assert same(first, second)
     assert first.targets_BP is not second.targets_BP
+
+
+def test_a_strided_tensor_is_sent_to_a_gpu_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strided copy would wait for the GPU."""
+    sent: list[torch.Tensor] = []
+
+    def pinned(tensor: torch.Tensor) -> torch.Tensor:
+        sent.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, non_blocking: tensor)
+    chunk = torch.arange(12).view(3, 4)
+    moved = Batch((chunk[:, :-1],), chunk[:, 1:], None, 9).to(torch.device("cuda"))
+    assert len(sent) == 2
+    assert all(tensor.is_contiguous() for tensor in sent)
+    assert torch.equal(moved.targets_BP, chunk[:, 1:])

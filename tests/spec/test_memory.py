@@ -198,5 +198,11 @@ def test_the_largest_micro_batch_is_found_from_the_estimate() -> None:
     for sequences in (1, 3, 4, 6):
         needed = step_bytes(spec, sequences, recomputed=False)
         assert largest_micro_batch(spec, needed, recomputed=False) == sequences
+    compiled = replace(spec, recipe=replace(spec.recipe, batch_sequences=10, compile=True))
+    shares = {4: 2, 3: 2, 5: 5, 9: 5, 10: 10}  # no smaller rest is compiled anew
+    for fits, share in shares.items():
+        assert largest_micro_batch(compiled, step_bytes(compiled, fits, recomputed=False), recomputed=False) == share
+    prime = replace(spec, recipe=replace(spec.recipe, batch_sequences=11, compile=True))
+    assert largest_micro_batch(prime, step_bytes(prime, 4, recomputed=False), recomputed=False) == 4
     with pytest.raises(ValueError, match=r"for a single sequence, and about 1e-06 GB are free: try runtime.recompute"):
         largest_micro_batch(spec, 1e3, recomputed=False)

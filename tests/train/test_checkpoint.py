@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from scaling.cli import main
@@ -179,3 +180,9 @@ def test_damaged_final_weights_are_refused_with_both_digests_and_a_remedy(
         assert main(command) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert record.weights_sha256[:12] in line
+
+
+def test_a_gpu_waits_for_checkpoints_for_a_thirtieth_of_its_time_at_most() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert checkpoint.pause_s(60, 1, cuda) == checkpoint.pause_s(60, 20, cpu) == 60
+    assert checkpoint.pause_s(60, 20, cuda) == 600

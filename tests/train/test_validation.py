@@ -72,3 +72,12 @@ def test_bits_per_byte_of_a_byte_tokenizer_are_the_loss_in_bits() -> None:
     assert bits_per_byte(math.log(2), tokens=100, text_bytes=100) == pytest.approx(1.0)
     assert bits_per_byte(math.log(2), tokens=100, text_bytes=400) == pytest.approx(0.25)
     assert bits_per_byte(1.0, tokens=100, text_bytes=None) is None
+
+
+def test_validation_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another mode and batch size would have the compiler run a second time."""
+    model = build(TINY, seed=0)
+    expected = evaluate(model, examples(12, 5), PLAIN)
+    for block in model.target.blocks:
+        block.compile(backend=lambda *_: pytest.fail("a block was compiled"))
+    assert evaluate(model, examples(12, 5), PLAIN) == expected
