@@ -21,6 +21,7 @@ from scaling.finetune.scores import TEXT_SCORES, Scores, by_group, in_buckets
 from scaling.finetune.tasks import STOP, TRAIN, VAL
 from scaling.machine import hardware
 from scaling.machine.speed import layers
+from scaling.model.tower import taken_eagerly
 from scaling.objectives.losses import token_losses
 from scaling.records.leftovers import tidy
 from scaling.records.life import Life, Reporter, claim_run, live
@@ -169,7 +170,7 @@ def _losses(
     model.eval()
     for batch in examples.batches(scored_at_once(spec)):
         batch = batch.to(device)
-        with autocast:
+        with taken_eagerly(model), autocast:
             logits_BPV: Tensor = model(*batch.inputs)
         losses_BP = token_losses(logits_BPV, batch.targets_BP)
         weights_BP = torch.ones_like(losses_BP) if batch.weights_BP is None else batch.weights_BP

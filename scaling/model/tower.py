@@ -171,6 +171,11 @@ class LazyLogits:
         """The logits, (B, P, V)."""
         return F.linear(self.x_BPD, self.weight_VD, self.bias_V)
 
+    def split(self, rows: int) -> "list[LazyLogits]":
+        """Parts of at most `rows` predictions each, (n, D), in order."""
+        parts = torch.split(self.x_BPD.flatten(0, -2), rows)
+        return [LazyLogits(part, self.weight_VD, self.bias_V) for part in parts]
+
 
 def lazy_logits(
     x_BPD: Tensor, scale: float, embedding: nn.Embedding, head: nn.Linear | None, bias_V: Tensor | None = None

@@ -6,6 +6,7 @@ B batch, P predictions, V vocabulary, R models computed as one
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from scaling.model.tower import LazyLogits
 from scaling.objectives.batch import Batch
 from scaling.objectives.chunked_loss import chunked_cross_entropy
 from scaling.registry import choose
+from scaling.spec.memory import chunk_rows
 
 Logits = Tensor | LazyLogits  # (B, P, V), computed or not yet
 Output = Logits | tuple[Logits, dict[str, Tensor]]  # logits of the tokens, and of auxiliary losses by name
@@ -23,10 +25,25 @@ def logits_of(output: Output) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
-def token_losses(logits_BPV: Tensor, targets_BP: Tensor) -> Tensor:
-    """Cross-entropy of every target in nats, shape (B, P), float32."""
-    losses = F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_BP.flatten(), reduction="none")
-    return losses.view_as(targets_BP)
+def token_losses(logits_BPV: Logits, targets_BP: Tensor) -> Tensor:
+    """Cross-entropy of every target in nats, shape (B, P), float32.
+
+    A GPU computes lazy logits a few rows at a time, so that they take no more of its memory than in training.
+    """
+    targets_N = targets_BP.flatten()
+    if isinstance(logits_BPV, LazyLogits):
+        rows = rows_at_once(logits_BPV)
+        parts = zip(logits_BPV.split(rows), torch.split(targets_N, rows), strict=True)
+        losses = [F.cross_entropy(part.logits().float(), targets, reduction="none") for part, targets in parts]
+        return torch.cat(losses).view_as(targets_BP)
+    return F.cross_entropy(logits_BPV.flatten(0, 1).float(), targets_N, reduction="none").view_as(targets_BP)
+
+
+def rows_at_once(read: LazyLogits) -> int:
+    """Predictions whose logits exist at once where no gradient is needed."""
+    if read.x_BPD.device.type == "cuda":
+        return chunk_rows(read.weight_VD.shape[-2])
+    return read.x_BPD.shape[:-1].numel()
 
 
 def mean_loss(logits_BPV: Logits, targets_BP: Tensor, weights_BP: Tensor | None = None) -> Tensor:

@@ -50,15 +50,16 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], autocast: torch.autocas
     predict different numbers of tokens, the mean is a ratio of sums and has a ratio's error (Cochran 1977, 2.11).
     """
     model.eval()
+    read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
     sums: list[torch.Tensor] = []
     counts: list[torch.Tensor] = []
     auxiliary: dict[str, list[torch.Tensor]] = {}
     for batch in batches:
         with taken_eagerly(model), autocast:
-            output = model(*batch.inputs)
+            output = read(*batch.inputs)
+            losses_BP = token_losses(logits_of(output), batch.targets_BP)
         for name, loss in auxiliary_losses(output, batch).items():
             auxiliary.setdefault(name, []).append(loss * len(batch.targets_BP))
-        losses_BP = token_losses(logits_of(output), batch.targets_BP)
         weights_BP = torch.ones_like(losses_BP) if batch.weights_BP is None else batch.weights_BP
         sums.append((losses_BP * weights_BP).sum(dim=1))
         counts.append(weights_BP.sum(dim=1))

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from scaling.model import build
+from scaling.model.tower import LazyLogits
+from scaling.objectives import losses as losses_module
 from scaling.objectives.batch import Batch
 from scaling.objectives.losses import token_losses
 from scaling.objectives.objectives import validation_batch
@@ -81,3 +84,29 @@ def test_validation_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in model.target.blocks:
         block.compile(backend=lambda *_: pytest.fail("a block was compiled"))
     assert evaluate(model, examples(12, 5), PLAIN) == expected
+
+
+@pytest.mark.parametrize("shape", [TINY, ENCODER], ids=lambda shape: shape.kind)
+def test_logits_a_few_rows_at_a_time_have_the_losses_of_all_at_once(
+    shape: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = SPEC.objective if shape.kind == "decoder" else Masked("masked", 0.2, 0.8, 0.1, False, False)
+    spec = replace(SPEC, model=shape, objective=objective)
+    chunks = np.random.default_rng(1).integers(1, 37, size=(5, spec.lengths.text + 1))
+    batch, model = validation_batch(spec, chunks, 0, None), build(shape, seed=0)
+    sizes: list[int] = []
+    computed = LazyLogits.logits
+
+    def counted(read: LazyLogits) -> torch.Tensor:
+        logits = computed(read)
+        sizes.append(len(logits))
+        return logits
+
+    monkeypatch.setattr(LazyLogits, "logits", counted)
+    whole = evaluate(model, [batch], PLAIN)
+    monkeypatch.setattr(losses_module, "rows_at_once", lambda read: 4)
+    parts = evaluate(model, [batch], PLAIN)
+    assert sizes[0] == batch.targets_BP.numel()
+    assert max(sizes[1:]) == 4
+    assert parts.loss_nats == pytest.approx(whole.loss_nats, rel=1e-6)
+    assert parts.se_nats == pytest.approx(whole.se_nats, rel=1e-4)
