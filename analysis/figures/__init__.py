@@ -4,7 +4,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from scaling.analysis.figures import allocation, fits, health, isoflop, judgement, measured, price, surface, training
+from scaling.analysis.figures import (
+    allocation,
+    fits,
+    health,
+    isoflop,
+    judgement,
+    measured,
+    price,
+    registered,
+    surface,
+    training,
+)
 from scaling.analysis.figures.chart import Absent, Chart
 from scaling.analysis.schema.document import Results
 from scaling.registry import choose
@@ -27,6 +38,7 @@ CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
     "rollout": judgement.rollout,
     "choices": judgement.choices,
     "influence": judgement.influence,
+    "registered": registered.grades,
     "prices": price.prices,
     "serving": price.serving,
     "envelope": training.envelope,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from scaling.analysis.figures.chart import Absent, Chart, Panel
     from scaling.analysis.figures.pages import Page
     from scaling.analysis.figures.web import Figure as Drawn
-    from scaling.analysis.laws.law import Law
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_DIR = "figures"
@@ -171,8 +170,6 @@ def script_json(value: object) -> str:
 def what_if_facts(results: Results) -> WhatIfFacts | None:
     """Return the calculator's numbers: laws that the forecast rests on, and the terms of its intervals."""
     from scaling.analysis.judgement.forecast import REACH_SLACK
-    from scaling.analysis.laws import LAWS
-    from scaling.analysis.laws.law import build
 
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
@@ -186,7 +183,7 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
     return {
         "mean": None if section is None else _mean(results, section),
         "warned": bool(results["warnings"]),
-        "forms": _forms(results) if section is None else _near_surfaces(section),
+        "forms": _forms(results) if section is None else _near_surfaces(results, section),
         "isoflop": {
             name: _power_law(law) for name, law in laws.items() if law["exponent"] is not None and law["band"]["low"]
         },
@@ -216,7 +213,7 @@ def _forms(results: Results) -> list[FormFacts]:
         forms.append(
             {
                 "law": entry["law"],
-                "near": _near(results, build(LAWS[entry["law"]], entry["params"])),
+                "near": _near(results, entry["law"], entry["params"]),
                 "names": names,
                 "values": list(entry["params"].values()),
                 "draws": [[row[j] for j in order] for row in draws["values"]] if draws else [],
@@ -225,10 +222,16 @@ def _forms(results: Results) -> list[FormFacts]:
     return forms
 
 
-def _near_surfaces(section: EnsembleSection) -> list[FormFacts]:
+def _near_surfaces(results: Results, section: EnsembleSection) -> list[FormFacts]:
     """Return the laws of N and D among the forecasters."""
     return [
-        {"law": one["law"], "names": list(one["values"]), "values": list(one["values"].values()), "draws": []}
+        {
+            "law": one["law"],
+            "near": _near(results, one["law"], one["values"]),
+            "names": list(one["values"]),
+            "values": list(one["values"].values()),
+            "draws": [],
+        }
         for one in section["members"]
         if one["law"] is not None
     ]
@@ -254,12 +257,13 @@ def _mean(results: Results, section: EnsembleSection) -> MeanFacts:
     }
 
 
-def _near(results: Results, law: "Law") -> list[float] | None:
+def _near(results: Results, law: str, values: Mapping[str, float | None]) -> list[float] | None:
     """Tokens per parameter between which the law's optimum is searched; None where it has a closed form."""
-    from scaling.analysis.laws.law import REACH
+    from scaling.analysis.laws import LAWS
+    from scaling.analysis.laws.law import REACH, build
 
     least, most = results["range"]["tokens_per_param"]
-    return None if law.rival_terms else [least / REACH, most * REACH]
+    return None if build(LAWS[law], values).rival_terms else [least / REACH, most * REACH]
 
 
 def formulas_js(facts: WhatIfFacts) -> str:

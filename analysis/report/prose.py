@@ -7,6 +7,7 @@ from scaling.analysis.judgement.forecast import cost_of
 from scaling.analysis.report import tables
 from scaling.analysis.report.blocks import Answer, Section, Table, stated
 from scaling.analysis.report.facts import RepeatFacts
+from scaling.analysis.report.grades import grades
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.intervals import NO_ENDS
 from scaling.analysis.schema.isoflop import IsoflopSection, PowerLawEntry
@@ -125,6 +126,7 @@ def sections(results: Results) -> list[Section]:
     return [
         section("answer", "Answer"),
         section("what-if", "What if"),
+        section("registered", "Registered forecasts", ("registered",), (), grades(results)),
         section("isoflop", "IsoFLOP", ("isoflop", "estimators"), [_noise_words(study)], tables.budgets(results)),
         section("allocation", "Optimal size and tokens", ("allocation", "exponents"), (), tables.exponents(results)),
         section("surface", "Loss surface", ("surface",)),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from scaling.analysis.schema import document, finetuning, forecast, tuning
+from scaling.analysis.schema import document, finetuning, forecast, proposal, registered, tuning
 
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", type(None): "null"}
 HEAD = """# Documents of the analysis
@@ -32,6 +32,8 @@ DOCUMENTS = (
     Document("results.json", inspect.getdoc(document) or "", (document.Results,)),
     Document("scaling predict --json", inspect.getdoc(forecast) or "", get_args(forecast.Prediction)),
     Document("scaling predict --serve --json", "", (forecast.ServedPrediction,)),
+    Document("predictions/HASH.json", inspect.getdoc(registered) or "", (registered.RegisteredForecast,)),
+    Document("scaling next --json", inspect.getdoc(proposal) or "", (proposal.Proposal,)),
     Document("finetune.json", inspect.getdoc(finetuning) or "", (finetuning.TunedResults,)),
     Document("tune.json", inspect.getdoc(tuning) or "", (tuning.TuneResults,)),
 )

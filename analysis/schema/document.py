@@ -13,6 +13,7 @@ from scaling.analysis.schema.health import HealthSection
 from scaling.analysis.schema.isoflop import CurveModel, IsoflopSection
 from scaling.analysis.schema.judgement import ChoicesSection, HoldoutSection, InfluenceSection
 from scaling.analysis.schema.prices import PricesSection, ServingSection
+from scaling.analysis.schema.registered import GradesSection
 from scaling.analysis.schema.treatments import ComparisonSection
 
 Errors: TypeAlias = Literal["equal", "given", "seeds"]
@@ -149,3 +150,6 @@ class Results(TypedDict):
     ]
     comparison: Annotated[ComparisonSection | None, "treatments of one measure compared; null for a single treatment"]
     health: Annotated[HealthSection, "diagnostics of the study"]
+    registered: NotRequired[
+        Annotated[GradesSection | None, "grades of registered forecasts; null or absent where none was registered"]
+    ]

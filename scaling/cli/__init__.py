@@ -187,6 +187,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         help="a study's folder, runs/NAME (default: the only study in runs/)",
     )
     status.add_argument("--json", action="store_true", help="print one JSON document")
+    _add_against(status)
     add_upkeep(command)
     bench = command(
         "bench",
@@ -213,11 +214,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "predict",
         "predict loss and allocation from results, each with an interval",
         commands.predict,
-        "runs/quickstart/results.json --flops 1e13",
+        "runs/quickstart/results.json --flops 1e13 --register",
         "results.json --loss 2.1 --serve 1e12",
         "results.json --at N=1e9 V=32000",
     )
-    predict.add_argument("results", type=Path, help="a results.json that `scaling fit` wrote")
+    predict.add_argument(
+        "results", type=Path, help="a results.json that `scaling fit` wrote, or the study that holds it"
+    )
     predict.add_argument("--flops", type=float, help="training compute, FLOPs")
     predict.add_argument("--params", type=float, help="parameters, in the convention of the fit")
     predict.add_argument("--tokens", type=float, help="training tokens")
@@ -236,6 +239,22 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         "the optimum at --flops, with serving paid for",
     )
     predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.add_argument(
+        "--register",
+        action="store_true",
+        help="write the forecast into the study's predictions/, once, before its target is trained; `scaling report` "
+        "grades it by the target's record",
+    )
+    _add_against(predict)
+    _add_next_options(
+        command(
+            "next",
+            "propose the runs that sharpen a forecast most for their FLOPs, and write them as a sweep",
+            commands.next_runs,
+            "runs/quickstart --budget 3e12 --target flops=1e13",
+            "runs.csv --budget 1e20 --target params=7e9 tokens=2e12 --width 0.02",
+        )
+    )
     report = command(
         "report",
         "fit if need be, then draw every figure and write report.html",
@@ -341,6 +360,30 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     return parser, commands_by_name
 
 
+def _add_next_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("data", metavar="STUDY", help="runs/STUDY, or a table of runs, for which no sweep is written")
+    add("--budget", type=float, required=True, metavar="FLOPS", help="to spend on the runs")
+    add(
+        "--target",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="the forecast to sharpen: flops=C, or params=N tokens=D (default: flops= ten times the largest run's)",
+    )
+    add(
+        "--width",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="stop buying once the interval is within this share of the loss either way, e.g. 0.01",
+    )
+    laws = ", ".join(commands.DESIGN_LAWS)
+    add("--law", action="append", metavar="NAME", help=f"a law of the mixture, repeatable (default: {laws})")
+    add("--params", metavar="N", help="total, non_embedding, non_embedding_head or a column (default: non_embedding)")
+    add("--sweep", metavar="NAME", help="the sweep that trained the study (default: the one of the study's name)")
+    add("--json", action="store_true", help="print one JSON document; no sweep is written")
+
+
 def _add_profile_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("path", type=Path, metavar="RUN_OR_STUDY", help="runs/NAME/RUN_ID, or runs/NAME for all its finished runs")
@@ -400,6 +443,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         help="resamples; 0 for a point fit (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="of the resampling (default: %(default)s)")
+    _add_against(parser)
     add(
         "--holdout",
         default="budget",
@@ -410,6 +454,17 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         "--minimum",
         choices=("cubic", "parabola", "akima", "surface"),
         help="the curve whose isoFLOP minima are quoted (default: the one that the runs bear out)",
+    )
+
+
+def _add_against(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="STUDY",
+        help="another study that may hold the target of a registered forecast, repeatable",
     )
 
 

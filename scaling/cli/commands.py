@@ -9,7 +9,14 @@ from scaling.cli.starting import with_starts
 
 if TYPE_CHECKING:
     from scaling.analysis.schema.document import Results
+    from scaling.analysis.schema.forecast import Given, Prediction
+    from scaling.analysis.schema.registered import GradesSection
 
+DESIGN_LAWS = (
+    "chinchilla",
+    "gamma",
+    "power_mean",
+)  # of `next`; a run decides where their forecasts differ
 RUNS = Path("runs")  # folder of the studies that `status` looks for, as conf/config.yaml has it
 
 
@@ -102,13 +109,33 @@ def status(options: Any) -> int:
 
     studies = [study_status(study) for study in options.studies or [only_study(RUNS)]]
     if options.json:
-        print(json.dumps({"studies": [as_json(study) for study in studies]}))
+        graded = [{"registered": _grades(study.study_dir, options.against)} for study in studies]
+        print(json.dumps({"studies": [as_json(study) | more for study, more in zip(studies, graded, strict=True)]}))
         return 0
     for study in studies:
         print_status(study, terminal())
         if line := queue_in_words(study.study_dir):
             print(line)
+        _print_grades(_grades(study.study_dir, options.against))
     return 0
+
+
+def _grades(folder: Path, against: Sequence[Path], part: str | None = None) -> "GradesSection | None":
+    """The grades of the forecasts registered in a folder; the analysis is imported only where there are some."""
+    if not (folder / "predictions").is_dir():
+        return None
+    from scaling.analysis.design.grading import grades_section
+
+    return grades_section(folder, against, part)
+
+
+def _print_grades(section: "GradesSection | None") -> None:
+    if section is None:
+        return
+    from scaling.analysis.design.grading import grade_lines
+
+    for line in grade_lines(section):
+        print(line)
 
 
 def bench(options: Any) -> int:
@@ -191,8 +218,9 @@ def _analyse(options: Any) -> dict[str, "Results"]:
         minimum=options.minimum,
     )
     study = _study_of(options.data)
-    for results in analysed.values():
+    for name, results in analysed.items():
         results["warnings"] += doubts(study) if study else []
+        results["registered"] = _grades(study, options.against, name) if study else None
     for line in lines:
         print(line)
     return analysed
@@ -226,6 +254,7 @@ def fit(options: Any) -> int:
         return 0
     for name, results in analysed.items():
         _summarise(results, name)
+        _print_grades(results["registered"])
         if name in written:
             print(f"results: {written[name]}")
     _print_comparisons(analysed)
@@ -254,17 +283,23 @@ def predict(options: Any) -> int:
     from scaling.analysis.judgement.own_columns import describe_columns, predict_columns
     from scaling.analysis.judgement.serving import describe_served, predict_served
     from scaling.analysis.results.document import read
-    from scaling.analysis.results.parts import results_files
+    from scaling.analysis.results.parts import FILE, results_files
     from scaling.cli.laws import named_values
 
     backwards = options.loss is not None or options.serve is not None
+    if backwards and options.register:
+        raise ValueError("--register takes a target that can be trained: --flops, or --params with --tokens or --flops")
+    if options.against and not options.register:
+        raise ValueError("--against names studies where the target of --register may have been trained: add --register")
     if backwards and (options.params is not None or options.tokens is not None):
         raise ValueError("--loss and --serve find params and tokens: leave out --params and --tokens")
     at = named_values("--at", options.at, "P=1e9")
     counts = (options.flops, options.params, options.tokens, options.loss, options.serve)
     if at and any(one is not None for one in counts):
         raise ValueError("--at gives every variable of a law, N and D among them: leave the other options out")
-    files = results_files(options.results)
+    if at and options.register:
+        raise ValueError("--register takes --flops, or --params with --tokens or --flops: leave --at out")
+    files = results_files(options.results / FILE if options.results.is_dir() else options.results)
     if options.json and len(files) > 1:
         raise ValueError(f"--json prints one answer: choose from {', '.join(map(str, files.values()))}")
     for name, path in files.items():
@@ -280,7 +315,75 @@ def predict(options: Any) -> int:
             answer = json.dumps(predicted)
             words = "\n  ".join([describe(predicted), *members_in_words(predicted)])
         print(answer if options.json else f"{name}: {words}" if name else words)
+        if options.register:
+            _register(results, predicted, path, options)
     return 0
+
+
+def _register(results: "Results", prediction: "Prediction", results_file: Path, options: Any) -> None:
+    """Register a prediction in the study that the results are of, or beside the results of no study."""
+    import sys
+
+    from scaling import __version__
+    from scaling.analysis.design.registration import register
+    from scaling.machine.checkout import git_commit
+
+    source = Path(results["source"][0])
+    of_study = source.is_dir() and results_file.absolute().is_relative_to(source.absolute())
+    path, new = register(
+        results,
+        prediction,
+        results_file,
+        source if of_study and len(results["source"]) == 1 else results_file.parent,
+        code={"version": __version__, "commit": git_commit()},
+        against=options.against,
+    )
+    said = f"registered: {path}" if new else f"registered already, nothing was written: {path}"
+    print(said, file=sys.stderr if options.json else sys.stdout)
+
+
+def next_runs(options: Any) -> int:
+    """Propose the runs to buy."""
+    from scaling.analysis.design.proposal import lines, propose
+    from scaling.analysis.runs.observations import load
+    from scaling.config.presets import presets
+    from scaling.config.proposed_sweep import write_sweep
+
+    observations = load(options.data, params=options.params)
+    flops = observations.column("flops")
+    target = _target(options.target or [f"flops={10 * flops.max():g}"])
+    found = propose(observations, target, options.budget, width=options.width, laws=options.law or DESIGN_LAWS)
+    if options.json:
+        print(json.dumps(found))
+        return 0
+    for line in lines(found):
+        print(line)
+    study = Path(options.data).name
+    base = options.sweep or (study if study in presets("sweep") else None)
+    runs = found["runs"]
+    if not runs or not all(one["shape"] for one in runs):
+        return 0
+    if base is None:
+        print("no sweep is written: name the one that trained these runs with --sweep NAME")
+        return 0
+    path = write_sweep(f"{study}-next", base, study, runs, f"Which runs sharpen the forecast of {study}?")
+    print(f"sweep: {path}\nprice: scaling plan +sweep={path.stem}\ntrain: scaling train +sweep={path.stem} -m")
+    return 0
+
+
+def _target(parts: Sequence[str]) -> "dict[Given, float]":
+    """The target of NAME=VALUE parts; ValueError for another name, or no number."""
+    found: dict[Given, float] = {}
+    for part in parts:
+        name, _, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if name not in ("flops", "params", "tokens") or number != number:
+            raise ValueError(f"--target {part!r}: give flops=C, or params=N and tokens=D, each a number")
+        found[cast("Given", name)] = number
+    return found
 
 
 def report(options: Any) -> int:
@@ -318,6 +421,7 @@ def report(options: Any) -> int:
     for name, results in analysed.items():
         pages[name] = write_report(results, whole / name, on)
         _summarise(results, name)
+        _print_grades(results["registered"])
         print(f"report: {pages[name]}")
         trackers.mirror(name, results, written[name], pages[name])
     _print_comparisons(analysed)

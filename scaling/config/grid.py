@@ -59,7 +59,8 @@ def cells(grid: Grid, axes: Mapping[str, Sequence[str]], rows: Rows) -> list[tup
     `axes` are further axes from the command line, key -> values in Hydra's own spelling. The family of each cell counts
     the cell's sizes. ValueError, with the arithmetic, for more than MOST_CELLS cells.
     """
-    axes = {**{key: [spell(v) for v in values] for key, values in grid.axes.items()}, **axes}
+    own = {key: [spell(v) for v in values] for key, values in grid.axes.items() if values}
+    axes = {**own, **axes}
     zipped = [tuple(zip(grid.zip, map(spell, row), strict=True)) for row in zip(*grid.zip.values(), strict=True)]
     _refuse_too_many(grid, axes)
     if grid.branches and len(grid.budgets) < 2:

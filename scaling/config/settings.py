@@ -130,7 +130,7 @@ class Grid:
     shapes: list[dict[str, Any]]
     sizes: Sizes | None
     branches: bool  # budgets of one shape share a trunk: see scaling/plan/branches.py
-    axes: dict[str, list[Any]]
+    axes: dict[str, list[Any]]  # an axis without values is none: a sweep that extends another drops one so
     zip: dict[str, list[Any]]  # settings that advance together, each with as many values
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class Grid:
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{name} has {count} values" for name, count in lengths.items())
             raise ValueError(f"hydra.sweeper.zip: {found}: give as many values to each, since they advance together")
-        if both := [name for name in self.zip if name in self.axes]:
+        if both := [name for name in self.zip if self.axes.get(name)]:
             raise ValueError(f"{both[0]} stands in hydra.sweeper.axes and in hydra.sweeper.zip: keep one")
         for name in (*self.axes, *self.zip):
             if where := self.sets(name):

@@ -3,7 +3,6 @@
 import os
 import platform
 import socket
-import subprocess
 import time
 from functools import cache
 from pathlib import Path
@@ -109,19 +108,6 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def git_commit() -> str | None:
-    """The commit of this checkout, with "+" where files differ from it; None outside a checkout."""
-    root = Path(scaling.__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-@cache
 def peak_flops(device: torch.device, precision: str) -> float | None:
     """FLOP/s that a device could reach: a known GPU's by its data sheet, a CPU's by a matmul timed here.
 
@@ -173,10 +159,6 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all operations launched on it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _cpu_name() -> str:

@@ -26,6 +26,7 @@ from torch import Tensor
 from scaling.data.cache import prepared
 from scaling.data.token_text import TokenText
 from scaling.machine import hardware
+from scaling.machine.checkout import git_commit
 from scaling.machine.speed import Speed, layers
 from scaling.model import build
 from scaling.profiling import peak_memory
@@ -64,7 +65,7 @@ def profile_run(run_dir: Path, batches: Sequence[int], device: str, cache_dir: P
         "measured_at": now(),
         "hardware": hardware.describe(chosen),
         "versions": hardware.versions(),
-        "git_commit": hardware.git_commit(),
+        "git_commit": git_commit(),
         "precision": spec.recipe.precision,
         **_serve(spec, weights, sorted({1, *batches}), chosen, show),
         **_store(spec, weights, cache_dir, chosen, show),

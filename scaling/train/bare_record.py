@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from scaling.machine import hardware
+from scaling.machine.checkout import git_commit
 from scaling.model import parameters_by_group
 from scaling.records.attempt import Attempt, now
 from scaling.records.record import DONE, LINK, SCHEMA, RunRecord
@@ -52,7 +53,7 @@ def bare_record(spec: RunSpec, attempt: Attempt, model: nn.Module, device: torch
         weights_sha256=weights_digest(model),
         hardware=hardware.describe(device),
         versions=hardware.versions(),
-        git_commit=hardware.git_commit(),
+        git_commit=git_commit(),
         started_at=started_at,
         ended_at=now(),
         imported=None,

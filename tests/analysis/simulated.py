@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scaling.analysis.design.grading import grades_section
+from scaling.analysis.design.registration import register
+from scaling.analysis.judgement.forecast import predict
 from scaling.analysis.laws.cost import Cost
 from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.laws.size_and_data import Chinchilla
@@ -70,6 +73,14 @@ def profile(record: RunRecord, machine: str = "a CPU") -> dict[str, Any]:
         "batches": [{"batch": 1, "peak_memory_bytes": 5 * total}],
         "storage": {name: {"bytes": size, "loss_nats": left} for name, (size, left) in storage.items()},
     }
+
+
+def with_forecast(results: Any, study: Path) -> Any:
+    """A study's results with the grade of one registered forecast, which waits for its run."""
+    (study / "results.json").write_text(json.dumps(results))
+    ahead = predict(results, flops=1e16)
+    register(results, ahead, study / "results.json", study, code={"version": "0", "commit": None})
+    return results | {"registered": grades_section(study)}
 
 
 NOISE_SCALE = 4096.0  # tokens, of a study's runs

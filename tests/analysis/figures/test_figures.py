@@ -39,7 +39,8 @@ def study_results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """A study of run folders with training curves."""
     root = tmp_path_factory.mktemp("runs") / "study"
     simulated.write_study(root, points=150, repeats=2)
-    return analyse(load(root, curves=True), laws=("chinchilla", "power:N"), bootstrap=40)
+    results = analyse(load(root, curves=True), laws=("chinchilla", "power:N"), bootstrap=40)
+    return simulated.with_forecast(results, root)
 
 
 def draw(name: str, results: Results) -> Figure:
@@ -60,8 +61,10 @@ def every_label(chart: Chart) -> list[Axis]:
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_a_table_fills_every_figure_but_those_of_training_curves(name: str, table_results: Results) -> None:
     found = figures.CHARTS[name](table_results)
-    assert isinstance(found, Absent) == (name in ("envelope", "training_curves", "prices", "collapse", "noise_scale"))
-    if isinstance(found, Absent) and name != "prices":
+    of_studies = ("prices", "registered")
+    of_curves = ("envelope", "training_curves", "collapse", "noise_scale")
+    assert isinstance(found, Absent) == (name in (*of_studies, *of_curves))
+    if isinstance(found, Absent) and name not in of_studies:
         assert "no training curves" in texts(draw(name, table_results)).replace("\n", " ")
 
 
@@ -235,7 +238,7 @@ def test_a_document_without_anything_but_refused_fits_draws_nothing_and_says_so(
             "residuals": [],
         }
     results |= {"isoflop": None, "envelope": None, "curves": [], "holdout": None, "influence": None, "choices": None}
-    results |= {"prices": None, "serving": None}
+    results |= {"prices": None, "serving": None, "registered": None}
     results["health"] = {name: {"why": "nothing was fitted"} for name in results["health"]}
     results["forecast"] |= {"forms": [], "at_target": None}
     results["observations"]["budget"] = [None] * len(results["observations"]["budget"])
@@ -317,6 +320,8 @@ def test_plotly_gets_no_markup_from_data(study_results: Results) -> None:
         run["run"] = bad
     for curve in results["curves"]:
         curve["run_id"] = bad
+    for grade in results["registered"]["entries"]:
+        grade["words"] = grade["forecast"]["method"]["name"] = bad
     for name in ("collapse", "noise_scale"):
         results["health"][name]["runs"]["run_id"] = [bad for _ in results["health"][name]["runs"]["run_id"]]
     for name, chart in figures.CHARTS.items():

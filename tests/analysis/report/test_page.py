@@ -40,7 +40,8 @@ CHROMIUM = next(
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     root = tmp_path_factory.mktemp("runs") / "study"
     simulated.write_study(root, points=150, repeats=2)
-    return analyse(load(root, curves=True), laws=("chinchilla", "gamma", "power:C"), bootstrap=60)
+    found = analyse(load(root, curves=True), laws=("chinchilla", "gamma", "power:C"), bootstrap=60)
+    return simulated.with_forecast(found, root)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,8 @@ def hostile(results: Results) -> Results:
     changed["excluded"] = [{"row": 1, "run_id": HOSTILE, "reason": HOSTILE}]
     changed["warnings"] = [HOSTILE, *changed["warnings"]]
     changed["notes"] = [HOSTILE]
+    for grade in changed["registered"]["entries"]:
+        grade["words"] = grade["forecast"]["method"]["name"] = HOSTILE
     for run in changed["influence"]["runs"]:
         run["run"] = HOSTILE
     for curve in changed["curves"]:
@@ -157,7 +160,17 @@ def test_warnings_come_first_then_the_answer_then_the_sections_in_order(results:
     text = render(changed)
     order = [
         f'id="{name}"'
-        for name in ("answer", "what-if", "isoflop", "allocation", "surface", "loss-laws", "residuals", "rollout")
+        for name in (
+            "answer",
+            "what-if",
+            "registered",
+            "isoflop",
+            "allocation",
+            "surface",
+            "loss-laws",
+            "residuals",
+            "rollout",
+        )
     ]
     order += [f'id="{name}"' for name in ("choices", "influence", "envelope", "health", "fits", "data", "settings")]
     places = [text.index(mark) for mark in ["a minimum lies on the edge", "a second thing", *order]]
@@ -448,7 +461,7 @@ def test_every_panel_and_table_has_words_for_a_screen_reader(results: Results) -
     panels = [one for _, one in page.elements if (one.get("class") or "") == "panel"]
     assert len(panels) > 10
     assert all(one["role"] == "img" and len(one["aria-label"] or "") > 8 for one in panels)
-    assert panels[0]["aria-label"] == "IsoFLOP curves: validation loss, nats per token against non-embedding parameters"
+    assert panels[1]["aria-label"] == "IsoFLOP curves: validation loss, nats per token against non-embedding parameters"
     tables = [one for _, one in page.elements if (one.get("class") or "") == "scroll"]
     assert all(one["aria-label"] and one["tabindex"] == "0" for one in tables)
 

@@ -1,0 +1,98 @@
+"""The uncertainty of losses before they are measured: one covariance of the log losses of all points of interest.
+
+A law's own part is linear in its parameters: with the Jacobian J of log loss by log parameter at the runs so far and
+noise sd s, the parameters' covariance is (J^T J / s^2 + 1 / PRIOR^2)^-1, and a point with Jacobian j has variance
+j cov j^T. The average over near-fits (resamples of the fit) stands for a law, since J changes within the spread. Laws
+add the mixture's second part, the covariance of their predictions (law of total variance), weighed by exp(-AICc / 2).
+The target's entry is therefore the mixture's mean squared prediction error. Legend: n runs, m points, p parameters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scaling.analysis.fitting.bootstrap import bootstrap
+from scaling.analysis.fitting.fit import Fit, fit
+from scaling.analysis.judgement.holdout import aicc
+from scaling.analysis.laws import LAWS
+from scaling.analysis.laws.law import Law, build
+from scaling.registry import choose
+
+Array = NDArray[np.float64]
+
+PRIOR = 3.0  # sd of a log parameter before any run: within a factor of 400, no knowledge to speak of
+NEAR_FITS = 12
+LEAST_SPARE = 3  # runs beyond a law's parameters for it to be resampled
+FAR = 10.0  # AICc beyond the best at which a law bears no weight (Burnham and Anderson 2002, section 2.6)
+
+
+@dataclass(frozen=True)
+class Believed:
+    """A law that the runs do not reject: its fit, near-fits, and weight in the mixture."""
+
+    fit: Fit
+    near: tuple[Law, ...]
+    weight: float
+
+
+def believed(
+    params: Array, tokens: Array, loss: Array, laws: Sequence[str], *, seed: int = 0, near: int = NEAR_FITS
+) -> list[Believed]:
+    """The laws that runs (n,) do not reject, each with near-fits; ValueError where the runs suit none."""
+    x = {"N": params, "D": tokens}
+    fits, why = [], ""
+    for name in laws:
+        law = choose("law", LAWS, name)
+        try:
+            found = fit(law, x, loss)
+        except ValueError as error:
+            why = why or str(error)
+            continue
+        score = aicc(found)
+        if found.status != "did_not_converge" and np.isfinite(score):
+            fits.append((score, found))
+    if not fits:
+        raise ValueError(why or f"{len(loss)} runs suit none of the laws {', '.join(laws)}: train a first grid")
+    best = min(score for score, _ in fits)
+    kept = [(np.exp((best - score) / 2), found) for score, found in fits if score - best <= FAR]
+    total = sum(weight for weight, _ in kept)
+    return [Believed(found, _near(found, x, loss, seed, near), float(weight / total)) for weight, found in kept]
+
+
+def _near(found: Fit, x: dict[str, Array], loss: Array, seed: int, near: int) -> tuple[Law, ...]:
+    law = type(found.law)
+    if near == 0 or len(loss) < len(law.declared()) + LEAST_SPARE:
+        return (found.law,)
+    drawn = bootstrap(found, x, loss, n=near, seed=seed)
+    rows = drawn.values[drawn.converged]
+    drawn_laws = [build(law, dict(zip(law.declared(), row.tolist(), strict=True))) for row in rows]
+    return (found.law, *drawn_laws)
+
+
+@np.errstate(all="ignore")
+def covariance(laws: Sequence[Believed], runs: tuple[Array, Array], points: tuple[Array, Array], sd: float) -> Array:
+    """The covariance (m, m) of log losses at points, given runs: params and tokens of each, sd of one log loss."""
+    weights = np.array([one.weight for one in laws])
+    own = np.array([np.mean([_within(law, runs, points, sd) for law in one.near], axis=0) for one in laws])
+    means = np.array([np.log(one.fit.law(N=points[0], D=points[1])) for one in laws])
+    away = np.nan_to_num(means - weights @ means)
+    total: Array = np.einsum("k,kij->ij", weights, own) + (weights[:, None] * away).T @ away
+    return total
+
+
+def _within(law: Law, runs: tuple[Array, Array], points: tuple[Array, Array], sd: float) -> Array:
+    seen, ahead = (_log_jacobian(law, *where) for where in (runs, points))
+    precision = seen.T @ seen / sd**2 + np.eye(seen.shape[1]) / PRIOR**2
+    found: Array = ahead @ np.linalg.solve(precision, ahead.T)
+    return found
+
+
+def _log_jacobian(law: Law, params: Array, tokens: Array) -> Array:
+    """d log loss / d log parameter, (n, p); a parameter at zero varies by a tenth of the loss."""
+    loss = np.asarray(law(N=params, D=tokens), dtype=float)
+    values = np.array(list(law.params.values()), dtype=float)
+    scale = np.where(np.abs(values) > 0, np.abs(values), 0.1 * float(np.median(loss)))
+    found: Array = np.nan_to_num(law.gradient(N=params, D=tokens) * scale / loss[:, None], posinf=0.0, neginf=0.0)
+    return found

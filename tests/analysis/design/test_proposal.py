@@ -1,0 +1,117 @@
+"""The next runs to buy: better than plain orders on known truths, within the budget, and a sweep that trains."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from scaling.analysis.design.acquisition import buy
+from scaling.analysis.design.proposal import lines, propose
+from scaling.analysis.design.uncertainty import believed, covariance
+from scaling.analysis.laws.size_and_data import Chinchilla
+from scaling.cli import main
+from scaling.config.config import compose
+from scaling.config.grid import grid_of
+from scaling.config.proposed_sweep import sweep_text
+from tests.analysis import simulated
+from tests.analysis.design import replay
+
+LAWS = ("chinchilla",)
+BUDGETS = (1e14, 3e14, 1e15)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    frame = simulated.table(budgets=BUDGETS, seeds=2, noise_nats=0.01)
+    return simulated.observe(frame, tmp_path_factory.mktemp("runs"))
+
+
+def test_the_variance_of_a_forecast_is_that_of_weighted_least_squares() -> None:
+    rng = np.random.default_rng(0)
+    params, tokens = 10 ** rng.uniform(6, 8, 40), 10 ** rng.uniform(8, 10, 40)
+    truth, sd = simulated.TRUTH, 0.01
+    losses = truth(N=params, D=tokens) * np.exp(sd * rng.standard_normal((200, 40)))
+    laws = believed(params, tokens, losses[0], LAWS)
+    stated = covariance(laws, (params, tokens), (np.array([1e9]), np.array([1e11])), sd)[0, 0]
+    drawn = [believed(params, tokens, loss, LAWS)[0].fit.law(N=1e9, D=1e11) for loss in losses[:40]]
+    assert np.sqrt(stated) == pytest.approx(np.std(np.log(drawn)), rel=0.4)
+
+
+def test_a_purchase_lowers_the_variance_as_conditioning_does_and_stops_when_it_is_enough() -> None:
+    spread = np.array([[2.0, 0.0, 1.0], [0.0, 1.0, 0.1], [1.0, 0.1, 1.0]])
+    one = buy(spread, np.array([1.0, 1.0]), 1.0, noise=0.5)
+    assert one.picks == (0,)
+    assert one.variance == pytest.approx((1.0, 1 - 1 / 2.5))
+    assert buy(spread, np.array([1.0, 1.0]), 10.0, noise=0.5, enough=0.7).picks == (0,)
+    assert buy(spread, np.array([1.0, 1.0]), 10.0, noise=0.5, enough=2.0).picks == ()
+    assert buy(spread, np.array([1.0, 1.0]), 10.0, noise=0.5, most=[1, 1]).price == 2.0
+
+
+def test_a_proposal_stays_in_its_budget_and_narrows_the_interval(runs: Any) -> None:
+    found = propose(runs, {"flops": 1e16}, 3e15, laws=LAWS)
+    assert 0 < found["price"] <= 3e15
+    assert found["price"] == pytest.approx(sum(one["flops"] * len(one["seeds"]) for one in found["runs"]))
+    halves = [found[name]["high"] / found[name]["low"] for name in ("before", "after", "repeats_only")]
+    assert halves[1] < halves[0]
+    assert halves[1] <= halves[2]
+    assert found["noise_words"].endswith("as seeds measure it")
+    assert found["before"]["value"] == pytest.approx(float(simulated.TRUTH.optimum(1e16).loss), rel=0.02)
+    assert any("buy " in line for line in lines(found))
+
+
+def test_a_narrow_grid_is_widened_and_a_wide_target_needs_nothing(tmp_path: Path) -> None:
+    frame = simulated.table(budgets=(1e14, 2e14), spreads=(0.8, 1.0, 1.25), seeds=4, noise_nats=0.01)
+    narrow = simulated.observe(frame, tmp_path)
+    found = propose(narrow, {"params": 2e7, "tokens": 2e9}, 3e15, laws=LAWS)
+    assert any(line.startswith("widen the grid") for line in found["words"])
+    assert any(not one["trained"] for one in found["runs"])
+    done = propose(narrow, {"params": 2e7, "tokens": 2e9}, 3e15, laws=LAWS, width=1e6)
+    assert done["runs"] == []
+    assert "buy nothing" in done["words"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--budget", "1e15", "--target", "flops=x"], "--target 'flops=x'"),
+        (["--budget", "1e15", "--target", "params=1e9"], "got params"),
+        (["--budget", "-1"], "--budget must be positive"),
+        (["--budget", "1"], "buys no run: the cheapest of these runs took 1e+14 FLOPs"),
+    ],
+)
+def test_what_cannot_be_proposed_is_refused(
+    options: list[str], said: str, runs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["next", runs.source[0], "--law", "chinchilla", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_sweep_trains_the_proposed_cells_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    bought = [
+        {"shape": [2, 16, 2], "flops": 1e11, "seeds": [2, 3]},
+        {"shape": [2, 24, 2], "flops": 3.16e11, "seeds": [0]},
+    ]
+    text = sweep_text("quickstart", "quickstart", bought, "Which?")
+    assert yaml.safe_load(text)["budget"]["total_flops"] == pytest.approx(1.1 * 5.16e11)
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    (tmp_path / "conf" / "sweep" / "mine.yaml").write_text(text)
+    cfg = compose(["+sweep=mine"])
+    grid = grid_of(cfg)
+    assert cfg.study == "quickstart"
+    assert (grid.budgets, grid.shapes, grid.axes) == ([], [], {"seed": []})
+    assert grid.zip["seed"] == [2, 3, 0]
+    assert grid.zip["model.d_model"] == [16, 16, 24]
+
+
+def test_at_a_tenth_of_the_price_the_design_beats_plain_orders() -> None:
+    truth = Chinchilla(E=1.9, A=120.0, B=900.0, alpha=0.35, beta=0.37)
+    budgets = (1e17, 3.16e17, 1e18, 3.16e18, 1e19)
+    pools = [replay.isoflop_pool("", truth, noise=0.004, seed=seed, budgets=budgets) for seed in range(4)]
+    rms = {
+        name: float(np.sqrt(np.mean([replay.error(one, buys(one, 0.1 * one.price.sum(), 0)) ** 2 for one in pools])))
+        for name, buys in replay.STRATEGIES.items()
+    }
+    assert rms["next"] < min(value for name, value in rms.items() if name != "next")
