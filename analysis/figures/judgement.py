@@ -211,7 +211,8 @@ def _own_interval(results: Results, found: ChoicesSection) -> list[Mark]:
     if not target or target["flops"] != found["target_flops"]:
         return []
     low, high = target["params"]["low"], target["params"]["high"]
-    label = f"its {target['level']:.0%} interval"
+    whose = "headline's" if "members" in target else "its"
+    label = f"{whose} {target['level']:.0%} interval"
     return [Rule(end, color=RED, dash="dash", label=label) for end in (low, high) if end is not None]
 
 

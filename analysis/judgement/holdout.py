@@ -27,6 +27,7 @@ Array = NDArray[np.float64]
 MOST_RUNGS = 8  # budgets closer together than this many quantiles of compute are held out together
 MOST_CUTS = 6
 RESAMPLES = 100  # a cut's interval needs its standard deviation only
+FEW_RESAMPLES = 40  # where forecasters answer, and a law only speaks far from their optimum
 LEAST_CONVERGED = 0.5  # share of a cut's resamples, for its intervals to be judged
 LEVEL = 0.95
 WORDS: Mapping[Predicted, str] = {"loss": "the loss", "params": "the optimal size"}

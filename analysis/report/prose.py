@@ -88,7 +88,8 @@ def _spread_sentence(results: Results) -> list[str]:
         return []
     spread, (least, most) = choices["spread"], ends
     return [
-        f"Across {spread['answered']} reasonable analyses N* at {flops_text(choices['target_flops'])} ranges from "
+        f"Across {spread['answered']} reasonable analyses by the {choices['law']} law "
+        f"N* at {flops_text(choices['target_flops'])} ranges from "
         f"{count(least)} to {count(most)} parameters."
     ]
 

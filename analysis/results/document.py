@@ -15,7 +15,7 @@ from scaling.analysis.health import seed_noise
 from scaling.analysis.health.collapse import collapse_section
 from scaling.analysis.health.noise_scale import noise_scale_section
 from scaling.analysis.health.seed_noise import SeedNoise, seed_noise_section
-from scaling.analysis.judgement.holdout import LEVEL
+from scaling.analysis.judgement.holdout import FEW_RESAMPLES, LEVEL, RESAMPLES
 from scaling.analysis.judgement.prices import prices_section
 from scaling.analysis.laws.held import Bounds
 from scaling.analysis.laws.law import SIX_N_D
@@ -86,7 +86,7 @@ def analyse(
     grid = rows.compute_grid(observations, target_flops)
     fits = fit_all(observations, request)
     study, no_study = measure_minima(observations, request)
-    rolled = roll_out(observations, fits.surfaces, study, request)
+    rolled = roll_out(observations, fits.surfaces, study, request, FEW_RESAMPLES if laws is None else RESAMPLES)
     forms = forms_of_fits(fits.surfaces, [row["law"] for row in rolled.table])
     lead = fits.surfaces[forms[0].name] if forms and bootstrap > 0 else None
     cost = rows.cost_section(observations)

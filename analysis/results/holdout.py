@@ -26,15 +26,24 @@ class RollOut:
 
 
 def roll_out(
-    observations: Observations, surfaces: Mapping[str, Fitted], study: IsoFlop | None, request: Request
+    observations: Observations,
+    surfaces: Mapping[str, Fitted],
+    study: IsoFlop | None,
+    request: Request,
+    resamples: int = holdout.RESAMPLES,
 ) -> RollOut:
-    """Score every law of params and tokens; without a hold-out or resamples the laws stand by AICc alone, unscored."""
+    """Score every law of params and tokens by so many resamples a cut.
+
+    Without a hold-out or resamples the laws stand by AICc alone, unscored.
+    """
     scores: list[Score] = []
     unscored: list[Unscored] = []
     if request.holdout is not None and request.bootstrap > 0:
         laws = {name: (type(one.fit.law), one.variables) for name, one in surfaces.items()}
         optima = optima_of(study) if study is not None else []
-        scores, unscored = holdout.roll_out(observations, laws, loss=request.loss, seed=request.seed, optima=optima)
+        scores, unscored = holdout.roll_out(
+            observations, laws, loss=request.loss, seed=request.seed, resamples=resamples, optima=optima
+        )
     return RollOut(scores, unscored, holdout.compare(scores, {name: one.fit for name, one in surfaces.items()}))
 
 
