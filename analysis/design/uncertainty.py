@@ -75,14 +75,15 @@ def _near(found: Fit, x: dict[str, Array], loss: Array, seed: int, near: int) ->
 def covariance(laws: Sequence[Believed], runs: tuple[Array, Array], points: tuple[Array, Array], sd: float) -> Array:
     """The covariance (m, m) of log losses at points, given runs: params and tokens of each, sd of one log loss."""
     weights = np.array([one.weight for one in laws])
-    own = np.array([np.mean([_within(law, runs, points, sd) for law in one.near], axis=0) for one in laws])
+    own = np.array([np.mean([law_covariance(law, runs, points, sd) for law in one.near], axis=0) for one in laws])
     means = np.array([np.log(one.fit.law(N=points[0], D=points[1])) for one in laws])
     away = np.nan_to_num(means - weights @ means)
     total: Array = np.einsum("k,kij->ij", weights, own) + (weights[:, None] * away).T @ away
     return total
 
 
-def _within(law: Law, runs: tuple[Array, Array], points: tuple[Array, Array], sd: float) -> Array:
+def law_covariance(law: Law, runs: tuple[Array, Array], points: tuple[Array, Array], sd: float) -> Array:
+    """The covariance (m, m) of log losses at points by one law, linear in its parameters; see `covariance`."""
     seen, ahead = (_log_jacobian(law, *where) for where in (runs, points))
     precision = seen.T @ seen / sd**2 + np.eye(seen.shape[1]) / PRIOR**2
     found: Array = ahead @ np.linalg.solve(precision, ahead.T)

@@ -1,9 +1,10 @@
 """Replay `scaling next` on known pools: python -m tests.benchmarks.next_runs --table next.json --figure next.png.
 
 Every strategy holds the pool's cheapest runs and buys others until 5, 10 or 20% of the whole pool's FLOPs are spent;
-the rms error of the target's forecast over pools is compared with that of all data. Pools are grids simulated from a
-law, with the optimum at ten times the largest budget as target, and published runs where they lie beside the checkout,
-with good runs at the largest budget held out as targets. The table keeps families that were replayed before.
+the rms error of the target's forecast over pools is beside that of all data. Pools are grids simulated from a law, with
+the optimum at ten times the largest budget as target and the expected error by the delta method, and published runs
+where they lie beside the checkout, with good runs at the largest budget held out as targets and the error measured
+there. The table keeps families that were replayed before.
 """
 
 import argparse

@@ -51,6 +51,7 @@ SMALL: dict[str, list[str]] = {
     "scaling tune": [*SHORT, *HERE, *LIMITS, *grid(2, "1e8"), "--budgets", "1e8", "--flops", "1.6e9"],
     "scaling bench": ["hydra/launcher=in_process", "--seconds", "0.01"],
     "scaling fit": POINT,
+    "scaling next": ["--law", "chinchilla"],
     "scaling report": POINT,
     "scaling finetune": [
         *("hydra/launcher=in_process", "recipe.steps=2", "recipe.epochs=0", "recipe.evaluations=1"),
@@ -65,6 +66,7 @@ STANDS_FOR = {
     "budget.flops=1e11": "budget.flops=1e8",
     "budget.flops=1e11,1e12": "budget.flops=1e8,2e8",
     "budget.flops=1e9": "budget.flops=1e7",
+    "3e12": "1e9",
     "CHECKPOINT": "model",
 }
 SAYS_NO = {"check-transfer": 1}  # exit status of a command that ran, and whose answer is no

@@ -1,6 +1,6 @@
 """Replays of buying: a strategy buys runs of a known pool under a budget, and the fit to these forecasts a target.
 
-The target's error is |log forecast - log truth|. A pool starts with its pilot, the cheapest runs, which every strategy
+The target's error is that of the log loss. A pool starts with its pilot, the cheapest runs, which every strategy
 holds; the budget, a share of the whole pool's price, pays for these too.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.analysis.design.acquisition import buy
-from scaling.analysis.design.uncertainty import believed, covariance
+from scaling.analysis.design.uncertainty import believed, covariance, law_covariance
 from scaling.analysis.laws.law import Law
 
 Array = NDArray[np.float64]
@@ -33,6 +33,7 @@ class Pool:
     pilot: Rows
     noise: float  # sd of one log loss
     laws: tuple[str, ...] = ("chinchilla",)
+    truth: Law | None = None
 
     @property
     def price(self) -> Array:
@@ -60,15 +61,22 @@ def isoflop_pool(
     loss = truth(N=params, D=tokens) * np.exp(noise * rng.standard_normal(len(params)))
     best = truth.optimum(beyond * budgets[-1])
     pilot = np.argsort(params * tokens, kind="stable")[: 2 * 5 * seeds]
-    return Pool(name, params, tokens, loss, (float(best.N), float(best.D), float(best.loss)), pilot, noise, laws)
+    return Pool(name, params, tokens, loss, (float(best.N), float(best.D), float(best.loss)), pilot, noise, laws, truth)
 
 
 def error(pool: Pool, rows: Rows) -> float:
-    """The error of the target's forecast by the mixture of the pool's laws fitted to some of its runs."""
-    n, d, truth = pool.target
+    """The error of the target's forecast by the pool's laws fitted to some of its runs.
+
+    Of a known truth it is the expected rms error, by the delta method at the truth, free of the draw of the noise.
+    """
+    n, d, loss = pool.target
+    if pool.truth is not None:
+        ahead = (np.array([n]), np.array([d]))
+        found = law_covariance(pool.truth, (pool.params[rows], pool.tokens[rows]), ahead, pool.noise)
+        return float(np.sqrt(found[0, 0]))
     trusted = believed(pool.params[rows], pool.tokens[rows], pool.loss[rows], pool.laws, near=0)
     logs = [one.weight * np.log(float(one.fit.law(N=n, D=d))) for one in trusted]
-    return abs(float(sum(logs) - np.log(truth)))
+    return abs(float(sum(logs) - np.log(loss)))
 
 
 def ordered(order: Callable[[Pool, np.random.Generator], Array]) -> Callable[[Pool, float, int], Rows]:
