@@ -101,4 +101,6 @@ def _chosen(study: Path, runs: list[str]) -> list[str]:
 
 
 def _print(verb: str, run_ids: list[str]) -> None:
-    print(f"{len(run_ids)} runs {verb}" + (f": {', '.join(run_ids)}" if run_ids else ""))
+    print(
+        f"{len(run_ids)} run{'' if len(run_ids) == 1 else 's'} {verb}" + (f": {', '.join(run_ids)}" if run_ids else "")
+    )

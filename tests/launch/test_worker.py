@@ -79,7 +79,7 @@ def test_a_signal_saves_at_the_next_step_and_asks_for_another_start(
     for process in (worker.pid, *children_of(run_id)):  # a batch system signals every process, and again at the end
         os.kill(process, number)
     os.kill(worker.pid, signal.SIGTERM)
-    assert "stopped, 1 runs left: start the worker again" in ended(worker, START_AGAIN)
+    assert "stopped, 1 run left: start the worker again" in ended(worker, START_AGAIN)
     state = run_state(STUDY / run_id)
     assert state.status == "preempted"
     assert "checkpoint written" in state.why
@@ -125,7 +125,7 @@ def test_a_worker_takes_as_many_runs_as_asked_for_the_longest_first(
     first, second = planned(tmp_path, monkeypatch, "budget.flops=2e8,4e8")
     assert main(["worker", str(STUDY), "--max-runs", "1"]) == START_AGAIN
     assert [run_state(STUDY / run_id).status for run_id in (first, second)] == [DONE, "planned"]
-    assert "as many runs as asked for, 1 runs left" in capfd.readouterr().out
+    assert "as many runs as asked for, 1 run left" in capfd.readouterr().out
 
 
 def test_a_failing_run_is_tried_again_once_and_the_others_are_trained(

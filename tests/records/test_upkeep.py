@@ -83,7 +83,7 @@ def test_the_commands_name_runs_that_a_study_does_not_have(tmp_path: Path, capsy
     assert "--all" in capsys.readouterr().err
     assert [run.attempts for run in study_status(study).runs] == ["2 (2 failed)", "2 (2 preempted)"]
     assert main(["retry", str(study)]) == 0
-    assert "1 runs may start again: aaa" in capsys.readouterr().out
+    assert "1 run may start again: aaa" in capsys.readouterr().out
     assert main(["cancel", str(study), "--all"]) == 0
     assert [run_state(study / run_id).status for run_id in ("aaa", "bbb")] == [CANCELLED, CANCELLED]
     assert main(["retry", str(study), "bbb"]) == 0
