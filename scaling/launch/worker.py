@@ -116,10 +116,8 @@ def _conclude(queue: PlannedQueue, study_dir: Path, *, stopped: bool) -> int:
         why = (
             "stopped" if stopped else "too little time for another run" if queue.short else "as many runs as asked for"
         )
-        print(
-            f"{study_dir}: {why}, {left} run{'s' if left > 1 else ''} left: start the worker again (exit code {START_AGAIN})",
-            flush=True,
-        )
+        remain = f"{left} run{'s' if left > 1 else ''} left"
+        print(f"{study_dir}: {why}, {remain}: start the worker again (exit code {START_AGAIN})", flush=True)
         return START_AGAIN
     others = f"; other workers train {left}" if left else ""
     print(f"{study_dir}: nothing left for this worker{others}", flush=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scaling.analysis.runs.choices import Choices
-from scaling.cli import _parser, main
+from scaling.cli import main
+from scaling.cli.parsers import parsers
 
 COMMANDS = (
     "plan",
@@ -112,7 +113,7 @@ def test_hydras_own_completion_is_refused_with_the_command_that_works(capsys: py
 
 @pytest.mark.parametrize("command", ["fit", "report"])
 def test_each_choice_of_the_reader_is_an_option(command: str) -> None:
-    options = vars(_parser().parse_args([command, "runs.csv"]))
+    options = vars(parsers()[0].parse_args([command, "runs.csv"]))
     assert {one.name for one in fields(Choices)} - {"curves"} <= set(options)
 
 

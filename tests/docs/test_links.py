@@ -6,12 +6,12 @@ import re
 import pytest
 from hydra._internal.utils import get_args_parser
 
-from scaling.cli import _parser
+from scaling.cli.parsers import parsers
 from tests.docs.documents import NAMES, ROOT, blocks, prose
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-(SUBPARSERS,) = (one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction))
+(SUBPARSERS,) = (one for one in parsers()[0]._actions if isinstance(one, argparse._SubParsersAction))
 COMMANDS: dict[str, argparse.ArgumentParser] = SUBPARSERS.choices
 
 
