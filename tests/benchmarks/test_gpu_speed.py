@@ -59,6 +59,7 @@ def test_every_stage_runs_on_the_cpu_at_small_sizes(tmp_path: Path) -> None:
     assert peer["ratio"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on; the stages here wait for nobody
 def test_a_stage_that_is_cut_or_fails_keeps_its_rows_and_leaves_the_others_their_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

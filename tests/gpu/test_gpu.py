@@ -23,6 +23,9 @@ from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SHORT, TINY, aske
 from tests.gpu.ways import SMALL, WAYS, Way, batches, losses
 from tests.train.test_loop import DATA, StopAt, curve, run, spec_for
 
+pytestmark = pytest.mark.filterwarnings(
+    "default"
+)  # torch warns that it watches not every wait; the compiler, of itself
 CPU = torch.device("cpu")
 FP32, BF16 = 1e-4, 1e-2  # relative, of losses after some steps: other kernels sum in another order
 NEXT_SENTENCE = Masked("masked", 0.2, 0.8, 0.1, whole_words=False, next_sentence=True)
@@ -66,7 +69,6 @@ def test_every_family_and_objective_has_the_loss_and_gradients_of_the_cpu(name: 
         torch.testing.assert_close(gradient, expected[key], rtol=1e-3, atol=1e-5, msg=lambda text, key=key: key + text)
 
 
-@pytest.mark.filterwarnings("ignore")  # the compiler warns about itself
 @pytest.mark.parametrize("name", WAYS)
 def test_every_way_of_taking_steps_has_the_losses_of_the_plain_way(name: str, device: torch.device) -> None:
     assert losses(SMALL, WAYS[name], device) == pytest.approx(losses(SMALL, Way(), CPU), rel=FP32)
