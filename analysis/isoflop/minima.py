@@ -223,8 +223,6 @@ def edge(budget: BudgetRuns, minimum: Minima) -> str:
     sizes, cell = np.unique(budget.log_params, return_inverse=True)
     means = np.bincount(cell, budget.loss) / np.bincount(cell)
     at = f"at {budget.flops:.3g} FLOPs"
-    if not np.isfinite(x):
-        return f"{at} the loss has no minimum between the sizes tried ({least:.3g} to {most:.3g} parameters)"
     smallest, largest = (
         f"the smallest model ({least:.3g} parameters)",
         f"the largest model ({most:.3g} parameters)",
@@ -235,6 +233,8 @@ def edge(budget: BudgetRuns, minimum: Minima) -> str:
     if means.argmin() in (0, len(sizes) - 1):
         end, remedy = (smallest, "smaller") if means.argmin() == 0 else (largest, "larger")
         return f"{at} the lowest loss is on the grid's edge: {end}; try {remedy} ones"
+    if not np.isfinite(x):
+        return f"{at} the loss has no minimum between the sizes tried ({least:.3g} to {most:.3g} parameters)"
     return ""
 
 

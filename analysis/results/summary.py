@@ -175,7 +175,7 @@ def _isoflop(results: Results) -> Iterator[str]:
         one = budget["estimates"].get(used)
         head = f"  C {budget['budget_flops']:.3g} ({budget['n']} runs): "
         if one is None or one["params"]["value"] is None:
-            yield head + "no minimum"
+            yield head + "no minimum" + (" (EDGE)" if budget["edge"] else "")
             continue
         params, tokens = one["params"], one["tokens"]
         yield (
