@@ -10,9 +10,13 @@ import pytest
 from scaling.analysis.judgement.forecast import describe, members_in_words, predict
 from scaling.analysis.judgement.growth import Growth
 from scaling.analysis.results.summary import summary
+from scaling.analysis.runs.observations import load
 from tests.analysis.conformance import analyse
 from tests.analysis.judgement.test_forecasters import TRUTHS, grid
 from tests.analysis.simulated import observe
+
+QUICKSTART = Path(__file__).with_name("quickstart.csv")  # sweeps/quickstart.yaml as trained on two CPU cores
+TRAINED_PARAMS, TRAINED_LOSS = 154e3, 1.362  # of a run of the same recipe at 1e13 FLOPs
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +90,15 @@ def test_near_the_optimum_the_loss_of_a_size_is_the_headlines_and_its_surfaces_e
     far = predict(results, params=10 * size, flops=1e13)
     assert far["law"] == "chinchilla"
     assert any("far from the optimum" in note for note in far["notes"])
+
+
+def test_the_quickstarts_headline_holds_the_loss_of_a_run_trained_at_ten_times_its_compute() -> None:
+    found = analyse(load(QUICKSTART), bootstrap=20, holdout="budget", target_flops=1e13)["forecast"]["at_target"]
+    loss = found["loss"]
+    assert loss["low"] < TRAINED_LOSS < loss["high"]
+    assert loss["high"] / loss["value"] < 1.15
+    assert loss["low"] / loss["value"] > 0.85
+    assert found["params"]["low"] < TRAINED_PARAMS < found["params"]["high"]
 
 
 def test_a_law_that_is_named_answers_alone(tmp_path: Path) -> None:
