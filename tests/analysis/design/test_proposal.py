@@ -13,8 +13,9 @@ from scaling.analysis.design.uncertainty import believed, covariance
 from scaling.analysis.laws.size_and_data import Chinchilla
 from scaling.cli import main
 from scaling.config.config import compose
-from scaling.config.grid import grid_of
+from scaling.config.grid import cells, grid_of
 from scaling.config.proposed_sweep import sweep_text
+from scaling.config.sections import Rows
 from tests.analysis import simulated
 from tests.analysis.design import replay
 
@@ -103,8 +104,10 @@ def test_the_sweep_trains_the_proposed_cells_alone(tmp_path: Path, monkeypatch: 
     grid = grid_of(cfg)
     assert cfg.study == "quickstart"
     assert (grid.budgets, grid.shapes, grid.axes) == ([], [], {"seed": []})
-    assert grid.zip["seed"] == [2, 3, 0]
-    assert grid.zip["model.d_model"] == [16, 16, 24]
+    rows = cells(grid, {}, Rows(cfg, compose))
+    assert [row[0] for row in rows] == ["budget.flops=1e+11", "budget.flops=1e+11", "budget.flops=3.16e+11"]
+    assert [row[2] for row in rows] == ["model.d_model=16", "model.d_model=16", "model.d_model=24"]
+    assert [row[-1] for row in rows] == ["seed=2", "seed=3", "seed=0"]
 
 
 @pytest.mark.parametrize("share", replay.SHARES)
