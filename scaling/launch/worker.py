@@ -113,11 +113,10 @@ def _conclude(queue: PlannedQueue, study_dir: Path, *, stopped: bool) -> int:
     for run_id, why in given_up.items():
         print(f"{run_id} is not tried again: {why}; `scaling retry {study_dir} {run_id}` orders another try")
     if left and (stopped or queue.short or queue.is_full):
-        why = (
-            "stopped" if stopped else "too little time for another run" if queue.short else "as many runs as asked for"
-        )
-        remain = f"{left} run{'s' if left > 1 else ''} left"
-        print(f"{study_dir}: {why}, {remain}: start the worker again (exit code {START_AGAIN})", flush=True)
+        short = "too little time for another run" if queue.short else "as many runs as asked for"
+        runs = "1 run" if left == 1 else f"{left} runs"
+        words = f"{'stopped' if stopped else short}, {runs} left: start the worker again (exit code {START_AGAIN})"
+        print(f"{study_dir}: {words}", flush=True)
         return START_AGAIN
     others = f"; other workers train {left}" if left else ""
     print(f"{study_dir}: nothing left for this worker{others}", flush=True)
