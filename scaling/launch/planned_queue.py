@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,6 @@ class PlannedJob(Job):
     """A job that trains a planned run."""
 
     run_id: str = ""
-    from_step: int = 0
     settled: bool = False  # whether its end was taken in
 
     def attempt(self) -> Attempt | None:
@@ -54,7 +53,7 @@ class PlannedQueue:
         self._beats: dict[Path, Any] = {}  # counter of another process's heartbeat at the first look
         self._unclaimed: dict[str, Counter[str]] = {}  # ends of jobs before their claim, by run
         self._broken: dict[str, str] = {}  # runs given up before their claim, with the reasons
-        self._planned_s = self._spent_s = 0.0  # of runs that ended here, for the pace
+        self._measured: list[str] = []  # runs that ended here, for the pace
         self._taken = 0
         self._over = False
         self.jobs: list[PlannedJob] = []
@@ -132,29 +131,28 @@ class PlannedQueue:
                     self._broken[job.run_id] = job.why
             elif job.status == LOST:
                 self._end_for(job, LOST)
-            elif job.status == DONE and job.started is not None:
-                line = next(line for line in self._work.lines if line["run_id"] == job.run_id)
-                self._planned_s += line.get("estimated_s", 0.0) * (1 - job.from_step / line["steps"])
-                self._spent_s += job.ended - job.started
+            elif job.status == DONE:
+                self._measured.append(job.run_id)
 
     def pace(self) -> float:
-        """Seconds spent for each planned second: of runs that ended here, else of the study's records, else 1."""
-        return self._spent_s / self._planned_s if self._planned_s else self._recorded_pace
+        """Seconds in training for each planned second: of runs that ended here, else of the study's, else 1."""
+        return self._pace_of(self._measured) or self._pace_at_start
 
     @cached_property
-    def _recorded_pace(self) -> float:
-        planned_s = spent_s = 0.0
-        for line in self._work.lines:
-            record = readable_record(self._work.study_dir / line["run_id"])
-            if record is not None and record.status == DONE:
-                planned_s += line.get("estimated_s", 0.0)
-                spent_s += record.wall_s
-        return spent_s / planned_s if planned_s else 1.0
+    def _pace_at_start(self) -> float:
+        return self._pace_of([line["run_id"] for line in self._work.lines]) or 1.0
+
+    def _pace_of(self, run_ids: Sequence[str]) -> float:
+        """The pace by the records of these runs; 0 where none states it."""
+        planned = {line["run_id"]: line.get("estimated_s", 0.0) for line in self._work.lines}
+        records = [readable_record(self._work.study_dir / run_id) for run_id in run_ids]
+        done = [record for record in records if record is not None and record.status == DONE]
+        planned_s = sum(planned[record.run_id] for record in done)
+        return sum(record.wall_s for record in done) / planned_s if planned_s else 0.0
 
     def _job(self, line: Line) -> Job:
         run_id = str(line["run_id"])
-        run, step = self._work.run(run_id), furthest_step(self._work.study_dir / run_id)
-        job = PlannedJob(self._labels.get(run_id, run_id), run, run_id=run_id, from_step=step)
+        job = PlannedJob(self._labels.get(run_id, run_id), self._work.run(run_id), run_id=run_id)
         self._taken += 1
         self.jobs.append(job)
         return job

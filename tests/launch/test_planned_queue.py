@@ -1,0 +1,84 @@
+"""The queue of a worker: which planned run it takes next, and when it ends."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scaling.launch.jobs import Job
+from scaling.launch.planned_queue import PlannedJob, PlannedQueue
+from scaling.plan.work import read_work
+from scaling.records.attempt import FAILED, LOST
+from scaling.records.files import write_json
+from scaling.records.orders import cancel
+from scaling.records.record import DONE, publish_record
+from tests.examples import RECORD
+from tests.launch.test_worker import STUDY, planned
+
+
+def id_of(job: Job | None) -> str | None:
+    return None if job is None else job.payload.spec.run_id
+
+
+def beat(run_id: str, beats: int) -> None:
+    """A heartbeat of a process on another machine."""
+    attempt = STUDY / run_id / "attempts" / "0001"
+    attempt.mkdir(parents=True, exist_ok=True)
+    write_json(attempt / "meta.json", {"host": "elsewhere", "boot": "b", "pid": 1, "process_started": 1})
+    write_json(attempt / "heartbeat.json", {"beats": beats, "step": 1})
+
+
+def end(job: Job | None, status: str) -> None:
+    assert isinstance(job, PlannedJob)
+    job.status, job.why, job.ended = status, "why", 1.0
+
+
+def test_a_run_elsewhere_is_waited_for_until_its_heart_was_seen_to_beat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_id,) = planned(tmp_path, monkeypatch, "budget.flops=2e8")
+    beat(run_id, 1)
+    queue = PlannedQueue(read_work(STUDY))
+    assert queue.next() is None
+    assert queue  # the process may be dead: another one was here before
+    beat(run_id, 2)
+    assert queue.next() is None
+    assert not queue
+    assert queue.left() == 1
+
+
+def test_cancelled_and_broken_runs_are_passed_over_with_their_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = planned(tmp_path, monkeypatch, "budget.flops=4e8,2e8", "seed=0,1")
+    cancel(STUDY / ids[0], "too dear")
+    queue = PlannedQueue(read_work(STUDY))
+    first = queue.next()
+    assert id_of(first) == ids[1]
+    end(first, FAILED)  # before its claim: nothing in the store states so
+    second = queue.next()
+    assert id_of(second) == ids[2]
+    end(second, LOST)
+    again = queue.next()
+    assert id_of(again) == ids[2]
+    assert queue.given_up() == {ids[0]: "cancelled: too dear", ids[1]: "why"}
+    assert queue.left() == 2
+
+
+def test_the_longest_run_that_the_time_left_is_enough_for_is_taken_at_the_measured_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = planned(tmp_path, monkeypatch, "budget.flops=4e11,2e11,1e8")
+    work = read_work(STUDY)
+    seconds = [line["estimated_s"] for line in work.lines]
+    assert seconds[0] > 10 * seconds[2]
+    queue = PlannedQueue(work, ends=time.time() + 5 + (seconds[0] + seconds[1]) / 2)
+    first = queue.next()
+    assert id_of(first) == ids[1]
+    end(first, DONE)
+    (STUDY / ids[1]).mkdir()
+    publish_record(STUDY / ids[1], replace(RECORD, run_id=ids[1], status=DONE, wall_s=100 * seconds[1]))
+    assert queue.next() is None or id_of(queue.jobs[-1]) == ids[2]
+    assert queue.pace() == pytest.approx(100)
+    assert ids[0] not in [job.run_id for job in queue.jobs]
