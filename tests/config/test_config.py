@@ -407,3 +407,8 @@ def test_planning_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_a_negative_number_of_retries_is_refused() -> None:
+    with pytest.raises(ValueError, match="retries=-1: must be 0 or above"):
+        to_run(compose(["data=synthetic", "retries=-1"]))
