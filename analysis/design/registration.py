@@ -115,13 +115,21 @@ def _forecast(
         "loss": _estimated(prediction["loss"]),
         "level": prediction["level"],
         "words": prediction["words"],
-        "method": {"name": prediction["law"], "members": list(results["forecast"]["forms"])},
+        "method": {"name": prediction["law"], "members": _members(results, prediction)},
         "inputs": inputs,
         "code": code,
     }
     if "params" in prediction:
         forecast["params"], forecast["tokens"] = _estimated(prediction["params"]), _estimated(prediction["tokens"])
     return forecast
+
+
+def _members(results: Results, prediction: Prediction) -> list[str]:
+    """The forecasters behind a log mean, or the laws behind one that answers alone."""
+    section = results["forecast"].get("ensemble")
+    if section is None or prediction["law"] != section["name"]:
+        return list(results["forecast"]["forms"])
+    return [one["name"] for one in section["members"]]
 
 
 def _estimated(found: PredictedQuantity) -> Estimated:

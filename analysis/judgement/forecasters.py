@@ -114,9 +114,9 @@ class Ensemble:
 def trusted_minima(study: IsoFlop) -> list[Minimum]:
     """The budgets whose minimum lies inside the sizes tried, by rising compute."""
     return [
-        Minimum(budget, float(minima["parabola"].log_params[0]), float(minima["parabola"].loss[0]))
+        Minimum(budget, float(minima[study.quoted].log_params[0]), float(minima[study.quoted].loss[0]))
         for budget, minima in zip(study.budgets, study.minima, strict=True)
-        if not edge(budget, minima["parabola"])
+        if not edge(budget, minima[study.quoted])
     ]
 
 

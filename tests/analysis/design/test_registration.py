@@ -69,7 +69,15 @@ def test_a_forecast_holds_its_target_interval_method_and_inputs(fitted: tuple[Pa
     forecast = json.loads(path.read_text())
     loss = predict(results, params=1e7, tokens=2e8)["loss"]
     assert forecast["loss"] == {name: loss[name] for name in ("value", "low", "high")}
-    assert forecast["method"] == {"name": "chinchilla", "members": ["chinchilla"]}
+    assert forecast["method"] == {
+        "name": "log mean of 4 forecasters",
+        "members": [
+            "chinchilla near the minima",
+            "gamma near the minima",
+            "isoFLOP power laws",
+            "isoFLOP power laws over a floor",
+        ],
+    }
     assert forecast["target"]["counted"] == "non_embedding"
     assert forecast["target"]["settings"] == {"recipe.schedule.kind": "wsd"}
     assert forecast["inputs"]["runs"] == len(results["observations"]["row"])
