@@ -8,8 +8,8 @@ A parabola through all sizes is quoted as long as noise hides its misfit. Elsewh
 and an Akima spline's is: of published exponents, theirs lie nearest.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,7 +104,30 @@ def measure_budgets(budgets: tuple[BudgetRuns, ...], outside: int = 0, *, draws:
         if losses.shape[1] > 1:
             losses[:, 1:] = budget.loss[:, None] + (losses[:, 1:] - budget.loss[:, None]) * spread
         minima.append(minima_of(budget, part, losses))
-    return IsoFlop(budgets, followed, tuple(minima), noise, draws, outside, misfit)
+    widened = minima if misfit.rejected else _with_doubt(budgets, minima, rng)
+    return IsoFlop(budgets, followed, tuple(widened), noise, draws, outside, misfit)
+
+
+def _with_doubt(
+    budgets: Sequence[BudgetRuns], minima: Sequence[dict[CurveModel, Minima]], rng: np.random.Generator
+) -> list[dict[CurveModel, Minima]]:
+    """Minima whose parabolas' draws share an offset of the size of their mean distance to local curves.
+
+    A parabola through all sizes is off by much the same factor at every budget where losses rise faster on one side of
+    the minimum, long before its misfit shows in noisy losses. The distance holds the local curves' own noise too, so
+    that it is more often too large than too small.
+    """
+    distances = [
+        one["cubic" if len(np.unique(budget.log_params)) >= LEAST_SIZES_OF_CUBIC else "mean"].log_params[0]
+        - one["parabola"].log_params[0]
+        for budget, one in zip(budgets, minima, strict=True)
+    ]
+    known = [distance for distance in distances if np.isfinite(distance)]
+    size = abs(float(np.mean(known))) if known else 0.0
+    shift = size * rng.standard_normal(len(minima[0]["parabola"].log_params))
+    shift[0] = 0.0  # the minimum of the data itself
+    parabolas = [replace(one["parabola"], log_params=one["parabola"].log_params + shift) for one in minima]
+    return [one | {"parabola": own} for one, own in zip(minima, parabolas, strict=True)]
 
 
 def minima_of(budget: BudgetRuns, followed: BudgetRuns, losses: Array) -> dict[CurveModel, Minima]:
