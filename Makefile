@@ -1,4 +1,5 @@
-# make quickstart: train the quickstart sweep, fit its laws, write the report.   make test: run every test.
+# make quickstart: train the quickstart sweep, fit its laws, write the report.   make test: run the tests.
+# make long: run the tests that take long, such as simulations of how often intervals hold the truth.
 # make faults: kill, damage and starve runs for half an hour, and check that nothing is lost.
 # Both make .venv first. PYTHON chooses the interpreter, e.g. make PYTHON=python3.12 test.
 PYTHON ?= python3
@@ -6,7 +7,7 @@ EXTRAS ?= test
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test faults lint clean
+.PHONY: quickstart test long faults lint clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/scaling train +sweep=quickstart -m
@@ -14,6 +15,9 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto
+
+long: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n auto -m long
 
 faults: $(VENV)/installed-test
 	$(BIN)/python -m tests.faults

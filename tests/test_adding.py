@@ -89,6 +89,7 @@ def copied(tmp_path: Path) -> Copied:
     return found
 
 
+@pytest.mark.long
 def test_a_model_option_touches_three_files(copied: Copied) -> None:
     shape, plain, layers = "scaling/shapes/shape.py", "conf/model/plain.yaml", "scaling/model/layers.py"
     copied.edit(
@@ -180,6 +181,7 @@ EVERY_OTHER = '''def every_other(spec: RunSpec, chunk_BS: Chunk, draws: Draws, t
 '''
 
 
+@pytest.mark.long
 def test_an_objective_touches_three_files(copied: Copied) -> None:
     settings, batches = "scaling/spec/objective.py", "scaling/objectives/objectives.py"
     preset = "conf/objective/every_other.yaml"
@@ -237,6 +239,7 @@ class FileTracker:
 '''
 
 
+@pytest.mark.long
 def test_a_tracker_touches_three_files(copied: Copied) -> None:
     tracker, trackers = "scaling/trackers/file.py", "scaling/trackers/__init__.py"
     preset = "conf/tracker/file.yaml"
@@ -291,6 +294,7 @@ class Sums:
 '''
 
 
+@pytest.mark.long
 def test_a_data_source_touches_three_files(copied: Copied) -> None:
     source, sources, preset = "scaling/data/sums.py", "scaling/data/sources.py", "conf/data/sums.yaml"
     copied.add(source, SOURCE)

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scaling.data.chunks import TrainingChunks
 from scaling.machine import hardware
+from scaling.machine.checkout import git_commit
 from scaling.model import build
 from scaling.objectives.objectives import training_batch
 from scaling.profiling.bench import Case
@@ -183,7 +184,7 @@ def facts(bench: Bench) -> Iterator[Row]:
     row = {
         **hardware.describe(device),
         **hardware.versions(),
-        "commit": hardware.git_commit(),
+        "commit": git_commit(),
         "os": platform.platform(),
     }
     if bench.full:

@@ -41,6 +41,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / gpu_speed.FILE).read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_every_stage_runs_on_the_cpu_at_small_sizes(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(PEER)
     command = [sys.executable, gpu_speed.__file__, "--device", "cpu", "--minutes", "5", "--out", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""A short run of every scenario; `make faults` runs them at length."""
+"""A short run of every scenario, of the slow ones by `make long`; `make faults` runs them at length."""
 
 from pathlib import Path
 
@@ -8,7 +8,12 @@ from tests.faults.machine import namespaces
 from tests.faults.scenarios import SCENARIOS
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+SLOW = ("signals", "launchers", "damaged-studies", "full-disk", "limits")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in SLOW else []) for name in SCENARIOS]
+)
 def test_no_injury_loses_a_run_or_changes_its_record(name: str, tmp_path: Path) -> None:
     scenario = SCENARIOS[name]
     if why := namespaces(*scenario.needs) if scenario.needs else "":

@@ -132,6 +132,7 @@ def cancelled(where: Path) -> None:
         subprocess.run(["scancel", job.array], check=False)
 
 
+@pytest.mark.long
 @needs_slurm
 def test_a_real_slurm_trains_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,6 +143,7 @@ def test_a_real_slurm_trains_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyP
         cancelled(tmp_path)
 
 
+@pytest.mark.long
 @needs_slurm
 def test_a_real_slurm_requeues_a_worker_that_is_preempted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

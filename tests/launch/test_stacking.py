@@ -87,6 +87,7 @@ def test_an_impossible_stack_is_refused_in_a_line(command: list[str], tmp_path: 
     assert "Traceback" not in asked.stderr
 
 
+@pytest.mark.long
 def test_a_sweep_that_stacks_can_be_launched_by_another_launcher(tmp_path: Path) -> None:
     small = ["hydra.sweeper.budgets=[1e8]", "hydra.sweeper.sizes.count=1", "seed=0", *TINY[:1]]
     asked = scaling("train", "+sweep=quickstart", "-m", "hydra/launcher=basic", *small, cwd=tmp_path)
@@ -94,6 +95,7 @@ def test_a_sweep_that_stacks_can_be_launched_by_another_launcher(tmp_path: Path)
     assert "1 runs: 1 done" in asked.stderr
 
 
+@pytest.mark.long
 def test_ctrl_c_stops_every_run_of_a_stack_and_the_same_command_goes_on(tmp_path: Path) -> None:
     longer = [part.replace("flops=3e8", "flops=3e9") for part in SEEDS]
     one_slot = ["hydra.launcher.slots=1", "hydra.launcher.threads_per_slot=1"]  # of two threads one waits, if not both

@@ -59,7 +59,7 @@ def test_a_model_beyond_the_memory_is_named(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--on", "h1000"], "unknown device 'h1000': did you mean 'h100'? choose from a100"),
+        (["--on", "h1000"], "unknown device 'h1000': did you mean 'h100'? choose from a10,"),
         (["--on", "h100", "--count", "0"], "--count 0: must be at least 1"),
         (["--on", "h100", "--usd-per-hour", "-1"], "--usd-per-hour -1: must be 0 or above"),
         (["--count", "8"], "name it with --on, as --on h100"),

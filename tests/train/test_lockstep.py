@@ -117,7 +117,9 @@ def test_every_run_of_a_stack_is_the_run_trained_alone(name: str, tmp_path: Path
         "completep",
         "bf16",
         "unclipped",
-        pytest.param("compiled", marks=pytest.mark.filterwarnings("ignore")),  # the compiler warns about itself
+        pytest.param(  # the compiler warns about itself
+            "compiled", marks=[pytest.mark.long, pytest.mark.filterwarnings("ignore")]
+        ),
     ],
 )
 def test_every_recipe_can_be_stacked(kind: str, tmp_path: Path) -> None:

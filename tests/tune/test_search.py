@@ -91,6 +91,7 @@ def test_a_minimum_within_the_grid_takes_two_launches(monkeypatch: pytest.Monkey
     assert law["cells"] == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("factor", "side"), [(9.0, "high"), (1 / 9, "low")])
 def test_a_minimum_beyond_the_edge_widens_the_search_on_that_side(
     factor: float, side: str, monkeypatch: pytest.MonkeyPatch

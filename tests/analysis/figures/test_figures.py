@@ -198,6 +198,7 @@ def test_without_resamples_no_band_is_drawn_and_absent_figures_say_why(tmp_path:
         assert len(draw(name, results).axes) > 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("budgets", [(1e15,), tuple(np.geomspace(1e13, 1e17, 20))])
 def test_one_budget_and_twenty_draw(budgets: tuple[float, ...], tmp_path: Path) -> None:
     frame = simulated.table(noise_nats=0.005, budgets=budgets)

@@ -106,6 +106,7 @@ def test_a_quantity_often_undefined_has_no_interval() -> None:
     assert np.isnan(bootstrap(fit.fit("chinchilla", x, y), x, y, run, n=3).interval("E").low)
 
 
+@pytest.mark.long
 def test_95_percent_intervals_cover_the_truth_92_to_98_percent_of_the_time() -> None:
     """Simulated studies of 48 runs with run-level noise, target at ten times the largest compute.
 

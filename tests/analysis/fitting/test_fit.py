@@ -300,6 +300,7 @@ def test_any_numbers_end_in_a_finite_fit_or_one_line(rows: list[tuple[float, flo
         assert np.isfinite(found.objective) or found.status == "did_not_converge"
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(*[st.floats(1e-30, 1e30)] * 3), min_size=5, max_size=12))
 @settings(max_examples=12, deadline=None)
 def test_any_positive_numbers_end_in_a_finite_fit_or_one_line(rows: list[tuple[float, float, float]]) -> None:

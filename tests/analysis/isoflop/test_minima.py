@@ -153,6 +153,7 @@ def _budget_sections(study: Any) -> Sequence[dict[str, Any]]:
     return sections
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("spreads", "seeds", "method"),
     [
@@ -179,6 +180,7 @@ def test_the_exponents_interval_covers_in_small_samples(
     assert covered >= 69
 
 
+@pytest.mark.long
 def test_two_seeds_a_size_cover_every_budgets_minimum(tmp_path: Path) -> None:
     """Two tell little of their size's own noise: resampled within it they would cover 85% of the time."""
     truth = [float(TRUTH.optimum(budget).N) for budget in BUDGETS]

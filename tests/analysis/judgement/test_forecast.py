@@ -219,6 +219,7 @@ def test_results_without_a_law_of_params_and_tokens_are_refused(tmp_path: Path) 
     assert predict(only, flops=1e17)["law"] == "power:C"
 
 
+@pytest.mark.long
 def test_forecasts_a_decade_out_cover_the_truth(tmp_path: Path) -> None:
     hits = {"params": 0, "loss": 0}
     studies = 16

@@ -61,6 +61,7 @@ def test_every_cut_predicts_every_larger_budget(tmp_path: Path) -> None:
     assert max(s.horizon_decades for s in scores) == pytest.approx(1.5, abs=0.01)
 
 
+@pytest.mark.long
 def test_the_law_that_made_the_data_predicts_best(tmp_path: Path) -> None:
     observations = study(tmp_path)
     scores, _ = roll_out(observations, BOTH, loss=Loss(), seed=0, resamples=60)

@@ -147,7 +147,7 @@ def test_groups_that_quote_different_curve_models_stand_side_by_side_by_one(
         results["isoflop"]["used"] = used
         results["isoflop"]["laws"]["surface"] = {"params": {"exponent": None, "why": f"{name} by its surface"}}
     text = Page(report_families.write_families(mixed, {}, tmp_path).read_text()).text
-    assert f"every minimum is the parabola's; on its own page {NAMES[1]} is read off the surface" in text
+    assert f"every minimum is the parabola's; on its own page {NAMES[1]} is read off another curve" in text
     assert "by its surface" not in text
     assert "Curves: parabola;" in text
 
@@ -159,6 +159,7 @@ def test_names_from_data_are_text_and_never_markup(parts: dict[str, Results], tm
     assert found.text.count("<script>alert(1)</script>") > 5
 
 
+@pytest.mark.long
 def test_a_single_groups_page_is_what_it_was(parts: dict[str, Results], tmp_path: Path) -> None:
     found = Page(write_report(parts[NAMES[0]], tmp_path).read_text())
     assert "Each group's own report" not in found.text

@@ -44,6 +44,7 @@ def test_published_exponents_are_met_with_intervals_or_without(series: str, tmp_
     assert section["noise"]["loss_sd_nats"] < 0.03
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("truth", [TRUTH, GAMMA], ids=["chinchilla", "gamma"])
 @pytest.mark.parametrize("sizes", [5, 9])
 def test_minima_of_noisy_grids_are_as_near_as_a_parabolas_and_covered(truth: Law, sizes: int, tmp_path: Path) -> None:

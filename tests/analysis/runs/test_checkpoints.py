@@ -48,6 +48,7 @@ def test_seeds_that_no_column_names_are_parted_where_the_tokens_start_again(tmp_
     assert len(set(found.clusters)) == 15
 
 
+@pytest.mark.long
 def test_intervals_are_as_wide_as_with_a_run_id(tmp_path: Path) -> None:
     frame = checkpoints(runs=8).drop(columns="seed")
     frame["loss"] = frame["loss"].round(5)
