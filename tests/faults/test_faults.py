@@ -7,7 +7,6 @@ import pytest
 from tests.faults.machine import namespaces
 from tests.faults.scenarios import SCENARIOS
 
-
 SLOW = ("signals", "launchers", "damaged-studies", "full-disk", "limits")
 
 
