@@ -169,7 +169,7 @@ def _isoflop(results: Results) -> Iterator[str]:
     if study is None:
         return
     percent = f"{results['settings']['level']:.0%}"
-    yield f"isoFLOP: {len(study['budgets'])} budgets; {study['why']}"
+    yield f"isoFLOP: {len(study['budgets'])} budgets. {study['why']}"
     used = study["used"]
     for budget in study["budgets"]:
         one = budget["estimates"].get(used)
