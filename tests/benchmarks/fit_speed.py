@@ -23,16 +23,16 @@ from scaling.analysis.fitting import fit
 from scaling.analysis.fitting.bootstrap import bootstrap
 from scaling.analysis.fitting.misfit import Loss
 from scaling.analysis.laws.size_and_data import Chinchilla
+from tests.published import CHINCHILLA
 
-DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "epoch_chinchilla.csv"
 TRUTH = Chinchilla(**Chinchilla.example)
 
 
 def published() -> tuple[dict[str, Any], Any]:
-    if not DATA.exists():
-        print(f"{DATA.name} is not beside the checkout: 240 simulated runs instead")
+    if not CHINCHILLA.exists():
+        print(f"{CHINCHILLA.name} is not beside the checkout: 240 simulated runs instead")
         return simulated(240)
-    with DATA.open(encoding="utf-8") as lines:
+    with CHINCHILLA.open(encoding="utf-8") as lines:
         rows = [row for row in csv.DictReader(lines) if row["epoch_excluded"] == "0"]
     N, D, loss = (np.array([float(row[c]) for row in rows]) for c in ("params", "tokens", "loss"))
     return {"N": N, "D": D}, loss

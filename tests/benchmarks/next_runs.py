@@ -20,8 +20,8 @@ from scaling.analysis.figures import paper
 from scaling.analysis.figures.chart import CATEGORY_COLORS, Axis, Chart, Line, Mark, Panel, Points, Rule, marker
 from scaling.analysis.laws.size_and_data import Chinchilla, Gamma, PowerMean
 from tests.analysis.design.replay import SHARES, Pool, isoflop_pool, replay
+from tests.published import CHINCHILLA, FOLDER, PORIAN
 
-DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 BUDGETS = (1e17, 3.16e17, 1e18, 3.16e18, 1e19)
 BOTH = ("chinchilla", "gamma")
 NOISE = 0.004
@@ -44,12 +44,12 @@ def power_mean(pools: int) -> list[Pool]:
 
 
 def hoffmann(pools: int) -> list[Pool]:
-    table = pd.read_csv(DATA / "epoch_chinchilla.csv").query("epoch_excluded == 0")
+    table = pd.read_csv(CHINCHILLA).query("epoch_excluded == 0")
     return held_out("Hoffmann et al. 2022", table, table["flops"] > 5e21, 0.01)[:pools]
 
 
 def porian(pools: int) -> list[Pool]:
-    table = pd.read_csv(DATA / "porian_four.csv")
+    table = pd.read_csv(PORIAN)
     found = []
     for name, one in table.groupby("series"):
         found += held_out(str(name), one, one["flops"] > 0.6 * one["flops"].max(), NOISE)[:1]
@@ -111,8 +111,8 @@ def main() -> None:
     for name, pools in FAMILIES.items():
         if options.only not in (None, name) or name in found:
             continue
-        if "et al." in name and not DATA.exists():
-            print(f"{name}: not replayed, since {DATA} is absent")
+        if "et al." in name and not FOLDER.exists():
+            print(f"{name}: not replayed, since {FOLDER} is absent")
             continue
         errors = replay(pools(options.pools))
         found[name] = {one: {str(share): value for share, value in by.items()} for one, by in errors.items()}

@@ -1,7 +1,6 @@
 """The fitter: published data to their optimum, no tool lower, honest status, refusal of unusable data."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,14 +16,14 @@ from scaling.analysis.fitting.starts import grid_starts
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.law import build
 from scaling.analysis.laws.size_and_data import Chinchilla
+from tests.published import FOLDER
 
-DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 TRUTH = Chinchilla(**Chinchilla.example)
 LOSSES = [Loss(), Loss("mse"), Loss("mae"), Loss("asymmetric"), Loss(on="linear"), Loss("mse", on="linear")]
 
 
 def table(name: str) -> dict[str, np.ndarray]:
-    path = DATA / name
+    path = FOLDER / name
     if not path.exists():
         pytest.skip(f"{name} is not beside the checkout")
     with path.open(encoding="utf-8") as lines:

@@ -17,9 +17,7 @@ from scaling.analysis.results.summary import warnings_of
 from scaling.analysis.runs.observations import load
 from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table, write_study
-
-DATA = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"golden data are not at {DATA}")
+from tests.published import CHINCHILLA, needs_published
 
 KEYS = {
     "schema", "source", "conventions", "settings", "warnings", "notes", "excluded", "range", "cost",
@@ -133,9 +131,9 @@ def test_a_cooldown_is_said_with_the_envelope_and_is_no_warning(results: dict[st
     assert not any("cool" in line for line in results["warnings"])
 
 
-@needs_data
+@needs_published
 def test_the_golden_optimum_on_the_240_points() -> None:
-    observations = load(DATA / "epoch_chinchilla.csv", where="epoch_excluded == 0")
+    observations = load(CHINCHILLA, where="epoch_excluded == 0")
     found = analyse(observations, bootstrap=0)
     fitted = found["fits"][0]
     assert fitted["n"] == 240
@@ -146,9 +144,9 @@ def test_the_golden_optimum_on_the_240_points() -> None:
     assert found["cost"]["words"] == "C = 6 N D"
 
 
-@needs_data
+@needs_published
 def test_the_240_points_fall_into_the_budgets_that_were_drawn() -> None:
-    observations = load(DATA / "epoch_chinchilla.csv", where="epoch_excluded == 0")
+    observations = load(CHINCHILLA, where="epoch_excluded == 0")
     found = analyse(observations, bootstrap=0)["isoflop"]
     drawn = [6e18, 1e19, 3e19, 6e19, 1e20, 3e20, 6e20, 1e21, 3e21]  # Hoffmann et al. 2022, figure 3
     centres = np.array([budget["budget_flops"] for budget in found["budgets"]])

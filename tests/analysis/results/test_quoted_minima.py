@@ -17,8 +17,8 @@ from scaling.analysis.results.isoflop import isoflop_section
 from scaling.analysis.runs.budgets import group_budgets
 from scaling.analysis.schema.isoflop import ASKABLE
 from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
+from tests.published import PORIAN, needs_published
 
-PUBLISHED = Path("/work/shared/data/porian_four.csv")
 EXPONENTS = {  # Porian et al. 2024: exponent of N* and its 95% interval
     "rw/tuned/short/const/standard/val": (0.497, 0.491, 0.505),
     "rw/base/long/kaplan/standard/val": (0.706, 0.691, 0.717),
@@ -29,11 +29,11 @@ GRID = np.geomspace(1e14, 1e18, 5)
 GAMMA = LAWS["gamma"](E=1.9, A=900.0, B=9000.0, alpha=0.5, beta=0.52, gamma=0.7)
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published runs are not on this machine")
+@needs_published
 @pytest.mark.parametrize("series", EXPONENTS)
 def test_published_exponents_are_met_with_intervals_or_without(series: str, tmp_path: Path) -> None:
     value, low, high = EXPONENTS[series]
-    frame = pd.read_csv(PUBLISHED).query("series == @series").drop(columns="series")
+    frame = pd.read_csv(PORIAN).query("series == @series").drop(columns="series")
     observations, found = observe(frame, tmp_path), []
     for draws in (0, 40):
         section = isoflop_section(measure(observations, draws=draws, seed=0), None, GRID)
