@@ -80,7 +80,7 @@ def tune(options: Any) -> int:
 
 
 def worker(options: Any) -> int:
-    """Train planned runs of a study; the exit codes are those of `launch/worker.py`."""
+    """Train planned runs of a study; the exit codes are those of `launch/exit_codes.py`."""
     from scaling.launch.slurm import requeue
     from scaling.launch.worker import work
 

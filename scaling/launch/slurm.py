@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scaling.launch.exit_codes import START_AGAIN
 from scaling.launch.slurm_script import SlurmSettings, render
-from scaling.launch.worker import START_AGAIN
 from scaling.records.attempt import now
 from scaling.records.files import read_json, write_json, write_text
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from scaling.launch.exit_codes import FAILURES_LEFT, NOTHING_LEFT, START_AGAIN
 from scaling.launch.jobs import Channel, Job
 from scaling.launch.local import pool_here
 from scaling.launch.planned_queue import PlannedQueue
@@ -20,13 +21,11 @@ from scaling.quantities import duration
 from scaling.records.record import DONE
 from scaling.train.stop_request import StopRequest
 
-# Exit codes. A mistake in the arguments, or other code than the plan's, is 2, as for every command.
-NOTHING_LEFT, FAILURES_LEFT, START_AGAIN = 0, 1, 75  # 75: EX_TEMPFAIL of sysexits.h
 RESERVE_S, RESERVE = 60.0, 0.1  # time before the end that is kept for a last checkpoint: at most, and as a share
 
 
 def work(study_dir: Path, until: str | None, max_runs: int | None, slot_count: int | None, other_code: bool) -> int:
-    """Train planned runs of a study; return an exit code of this module. ValueError for a plan that cannot be served.
+    """Train planned runs of a study; return an exit code of `exit_codes`. ValueError for a plan that cannot be served.
 
     SIGUSR2, SIGTERM and the time `until` stop every run between two steps with a checkpoint. `slot_count` runs train at
     once, by default one a visible GPU, or one.

@@ -12,9 +12,9 @@ import pytest
 
 from scaling.cli import main
 from scaling.launch import slurm
+from scaling.launch.exit_codes import START_AGAIN
 from scaling.launch.launchers import make_launcher
 from scaling.launch.slurm import queue_in_words, requeue, submit
-from scaling.launch.worker import START_AGAIN
 from scaling.records.attempt import run_state
 from scaling.records.record import DONE
 from tests.launch.test_slurm_script import PLAIN

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from scaling.cli import main
-from scaling.launch.worker import FAILURES_LEFT, NOTHING_LEFT, START_AGAIN, moment
+from scaling.launch.exit_codes import FAILURES_LEFT, NOTHING_LEFT, START_AGAIN
+from scaling.launch.worker import moment
 from scaling.records.attempt import run_state
 from scaling.records.files import read_json
 from scaling.records.record import DONE, attempt_dirs
