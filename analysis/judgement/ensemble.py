@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from scaling.analysis.judgement.forecasters import NEAR, Ensemble, Forecaster, OfMinima, OfSurface, PowerLaw
+from scaling.analysis.judgement.forecasters import NEAR, Ensemble, Forecaster, OfMinima, OfSurface, PowerLaw, log_mean
 from scaling.analysis.judgement.growth import Growth
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.cost import Cost
@@ -32,7 +32,7 @@ def optimum(
     found = rebuild(section, cost).log_optima(flops)
     if not found:
         raise ValueError(f"no forecaster has a compute optimum at {flops:.3g} FLOPs: a term of every law is flat")
-    log_params, log_loss = np.mean(list(found.values()), axis=0).tolist()
+    log_params, log_loss = log_mean(found).tolist()
     entries = {entry["name"]: entry for entry in section["members"]}
     members: list[MemberPrediction] = [
         {
@@ -48,6 +48,12 @@ def optimum(
     return params, quantity(results, section, "loss", log_loss, decades), members
 
 
+def growth_of(section: EnsembleSection, name: Predicted) -> Growth:
+    """The growth of the log mean's errors that a document holds."""
+    entry = section["growth"][name]
+    return Growth(entry["sd_log_per_decade"], entry["degrees_of_freedom"])
+
+
 def quantity(
     results: Results, section: EnsembleSection, name: Predicted, log_value: float, decades: float, also: float = 0.0
 ) -> PredictedQuantity:
@@ -58,9 +64,7 @@ def quantity(
     value = float(np.exp(log_value))
     if results["settings"]["bootstrap"] == 0:
         return {"value": value, "low": None, "high": None, "parameter": None, "noise": None, "form": None}
-    entry = section["growth"][name]
-    grown = Growth(entry["sd_log_per_decade"], entry["degrees_of_freedom"])
-    form = float(np.hypot(grown.half_width(decades, results["settings"]["level"]), also))
+    form = float(np.hypot(growth_of(section, name).half_width(decades, results["settings"]["level"]), also))
     noise = results["forecast"]["z"] * (section["noise_sd_nats"] or 0.0) / value if name == "loss" else 0.0
     half = float(np.hypot(form, noise))
     ends = {"low": float(np.exp(log_value - half)), "high": float(np.exp(log_value + half))}
@@ -91,7 +95,7 @@ def loss_near(
     own = {one.name: found[one.name] for one in ensemble.surfaces if one.name in found}
     if not own:
         return None
-    log_params, log_loss = np.mean(list(found.values()), axis=0).tolist()
+    log_params, log_loss = log_mean(found).tolist()
     ratio = np.log(params) - log_params
     if abs(ratio) > NEAR:
         return None

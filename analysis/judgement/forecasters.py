@@ -111,6 +111,12 @@ class Ensemble:
         return found
 
 
+def log_mean(found: Mapping[str, Array]) -> Array:
+    """The mean over members of the logs of N* and L*, (2,)."""
+    mean: Array = np.mean(list(found.values()), axis=0)
+    return mean
+
+
 def trusted_minima(study: IsoFlop) -> list[Minimum]:
     """The budgets whose minimum lies inside the sizes tried, by rising compute."""
     return [

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from scaling.analysis.fitting.fit import Loss
-from scaling.analysis.judgement.forecasters import LEAST_MINIMA, Minimum, near_set
+from scaling.analysis.judgement.forecasters import LEAST_MINIMA, Minimum, log_mean, near_set
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.judgement import Predicted
 
@@ -65,7 +65,7 @@ def roll_out(observations: Observations, minima: Sequence[Minimum], loss: Loss) 
             measured = np.array([held.log_params, np.log(held.loss)])
             found = below.log_optima(held.budget.flops)
             if found:
-                found[ENSEMBLE] = np.mean(list(found.values()), axis=0)
+                found[ENSEMBLE] = log_mean(found)
             for name, logs in found.items():
                 params, off = (measured - logs).tolist()
                 trials.append(Trial(name, most, held.budget.flops, params, off))

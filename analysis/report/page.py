@@ -239,7 +239,7 @@ def _near_surfaces(results: Results, section: EnsembleSection) -> list[FormFacts
 
 def _mean(results: Results, section: EnsembleSection) -> MeanFacts:
     """Return the power laws among the forecasters, and the terms of the log mean's intervals."""
-    from scaling.analysis.judgement.growth import Growth
+    from scaling.analysis.judgement.ensemble import growth_of
 
     level = results["settings"]["level"]
     return {
@@ -248,10 +248,7 @@ def _mean(results: Results, section: EnsembleSection) -> MeanFacts:
             for one in section["members"]
             if one["law"] is None
         ],
-        "half_width": {
-            name: Growth(one["sd_log_per_decade"], one["degrees_of_freedom"]).half_width(1.0, level)
-            for name, one in section["growth"].items()
-        },
+        "half_width": {name: growth_of(section, name).half_width(1.0, level) for name in section["growth"]},
         "least_horizon_decades": section["least_horizon_decades"],
         "noise_sd_nats": section["noise_sd_nats"] or 0.0,
     }

@@ -1,6 +1,6 @@
 """The near set in a results document: members by all runs, their roll-outs, or the reason why one law answers alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from scaling.analysis.health.seed_noise import SeedNoise
 from scaling.analysis.isoflop.minima import IsoFlop
@@ -14,7 +14,7 @@ from scaling.analysis.judgement.forecasters import (
     near_set,
     trusted_minima,
 )
-from scaling.analysis.judgement.growth import ENSEMBLE, LEAST_HORIZON, Trial, growth, rms, roll_out
+from scaling.analysis.judgement.growth import ENSEMBLE, LEAST_HORIZON, Growth, Trial, growth, rms, roll_out
 from scaling.analysis.results.request import Request
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.ensemble import ComputePower, EnsembleSection, MemberEntry
@@ -53,6 +53,7 @@ def let_forecasters_answer(
 
 def _section(ensemble: Ensemble, trials: Sequence[Trial], noise_sd_nats: float | None) -> EnsembleSection:
     mine = [one for one in trials if one.forecaster == ENSEMBLE]
+    grown = {name: growth(trials, name) for name in QUANTITIES}
     return {
         "name": f"{ENSEMBLE} of {len(ensemble.members)} forecasters",
         "members": [_member(one, trials) for one in ensemble.members],
@@ -60,10 +61,10 @@ def _section(ensemble: Ensemble, trials: Sequence[Trial], noise_sd_nats: float |
         "error": {name: rms(trials, ENSEMBLE, name) for name in QUANTITIES},
         "growth": {
             name: {
-                "sd_log_per_decade": (found := growth(trials, name)).sd_per_decade,
+                "sd_log_per_decade": found.sd_per_decade,
                 "degrees_of_freedom": found.degrees_of_freedom,
             }
-            for name in QUANTITIES
+            for name, found in grown.items()
         },
         "cuts": len({one.trained_to_flops for one in mine}),
         "reach_decades": max((one.horizon_decades for one in mine), default=0.0),
@@ -80,7 +81,7 @@ def _section(ensemble: Ensemble, trials: Sequence[Trial], noise_sd_nats: float |
             }
             for one in trials
         ],
-        "words": _words(ensemble, mine, trials, noise_sd_nats),
+        "words": _words(ensemble, len(mine), grown, noise_sd_nats),
     }
 
 
@@ -98,14 +99,14 @@ def _power(law: PowerLaw) -> ComputePower:
     return {"floor": law.floor, "coefficient": law.coefficient, "exponent": law.exponent}
 
 
-def _words(ensemble: Ensemble, mine: Sequence[Trial], trials: Sequence[Trial], noise: float | None) -> str:
+def _words(ensemble: Ensemble, trials: int, grown: Mapping[Predicted, Growth], noise: float | None) -> str:
     """The rule, the members that fall out, and the terms of the intervals, in a line."""
     gone = [f"{name} falls out: {why}" for name, why in ensemble.absent.items()]
     measured = "no prediction of it could be tested here, so intervals rest on the errors of other studies"
-    if mine:
-        loss, params = growth(trials, "loss"), growth(trials, "params")
+    if trials:
+        loss, params = grown["loss"], grown["params"]
         measured = (
-            f"its own {len(mine)} roll-outs and those of other studies put its error at "
+            f"its own {trials} roll-outs and those of other studies put its error at "
             f"{share_text(loss.sd_per_decade)} in loss and {share_text(params.sd_per_decade, 0)} in N* a decade"
         )
     seeds = "one run's noise is not in the intervals, for no runs differ in their seed alone" if noise is None else ""

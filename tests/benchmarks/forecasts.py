@@ -16,7 +16,7 @@ import pandas as pd
 
 from scaling.analysis.fitting.fit import Loss
 from scaling.analysis.isoflop.minima import measure
-from scaling.analysis.judgement.forecasters import Minimum, near_set, trusted_minima
+from scaling.analysis.judgement.forecasters import Minimum, log_mean, near_set, trusted_minima
 from scaling.analysis.judgement.growth import ENSEMBLE, growth, roll_out
 from scaling.analysis.laws.law import Law
 from scaling.analysis.laws.size_and_data import Chinchilla, Gamma, PowerMean
@@ -71,7 +71,7 @@ def score(
     found = near_set(observed, known, Loss()).log_optima(flops)
     for name, logs in found.items():
         yield source, name, log_params - logs[0], log_loss - logs[1], None
-    mean = np.mean(list(found.values()), axis=0)
+    mean = log_mean(found)
     yield source, ENSEMBLE, log_params - mean[0], log_loss - mean[1], None
     trials, decades = roll_out(observed, known, Loss()), float(np.log10(flops / known[-1].budget.flops))
     width = {name: growth(trials, name).half_width(decades, LEVEL) for name in ("params", "loss")}
