@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scaling.analysis.schema.document import Results
     from scaling.analysis.schema.forecast import Given, Prediction
     from scaling.analysis.schema.registered import GradesSection
 
+COUNTS: "dict[str, Given]" = {"flops": "flops", "params": "params", "tokens": "tokens"}  # that a target may state
 DESIGN_LAWS = ("chinchilla", "gamma", "power_mean")  # of `next`; a run decides where their forecasts differ
 
 
@@ -196,17 +197,11 @@ def next_runs(options: Any) -> int:
 
 def _target(parts: Sequence[str]) -> "dict[Given, float]":
     """The target of NAME=VALUE parts; ValueError for another name, or no number."""
-    found: dict[Given, float] = {}
-    for part in parts:
-        name, _, value = part.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = float("nan")
-        if name not in ("flops", "params", "tokens") or number != number:
-            raise ValueError(f"--target {part!r}: give flops=C, or params=N and tokens=D, each a number")
-        found[cast("Given", name)] = number
-    return found
+    from scaling.cli.laws import named_values
+    from scaling.registry import choose
+
+    found = named_values("--target", parts, "flops=1e15")
+    return {choose("target", COUNTS, name): value for name, value in found.items()}
 
 
 def report(options: Any) -> int:

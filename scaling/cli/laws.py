@@ -1,6 +1,7 @@
 """Options of a fit that concern its laws: parameters held or bounded, and the reading of a table that laws ask for."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 
@@ -55,10 +56,10 @@ def _of_columns(name: str) -> bool:
 
 
 def _number(text: str, option: str, whole: str, wanted: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{option} {whole!r}: {text!r} is no number; the option takes {wanted}") from None
+    with suppress(ValueError):
+        if (value := float(text)) == value:  # nan is no number either
+            return value
+    raise ValueError(f"{option} {whole!r}: {text!r} is no number; the option takes {wanted}")
 
 
 def _new(found: dict[str, Any], name: str, option: str, text: str) -> None:

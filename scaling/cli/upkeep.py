@@ -9,43 +9,45 @@ ADD = Callable[..., Any]
 
 def add_upkeep(command: ADD) -> None:
     """Add the commands to the parser; `command` is called with a name, a summary, a function and examples."""
-    again = command(
+
+    def of_study(*words: Any) -> Any:
+        parser = command(*words)
+        parser.add_argument("study", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
+        return parser
+
+    again = of_study(
         "retry",
         "let failed, lost and cancelled runs of a study start again, their failures forgiven",
         retry,
         "runs/quickstart",
         "runs/quickstart 0123456789ab",
     )
-    stop = command(
+    stop = of_study(
         "cancel",
         "cancel runs of a study: nobody starts them, and who trains one saves and stops",
         cancel,
         "runs/quickstart 0123456789ab --why 'too dear'",
         "runs/quickstart --all",
     )
-    for parser in (again, stop):
-        parser.add_argument("study", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
     again.add_argument("runs", nargs="*", metavar="RUN", help="ids of runs (default: every such run)")
     stop.add_argument("runs", nargs="*", metavar="RUN", help="ids of runs")
     stop.add_argument("--all", action="store_true", help="cancel every run that is not finished")
     stop.add_argument("--why", default="by hand", help="the reason, which status shows (default: %(default)s)")
-    clean = command(
+    clean = of_study(
         "gc",
         "remove old checkpoints of a study; records, metrics and logs stay",
         gc,
         "runs/quickstart",
         "runs/quickstart --weights",
     )
-    clean.add_argument("study", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
     clean.add_argument("--weights", action="store_true", help="also remove the kept weights of finished runs")
-    pack = command(
+    pack = of_study(
         "archive",
         "pack a study without its checkpoints into one file",
         archive,
         "runs/quickstart",
         "runs/quickstart --out quickstart.tar.gz",
     )
-    pack.add_argument("study", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
     pack.add_argument("--out", type=Path, metavar="FILE", help="the file (default: STUDY.tar.gz)")
 
 
