@@ -1,7 +1,6 @@
 """The proposal of runs: a target, its interval before and after, and whether new cells or repeats are worth more."""
 
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from scaling.analysis.design.acquisition import Bought, buy
 from scaling.analysis.design.candidates import Cell, candidates
 from scaling.analysis.design.uncertainty import Believed, believed, covariance
 from scaling.analysis.health.seed_noise import measure
-from scaling.analysis.judgement.holdout import LEVEL
+from scaling.analysis.judgement.holdout import LEVEL, Z_LEVEL
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.forecast import Given
 from scaling.analysis.schema.intervals import Estimated
@@ -17,7 +16,6 @@ from scaling.analysis.schema.proposal import Proposal, ProposedRun
 from scaling.analysis.words import count, flops_text, listed, share_text
 
 ALIKE = 0.9  # share of the other's half-width below which one way of spending is clearly better
-Z = NormalDist().inv_cdf((1 + LEVEL) / 2)
 
 
 def propose(
@@ -47,7 +45,7 @@ def propose(
     ahead = (np.array([*(one.params for one in cells), params]), np.array([*(one.tokens for one in cells), tokens]))
     spread = covariance(trusted, runs, ahead, noise)
     price = np.array([one.flops for one in cells])
-    enough = (np.log1p(width) / Z) ** 2
+    enough = (np.log1p(width) / Z_LEVEL) ** 2
     bought = buy(spread, price, budget, noise=noise**2, enough=enough)
     trained = [10**6 if one.trained else 0 for one in cells]
     repeats = buy(spread, price, budget, noise=noise**2, most=trained, enough=enough)
@@ -105,7 +103,7 @@ def _noise(observations: Observations, trusted: Sequence[Believed]) -> tuple[flo
 
 
 def _interval(loss: float, variance: float) -> Estimated:
-    half = Z * float(np.sqrt(max(variance, 0.0)))
+    half = Z_LEVEL * float(np.sqrt(max(variance, 0.0)))
     return {"value": loss, "low": loss * float(np.exp(-half)), "high": loss * float(np.exp(half))}
 
 
@@ -127,7 +125,7 @@ def _runs(cells: Sequence[Cell], bought: Bought) -> list[ProposedRun]:
 
 
 def _half(variance: float) -> float:
-    return float(np.expm1(Z * np.sqrt(max(variance, 0.0))))
+    return float(np.expm1(Z_LEVEL * np.sqrt(max(variance, 0.0))))
 
 
 def _words(chosen: Sequence[ProposedRun], bought: Bought, repeats: Bought, width: float) -> list[str]:

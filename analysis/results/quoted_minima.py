@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm
+from scipy.stats import chi2
 
 from scaling.analysis.isoflop.curve_models import parabola
 from scaling.analysis.isoflop.minima import IsoFlop, edge, vertex_variance
-from scaling.analysis.judgement.holdout import LEVEL
+from scaling.analysis.judgement.holdout import Z_LEVEL
 from scaling.analysis.judgement.spread import Form
 from scaling.analysis.runs.budgets import BudgetRuns
 from scaling.analysis.schema.intervals import Quantity
@@ -50,8 +50,7 @@ def quoted(study: IsoFlop, lead: Form | None, laws: Laws, asked: CurveModel | No
     biases = [bias for bias in known if bias is not None]
     if lead is None or not biases or laws["surface"]["params"]["exponent"] is None:
         return study.quoted, plain + ("; no fitted surface states their bias" if study.quoted == "parabola" else "")
-    z = float(norm.ppf((1 + LEVEL) / 2))
-    widths = [z * sd for k in inside if 0 < (sd := vertex_sd(study, k)) < np.inf]
+    widths = [Z_LEVEL * sd for k in inside if 0 < (sd := vertex_sd(study, k)) < np.inf]
     bias, width = float(np.median(np.abs(biases))), float(np.median(widths)) if widths else np.inf
     shown, uncertainty = _whole(float(np.median(biases))), f"±{_whole(width).lstrip('+')}"
     if bias > width and (agreement := surface_agreement(study, lead)) < LEAST_AGREEMENT:
