@@ -57,7 +57,7 @@ def resume_or_refuse(folder: Path, said: Path) -> None:
 def damaged_studies(folder: Path, *, long: bool) -> Tally:
     """each file of a finished study, damaged in the same ways, under `status`, `fit` and `report`"""
     whole, tally = write_study(folder / "whole", points=6), Tally()
-    assert main_quietly("report", whole)[0] == 0
+    assert main_quietly("fit", whole, "--out", str(whole))[0] == 0
     paths = ["run02/record.json", "run02/spec.json", "run02/attempts/0001/metrics.jsonl", "results.json"]
     paths += ["run02/attempts/0001/meta.json", "run02/profile.json"]
     cases = [(path, kind) for path in paths for kind in DAMAGE]
@@ -74,10 +74,10 @@ def damaged_studies(folder: Path, *, long: bool) -> Tally:
     return tally
 
 
-def main_quietly(name: str, data: Path) -> tuple[int, str]:
+def main_quietly(name: str, data: Path, *options: str) -> tuple[int, str]:
     """The exit code of a command in this process, and what it printed."""
     printed = io.StringIO()
     few = [] if name == "status" else ["--bootstrap", "0", "--holdout", "none"]
     few += ["--out", str(data.parent / f"{data.stem}-out")] if name == "report" else []
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        return main([name, str(data), *few]), printed.getvalue()
+        return main([name, str(data), *few, *options]), printed.getvalue()
