@@ -139,9 +139,11 @@ def read_curves(observations: Observations, models: Sequence[NDArray[np.intp]]) 
     assert observations.curves is not None
     curves = observations.curves
     places = curves.groupby("run_id", sort=False).indices
-    whole = [(row, k, curves.iloc[places[run]]) for run, (row, k) in _ended(observations, models).items()]
-    validated = all(rows["val_loss"].notna().sum() >= LEAST_VALIDATIONS for _, _, rows in whole)
-    sampled = [(row, k, _sample(rows, validated=validated)) for row, k, rows in whole]
+    tokens, val_loss, loss = (curves[name].to_numpy(float) for name in ("tokens", "val_loss", "loss"))
+    whole = [(row, k, places[run]) for run, (row, k) in _ended(observations, models).items()]
+    validated = all(np.count_nonzero(~np.isnan(val_loss[rows])) >= LEAST_VALIDATIONS for _, _, rows in whole)
+    losses_of = val_loss if validated else loss
+    sampled = [(row, k, _sample(tokens[rows], losses_of[rows], validated=validated)) for row, k, rows in whole]
     kept = [(row, k, losses) for row, k, losses in sampled if losses is not None]
     if len({k for _, k, _ in kept}) < LEAST_RUNS:
         return None
@@ -153,19 +155,20 @@ def read_curves(observations: Observations, models: Sequence[NDArray[np.intp]]) 
     )
 
 
-def _sample(rows: pd.DataFrame, *, validated: bool) -> Array | None:
-    """Losses at evenly spread shares: validation losses joined by lines, or means of training losses.
+def _sample(tokens: Array, loss: Array, *, validated: bool) -> Array | None:
+    """Losses at evenly spread shares of a run: validation losses joined by lines, or means of training losses.
 
-    A logged training loss is itself the mean since the row before.
+    A logged training loss is itself the mean since the row before. Of two losses at one token count the later counts.
     """
-    name = "val_loss" if validated else "loss"
-    rows = rows[rows[name].notna()].sort_values("tokens").drop_duplicates("tokens", keep="last")
-    loss, x = rows[name].to_numpy(float), rows["tokens"].to_numpy(float)
+    measured = np.flatnonzero(~np.isnan(loss))
+    ordered = measured[np.argsort(tokens[measured], kind="stable")]
+    ordered = ordered[np.append(np.diff(tokens[ordered]) > 0, True)] if len(ordered) else ordered
+    loss, x = loss[ordered], tokens[ordered]
     at = np.arange(POINTS + 1) / POINTS
     if validated:
         sampled: Array = np.interp(at[1:], x / x[-1], loss)
         return sampled
-    if len(rows) < LEAST_ROWS:
+    if len(loss) < LEAST_ROWS:
         return None
     x = np.append(0.0, x / x[-1])
     total = np.interp(at, x, np.append(0.0, np.cumsum(loss * np.diff(x))))

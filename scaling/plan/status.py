@@ -21,11 +21,11 @@ from scaling.records.attempt import (
     PREEMPTED,
     RUNNING,
     RunState,
-    run_state,
+    state_and_record,
     tally,
 )
 from scaling.records.files import read_json
-from scaling.records.record import DIVERGED, DONE, read_warnings, readable_record, run_dirs
+from scaling.records.record import DIVERGED, DONE, RunRecord, read_warnings, run_dirs
 from scaling.records.trials import trials
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import RunSpec, from_dict
@@ -96,10 +96,10 @@ def study_status(study_dir: Path) -> StudyStatus:
 
 
 def _run_status(run_dir: Path, line: dict[str, Any] | None) -> RunStatus:
-    state = run_state(run_dir)
+    state, record = state_and_record(run_dir)
     facts = dict(line or {})
     if "n_params" not in facts:  # no plan of this version states the run
-        facts = _facts(run_dir) | facts
+        facts = _facts(run_dir, record) | facts
     steps, batch, speed = facts.get("steps"), facts.get("batch_tokens"), state.tokens_per_s
     left_s = None
     if state.status == RUNNING and steps and batch and speed:
@@ -118,9 +118,9 @@ def _run_status(run_dir: Path, line: dict[str, Any] | None) -> RunStatus:
     )
 
 
-def _facts(run_dir: Path) -> dict[str, Any]:
+def _facts(run_dir: Path, record: RunRecord | None) -> dict[str, Any]:
     """Facts about a run without a plan, by its record or its spec; none where both are damaged."""
-    if (record := readable_record(run_dir)) is not None:
+    if record is not None:
         return {
             "n_params": record.n_params,
             "requested_flops": record.budget_flops,

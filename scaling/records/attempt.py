@@ -21,7 +21,7 @@ from typing import Any
 from scaling.records.files import has_links, read_json, remove_scratch, scratch_folder, write_json
 from scaling.records.liveness import HEARTBEAT, HEARTBEAT_EVERY_S, STALE_AFTER_S, is_live, whereabouts
 from scaling.records.orders import cancelled_why
-from scaling.records.record import DONE, attempt_names, read_record
+from scaling.records.record import DONE, RunRecord, attempt_names, read_record
 
 # States of a run without a record; a record states DONE or DIVERGED. A preempted run was asked to stop and saved its
 # progress, a lost one vanished with its process, and a cancelled one waits for nobody until `scaling retry`.
@@ -142,14 +142,23 @@ class Heartbeat:
 
 def run_state(run_dir: Path) -> RunState:
     """The run's state by its directory; a record comes first, a user's order to cancel second."""
+    return state_and_record(run_dir)[0]
+
+
+def state_and_record(run_dir: Path) -> tuple[RunState, RunRecord | None]:
+    """The run's state, and its record where there is a readable one: a study of thousands reads each once."""
     try:
         record = read_record(run_dir)
     except ValueError as error:
         latest = _latest(run_dir)
-        return RunState(FAILED, 0, latest, str(error), log=_log(run_dir, latest))
-    if record is not None:
-        log = None if record.status == DONE else _log(run_dir, _latest(run_dir))
-        return RunState(record.status, record.steps, record.attempts, record.why, record.val_loss_nats, log=log)
+        return RunState(FAILED, 0, latest, str(error), log=_log(run_dir, latest)), None
+    if record is None:
+        return _unfinished(run_dir), None
+    log = None if record.status == DONE else _log(run_dir, _latest(run_dir))
+    return RunState(record.status, record.steps, record.attempts, record.why, record.val_loss_nats, log=log), record
+
+
+def _unfinished(run_dir: Path) -> RunState:
     latest, cancelled = _latest(run_dir), cancelled_why(run_dir)
     log = _log(run_dir, latest)
     if log is None:

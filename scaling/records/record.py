@@ -144,15 +144,15 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     values = {"predicted_tokens": values["train_tokens"], **since, **values}
     values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
     start, end = VAL_AUXILIARY.split("{}")
-    auxiliary = {
-        name.removeprefix(start).removesuffix(end): value
-        for name, value in values.items()
-        if name not in _KINDS and name.startswith(start) and name.endswith(end) and value is not None
-    }
-    given = {name: value for name, value in values.items() if name in _KINDS}
-    if not all(map(isinstance, given.values(), map(_KINDS.__getitem__, given))):
-        wrong = next(name for name, value in given.items() if not isinstance(value, _KINDS[name]))
-        raise ValueError(f"its {wrong} is {given[wrong]!r:.40}")
+    given: dict[str, Any] = {}
+    auxiliary: dict[str, float] = {}
+    for name, value in values.items():
+        if (kinds := _KINDS.get(name)) is not None:
+            if not isinstance(value, kinds):
+                raise ValueError(f"its {name} is {value!r:.40}")
+            given[name] = value
+        elif name.startswith(start) and name.endswith(end) and value is not None:
+            auxiliary[name.removeprefix(start).removesuffix(end)] = value
     return RunRecord(**given, val_auxiliary_nats=auxiliary)
 
 
