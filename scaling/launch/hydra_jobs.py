@@ -1,6 +1,7 @@
 """Hydra's jobs, which are lists of overrides, run by our launchers; `stack` makes stacks of jobs of one shape."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from scaling.launch.launchers import STARTERS, make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
 from scaling.launch.stacking import job_labels, planned_ids, stacks
 from scaling.machine.slots import gpu_ids
+from scaling.plan.run import Run
 from scaling.plan.work import read_work
 from scaling.records.attempt import is_trained_now, run_state
 from scaling.records.record import DONE, readable_record
@@ -36,16 +38,27 @@ def launch(
     study_dir = Path(config.hydra.sweep.dir)
     launcher = make_launcher(settings, use_gpus)
     job_stacks = stacks(job_overrides, config.stack, study_dir, use_gpus)
+    ids = planned_ids(job_overrides)
+    # A planned run is read from the plan, because Hydra takes a third of a second to compose its configuration again;
+    # a user's own callbacks of Hydra see each job all the same.
+    is_planned = len(ids) == len(job_overrides) and not config.hydra.callbacks
+    work = read_work(study_dir) if is_planned else None
+
+    def payload(stack: Sequence[int]) -> Any:
+        if work is not None:
+            return [work.run(ids[index]) for index in stack]
+        return context, task, config, [(list(job_overrides[index]), initial_job_idx + index) for index in stack]
+
     jobs = [
         Job(
             name,
-            (context, task, config, [(list(job_overrides[index]), initial_job_idx + index) for index in stack]),
+            payload(stack),
             runs=len(stack),
             is_busy=partial(_all_trained_now, study_dir, planned_ids([job_overrides[index] for index in stack])),
         )
         for stack, name in zip(job_stacks, job_labels(job_overrides, job_stacks, study_dir), strict=True)
     ]
-    run_jobs(launcher, jobs, _run_job, study_dir, fail_fast=config.fail_fast)
+    run_jobs(launcher, jobs, _run_job if work is None else _train_planned, study_dir, fail_fast=config.fail_fast)
     returns: dict[int, JobReturn] = {}
     for job, stack in zip(jobs, job_stacks, strict=True):
         for number, index in enumerate(stack):
@@ -89,6 +102,15 @@ def _all_trained_now(study_dir: Path, run_ids: Sequence[str]) -> bool:
     """Whether other processes train every run of these that is not finished."""
     missing = [study_dir / run_id for run_id in run_ids if not (study_dir / run_id / "record.json").exists()]
     return bool(missing) and all(is_trained_now(run_dir) for run_dir in missing)
+
+
+def _train_planned(runs: Sequence[Run], channel: Channel) -> list[float]:
+    """Train a job's planned runs in its process; return their losses."""
+    from scaling.launch.task import train_alone, train_in_lockstep
+
+    with reporting_to(channel):
+        given = [replace(run, runtime=run.runtime.with_threads(channel.threads)) for run in runs]
+        return [train_alone(given[0])] if len(given) == 1 else train_in_lockstep(given)
 
 
 def _run_job(payload: Any, channel: Channel) -> list[Any]:

@@ -50,7 +50,11 @@ def configured_run(cfg: DictConfig) -> Run:
 
 def train_task(cfg: DictConfig) -> float:
     """Train the configured run unless it is finished; return its loss, which optimising sweepers minimise."""
-    run = configured_run(cfg)
+    return train_alone(configured_run(cfg))
+
+
+def train_alone(run: Run) -> float:
+    """Train the run unless it is finished; return its loss."""
     from scaling.train.run import train_run  # imports torch
 
     run_reporter = reporter(run.runtime.progress)

@@ -75,8 +75,8 @@ def _train(run: Run, channel: Channel) -> str:
     from scaling.train.run import train_run  # imports torch
 
     with reporting_to(channel):
-        threads = channel.threads if run.runtime.threads is None else run.runtime.threads
-        record = train_run(replace(run, runtime=replace(run.runtime, threads=threads)), ChannelReporter(channel))
+        run = replace(run, runtime=run.runtime.with_threads(channel.threads))
+        record = train_run(run, ChannelReporter(channel))
     channel.report(outcome=record.status, val_loss=record.val_loss_nats)
     return record.run_id
 

@@ -1,8 +1,8 @@
 """Runtime: how and where a run executes; no setting here may change the run's outcome beyond rounding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 def check_study(study: str) -> None:
@@ -48,3 +48,7 @@ class Runtime:
     def run_dir(self, run_id: str) -> Path:
         """The folder of a run of the study."""
         return self.study_dir / run_id
+
+    def with_threads(self, threads: int | None) -> Self:
+        """These settings with the threads of a launcher's slot, unless the user has set their number."""
+        return self if self.threads is not None else replace(self, threads=threads)
