@@ -15,7 +15,23 @@ BASH = r"""_scaling() {
 }
 complete -o default -F _scaling scaling
 """
-SCRIPTS = {"bash": BASH}
+# Zsh takes whole words. Files are left to its own completion, where nothing else fits.
+ZSH = r"""_scaling() {
+    local -a found
+    found=("${(@f)$(scaling completion query "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+    found=(${found:#})
+    (( $#found )) || { _files; return }
+    compadd -S '' -- ${(M)found:#*[=./]}
+    compadd -- ${found:#*[=./]}
+}
+compdef _scaling scaling
+"""
+FISH = """function __scaling
+    scaling completion query (commandline --cut-at-cursor | string collect)
+end
+complete --command scaling --arguments '(__scaling)'
+"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 HYDRA_FLAGS = ("-m", "--multirun", "--cfg", "--info", "--hydra-help")  # flags of `train` that argparse does not know
 
 

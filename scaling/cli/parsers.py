@@ -238,7 +238,9 @@ def _add_completion(command: Command) -> None:
         "bash >> ~/.bashrc",
         'query "scaling train model=g"',
     )
-    completion.add_argument("shell", choices=(*SCRIPTS, "query"), help="bash; query prints the words that may end LINE")
+    completion.add_argument(
+        "shell", choices=(*SCRIPTS, "query"), help="your shell; query prints the words that may end LINE"
+    )
     completion.add_argument("line", nargs="?", default="", metavar="LINE", help="a line to be completed")
 
 

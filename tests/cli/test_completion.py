@@ -1,5 +1,6 @@
-"""Tab completion: the words that may end a line, and the script that asks for them."""
+"""Tab completion: the words that may end a line, and the scripts that ask for them."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -49,3 +50,23 @@ def test_bash_completes_what_follows_the_last_equals_sign() -> None:
         ["bash", "-c", f'{script}; _scaling; echo "${{COMPREPLY[@]}}"'], capture_output=True, text=True, check=True
     )
     assert asked.stdout == "gpt2\n"
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [("model=gp", "compadd -- model=gpt2"), ("model.norm_p", "compadd -S  -- model.norm_place="), ("x/", "_files")],
+)
+def test_zsh_is_given_whole_words_and_no_space_after_a_name_that_takes_a_value(typed: str, given: str) -> None:
+    stubs = 'compdef() {}; compadd() { print -r -- compadd "$@" }; _files() { print _files }'
+    line = f'words=(scaling train "{typed}"); CURRENT=3; PREFIX="{typed}"'
+    script = f'{stubs}; PATH={SCALING.parent}:$PATH; eval "$(scaling completion zsh)"; {line}; _scaling'
+    asked = subprocess.run(["zsh", "-fc", script], capture_output=True, text=True, check=True)
+    assert given in asked.stdout.splitlines()
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_a_preset() -> None:
+    script = f"set PATH {SCALING.parent} $PATH; scaling completion fish | source; complete -C 'scaling train model=gp'"
+    asked = subprocess.run(["fish", "--no-config", "-c", script], capture_output=True, text=True, check=True)
+    assert asked.stdout.splitlines() == ["model=gpt2"]
