@@ -17,6 +17,7 @@ REACH = 0.5  # of the sizes' width beyond their ends: a drawn vertex further out
 GRID = 401  # points of the grid on which splines are minimised
 LEAST_SIZES_OF_CUBIC = 6  # below, a cubic leaves too little to judge it by, and the parabola stands in
 LEAST_SIZES_OF_AKIMA = 5
+ONE_SIZE = 0.01  # log params within which sizes are one: digitised and rounded counts differ so
 
 
 @dataclass(frozen=True)
@@ -65,22 +66,40 @@ def cubic(log_params: Array, losses: Array, weights: Array) -> Minima:
 
 
 def akima(log_params: Array, losses: Array, weights: Array) -> Minima:
-    """Lowest point of the Akima spline through the mean loss of each size; NaN where that is an end of the grid."""
-    sizes, cell = np.unique(log_params, return_inverse=True)
-    share = np.zeros((len(sizes), len(log_params)))
-    share[cell, np.arange(len(log_params))] = weights
-    means = share / share.sum(axis=1, keepdims=True) @ losses
+    """Lowest point of the Akima spline through the mean loss of each size; NaN where that is an end of the grid.
+
+    A spline overshoots between sizes that lie close and differ by noise. A minimum is NaN, too, where it lies further
+    below the lowest mean than the higher of the means beside that lies above it.
+    """
+    sizes, share = _one_each(log_params, weights)
+    means = share @ losses
     at = np.linspace(sizes[0], sizes[-1], GRID)
     values = Akima1DInterpolator(sizes, means)(at)
-    lowest = values.argmin(axis=0)
-    inside = (lowest > 0) & (lowest < GRID - 1)
+    lowest, least = values.argmin(axis=0), values.min(axis=0)
+    draws, best = np.arange(means.shape[1]), means.argmin(axis=0)
+    beside = np.maximum(means[np.maximum(best - 1, 0), draws], means[np.minimum(best + 1, len(sizes) - 1), draws])
+    inside = (lowest > 0) & (lowest < GRID - 1) & (least >= 2 * means[best, draws] - beside)
     spline = Akima1DInterpolator(sizes, means[:, 0])
     return Minima(
         np.where(inside, at[lowest], np.nan),
-        np.where(inside, values.min(axis=0), np.nan),
+        np.where(inside, least, np.nan),
         lambda x: np.asarray(spline(x)),
         (sizes[0], sizes[-1]),
     )
+
+
+def _one_each(log_params: Array, weights: Array) -> tuple[Array, Array]:
+    """The sizes (s,), those within ONE_SIZE of their smallest as one, and the share of each run in its size (s, n)."""
+    distinct = np.unique(log_params)
+    starts = [distinct[0]]
+    for size in distinct:
+        if size - starts[-1] > ONE_SIZE:
+            starts.append(size)
+    cell = np.searchsorted(starts, log_params, side="right") - 1
+    share = np.zeros((len(starts), len(log_params)))
+    share[cell, np.arange(len(log_params))] = weights
+    share /= share.sum(axis=1, keepdims=True)
+    return share @ log_params, share
 
 
 def mean(minima: Sequence[Minima]) -> Minima:
