@@ -43,6 +43,8 @@ class RuntimeSettings:
     """The runtime: how a run executes; `spec/runtime.py` explains each field."""
 
     device: str
+    devices_per_run: int
+    rank_timeout_s: float
     threads: int | None
     micro_batch_sequences: int | None
     recompute_activations: bool
@@ -56,6 +58,10 @@ class RuntimeSettings:
     def __post_init__(self) -> None:
         if self.log_points < 1:
             raise ValueError(f"runtime.log_points={self.log_points}: must be at least 1")
+        if self.devices_per_run < 1:
+            raise ValueError(f"runtime.devices_per_run={self.devices_per_run}: must be at least 1, a run a device")
+        if not self.rank_timeout_s > 0:
+            raise ValueError(f"runtime.rank_timeout_s={self.rank_timeout_s:g}: must be above 0 seconds")
         if self.micro_batch_sequences is not None and self.micro_batch_sequences < 1:
             raise ValueError(
                 f"runtime.micro_batch_sequences={self.micro_batch_sequences}: must be at least 1, or null for as many "

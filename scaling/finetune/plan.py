@@ -1,5 +1,6 @@
 """The plan of a fine-tuning: from a finished run, or a study of finished runs, to priced runs and their controls."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,6 +188,8 @@ def _runtime(config: FinetuneConfig, study_dir: Path, cache_dir: Path) -> Runtim
         runs_dir=study_dir.parent,
         cache_dir=cache_dir,
         device=config.device,
+        devices_per_run=1,
+        rank_timeout_s=math.inf,
         threads=None,
         micro_batch_sequences=None,
         recompute_activations=False,

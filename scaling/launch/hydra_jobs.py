@@ -15,7 +15,7 @@ from omegaconf import DictConfig, open_dict
 from scaling.launch.jobs import Channel, Job, JobEndedError
 from scaling.launch.launchers import STARTERS, make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
-from scaling.launch.stacking import job_labels, planned_ids, stacks
+from scaling.launch.stacking import job_labels, planned_ids, stacks, widths
 from scaling.machine.slots import gpu_ids
 from scaling.plan.run import Run
 from scaling.plan.work import read_work
@@ -49,11 +49,13 @@ def launch(
             return [work.run(ids[index]) for index in stack]
         return context, task, config, [(list(job_overrides[index]), initial_job_idx + index) for index in stack]
 
+    slots = widths(job_overrides, config.runtime.devices_per_run, study_dir)
     jobs = [
         Job(
             name,
             payload(stack),
             runs=len(stack),
+            slots=slots[stack[0]],
             is_busy=partial(_all_trained_now, study_dir, planned_ids([job_overrides[index] for index in stack])),
         )
         for stack, name in zip(job_stacks, job_labels(job_overrides, job_stacks, study_dir), strict=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from scaling.records.attempt import FAILED, PREEMPTED, RunIsLiveError
+from scaling.records.attempt import FAILED, LOST, PREEMPTED, LostError, RunIsLiveError
 from scaling.records.record import DONE
 
 WAITING, RUNNING = "waiting", "running"
@@ -30,6 +30,7 @@ class Job:
     label: str
     payload: Any
     runs: int = 1  # number of runs that the job trains
+    slots: int = 1  # slots that the job takes at once
     is_busy: Callable[[], bool] = lambda: False  # whether another process trains the job's runs right now
     status: str = WAITING
     why: str = ""
@@ -141,7 +142,7 @@ def do(target: Target, payload: Any, channel: Channel) -> Message:
         return BUSY, (str(error), None)
     except BaseException as error:
         traceback.print_exc()
-        return FAILED, (f"{type(error).__name__}: {error}", None)
+        return LOST if isinstance(error, LostError) else FAILED, (f"{type(error).__name__}: {error}", None)
 
 
 class JobSource(Protocol):

@@ -24,7 +24,27 @@ class Local:
     def run(
         self, jobs: Sequence[Job], target: Target, log_dir: Path, preload: Sequence[str], show: Callable[[], None]
     ) -> None:
+        if jobs:
+            check_width(max(jobs, key=lambda job: job.slots), self.slots)
         pool_here(self.slots, target, log_dir, jobs, show, preload)
+
+
+def check_width(job: Job, slots: Sequence[Slot]) -> None:
+    """ValueError for a job of more slots than there are, or of several where slots are shares of GPUs."""
+    if job.slots <= widest_job(slots):
+        return
+    gpus = {gpu for slot in slots if (gpu := slot.environment.get("CUDA_VISIBLE_DEVICES"))}
+    found = f"{len(slots)} slots share {len(gpus)} GPUs" if 0 < len(gpus) < len(slots) else f"{len(slots)} are here"
+    most = f"{len(gpus)} GPUs are here" if gpus else f"hydra.launcher.slots={job.slots} makes as many"
+    raise ValueError(
+        f"{job.label}: runtime.devices_per_run={job.slots} takes {job.slots} whole slots, and {found}; {most}"
+    )
+
+
+def widest_job(slots: Sequence[Slot]) -> int:
+    """The most slots that one job can take: all, but for shares of GPUs one."""
+    gpus = [gpu for slot in slots if (gpu := slot.environment.get("CUDA_VISIBLE_DEVICES"))]
+    return 1 if len({*gpus}) < len(gpus) else len(slots)
 
 
 def pool_here(

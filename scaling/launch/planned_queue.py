@@ -25,6 +25,10 @@ LOSSES = 3  # processes of a run that may die before they have claimed it
 Line = Mapping[str, Any]  # of plan.jsonl
 
 
+def _devices(line: Line) -> int:
+    return int(line.get("devices_per_run", 1))
+
+
 @dataclass
 class PlannedJob(Job):
     """A job that trains a planned run."""
@@ -45,10 +49,18 @@ class PlannedQueue:
     started again at once would otherwise leave its own last run to itself.
     """
 
-    def __init__(self, work: Work, ends: float | None = None, max_runs: int | None = None) -> None:
-        """Runs are to end before `ends`, a moment of time.time(), and are `max_runs` at most."""
+    def __init__(
+        self, work: Work, ends: float | None = None, max_runs: int | None = None, widest: int | None = None
+    ) -> None:
+        """Runs are to end before `ends`, a moment of time.time(), and are `max_runs` at most.
+
+        Runs on more devices than `widest` are left to other workers.
+        """
         self._work, self._ends, self._max_runs = work, ends, max_runs
-        self._lines: list[Line] = list(work.lines)  # unfinished runs, the longest first
+        self._lines: list[Line] = [  # unfinished runs, the longest first
+            line for line in work.lines if widest is None or _devices(line) <= widest
+        ]
+        self.too_wide = len(work.lines) - len(self._lines)  # runs that no slots here suffice for
         self._labels = labels(work.lines)
         self._beats: dict[Path, Any] = {}  # counter of another process's heartbeat at the first look
         self._unclaimed: dict[str, Counter[str]] = {}  # ends of jobs before their claim, by run
@@ -152,7 +164,7 @@ class PlannedQueue:
 
     def _job(self, line: Line) -> Job:
         run_id = str(line["run_id"])
-        job = PlannedJob(self._labels.get(run_id, run_id), self._work.run(run_id), run_id=run_id)
+        job = PlannedJob(self._labels.get(run_id, run_id), self._work.run(run_id), slots=_devices(line), run_id=run_id)
         self._taken += 1
         self.jobs.append(job)
         return job

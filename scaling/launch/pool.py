@@ -15,7 +15,7 @@ from typing import Any
 
 from scaling.launch.hanging import Watch, activity
 from scaling.launch.jobs import BUSY, LOOK_AGAIN_S, RUNNING, Channel, Job, JobSource, Outbox, Queue, Target, do
-from scaling.machine.slots import Slot
+from scaling.machine.slots import Slot, joined
 from scaling.records.attempt import LOST, PREEMPTED
 from scaling.records.files import remove_scratch, scratch_name
 from scaling.records.process import start_ticks
@@ -40,7 +40,7 @@ ALLOCATOR = {
 @dataclass
 class _Running:
     job: Job
-    slot: Slot
+    slots: list[Slot]
     process: Any
     connection: Connection
     born: int | None  # start time of the process, which exposes a recycled pid
@@ -69,6 +69,7 @@ class Pool:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
         self._running: list[_Running] = []
+        self._next: Job | None = None  # a job that waits for more free slots: it starts before any other
         self.stopping = False
         self._obeyed = 0  # signals so far
         self._deadline = float("inf")
@@ -90,10 +91,13 @@ class Pool:
                     self._run_all(show)
             finally:
                 self._end_all()
+                if self._next is not None:
+                    self._queue.put_back(self._next)
+                    self._next = None
                 self._queue.give_up()
 
     def _run_all(self, show: Callable[[], None]) -> None:
-        while self._queue or self._running:
+        while self._queue or self._running or self._next:
             self._obey()
             self._start_waiting()
             self._collect()
@@ -113,14 +117,22 @@ class Pool:
             self._kill_idle()
 
     def _start_waiting(self) -> None:
-        while self._queue and self._free and not self.stopping and time.monotonic() >= self._look_again:
-            job = self._queue.next()
+        while (self._next or self._queue) and self._free and not self.stopping:
+            if time.monotonic() < self._look_again:
+                return
+            job = self._next or self._queue.next()
             if job is None:
                 self._look_again = time.monotonic() + LOOK_AGAIN_S
                 return
-            self._start(job, self._free.pop(0))
+            if job.slots > len(self._free):
+                self._next = job
+                return
+            self._next = None
+            taken, self._free = self._free[: job.slots], self._free[job.slots :]
+            self._start(job, taken)
 
-    def _start(self, job: Job, slot: Slot) -> None:
+    def _start(self, job: Job, slots: list[Slot]) -> None:
+        slot = joined(slots)
         job.log = scratch_name(self._log_dir, "starting.log")
         job.log.touch()
         for left in reversed(range(STARTS)):
@@ -140,7 +152,7 @@ class Pool:
                 theirs.close()
         job.status, job.slot, job.started = RUNNING, slot.name, time.monotonic()
         job.tries += 1
-        self._running.append(_Running(job, slot, process, ours, start_ticks(process.pid)))
+        self._running.append(_Running(job, slots, process, ours, start_ticks(process.pid)))
 
     def _collect(self) -> None:
         """Wait a moment for messages and ends, and take them in."""
@@ -166,7 +178,7 @@ class Pool:
         job = entry.job
         entry.process.join()
         self._running.remove(entry)
-        self._free.append(entry.slot)
+        self._free += entry.slots
         entry.connection.close()
         if job.status in (RUNNING, BUSY) and entry.hung and job.tries < TRIES and not self.stopping:
             job.why = entry.hung

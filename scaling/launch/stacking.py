@@ -8,13 +8,15 @@ from scaling.plan.plan_file import read_plan
 from scaling.plan.stacks import CPU_BATCH_TOKENS
 
 PLANNED_RUN = "planned="  # the override that names a job's run in the plan
+DEVICES = "runtime.devices_per_run"
 
 
 def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bool) -> list[list[int]]:
     """Stacks of at most `largest` jobs, as job numbers, ordered by their first jobs.
 
-    The study's plan decides which runs stack. A job outside the plan is a stack of its own; so is, on the CPU, a job
-    whose batch is too large to gain from stacking. Raises ValueError for `largest` below 1.
+    The study's plan decides which runs stack. A job outside the plan is a stack of its own; so is a job of
+    several devices and, on the CPU, a job whose batch is too large to gain from stacking. Raises ValueError for
+    `largest` below 1.
     """
     if largest < 1:
         raise ValueError(f"stack={largest}: must be at least 1, each run by itself")
@@ -24,7 +26,8 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
     for index, overrides in enumerate(jobs):
         line = plan.get(next(iter(planned_ids([overrides])), ""), {})
         name = line.get("stack")
-        if name is None or not (gpu or line["batch_tokens"] <= CPU_BATCH_TOKENS):
+        wide = line.get("devices_per_run", 1) > 1
+        if name is None or wide or not (gpu or line["batch_tokens"] <= CPU_BATCH_TOKENS):
             in_order.append([index])
             continue
         stack = filling.get(name)
@@ -33,6 +36,17 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
             in_order.append(stack)
         stack.append(index)
     return in_order
+
+
+def widths(jobs: Sequence[Sequence[str]], otherwise: int, study_dir: Path) -> list[int]:
+    """The slots that each job takes: by the plan, else as its overrides ask, else `otherwise`."""
+    plan = {line["run_id"]: line.get("devices_per_run", 1) for line in read_plan(study_dir)}
+    found = []
+    for job in jobs:
+        asked = dict(part.lstrip("+").partition("=")[::2] for part in job).get(DEVICES, str(otherwise))
+        run_id = next(iter(planned_ids([job])), "")
+        found.append(plan.get(run_id, int(asked) if asked.isdigit() else 1))  # the job itself refuses what is no number
+    return found
 
 
 def planned_ids(jobs: Sequence[Sequence[str]]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from scaling.launch.exit_codes import FAILURES_LEFT, NOTHING_LEFT, START_AGAIN
 from scaling.launch.jobs import Channel, Job
-from scaling.launch.local import pool_here
+from scaling.launch.local import pool_here, widest_job
 from scaling.launch.planned_queue import PlannedQueue
 from scaling.launch.reporting import ChannelReporter, reporting_to
 from scaling.launch.table import outcome
@@ -38,9 +38,15 @@ def work(study_dir: Path, until: str | None, max_runs: int | None, slot_count: i
         if study.directory.is_dir():
             os.chdir(study.directory)  # paths of data and of caches are relative to the folder of the plan
         last = None if ends is None else ends - min(RESERVE_S, RESERVE * max(0.0, ends - started))
-        queue = PlannedQueue(study, last, max_runs)
         use_gpus = not study.asks_for_cpu and bool(gpu_ids())
-        here = slots(slot_count or (len(gpu_ids()) if use_gpus else 1), None, use_gpus)
+        here = slots(slot_count or (len(gpu_ids()) if use_gpus else study.widest), None, use_gpus)
+        queue = PlannedQueue(study, last, max_runs, widest_job(here))
+        if queue.too_wide:
+            print(
+                f"{queue.too_wide} runs take more than {widest_job(here)} slots (runtime.devices_per_run) and are left "
+                f"to workers with --slots {study.widest}",
+                flush=True,
+            )
         if not stop.requested:
             pool_here(here, _train, study.study_dir, queue, _show(queue, last))
         stopped = stop.requested or (last is not None and time.time() > last)

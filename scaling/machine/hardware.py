@@ -38,6 +38,15 @@ def pick_device(wanted: str, precision: str) -> torch.device:
     return device
 
 
+def check_devices(count: int, device: torch.device) -> None:
+    """ValueError where a run of `count` devices would find fewer GPUs than that here."""
+    if device.type == "cuda" and (here := torch.cuda.device_count()) < count:
+        raise ValueError(
+            f"runtime.devices_per_run={count}, but torch sees {here} GPU{'' if here == 1 else 's'} here; choose "
+            f"runtime.devices_per_run={here}, or runtime.device=cpu"
+        )
+
+
 def gpu_share() -> float:
     """The share of a GPU's memory that this process may take."""
     return float(os.environ.get(GPU_SHARE, "1"))
@@ -70,12 +79,16 @@ def _state_cost_of_fp32(name: str) -> None:
     )
 
 
-def use_threads(asked: int | None, device: torch.device, step_flops: float, layers: int) -> None:
-    """Use the threads asked for, or on the CPU as many as steps of `step_flops` FLOPs at once can use here."""
+def use_threads(asked: int | None, device: torch.device, step_flops: float, layers: int, processes: int = 1) -> None:
+    """Use the threads asked for, or on the CPU as many as steps of `step_flops` FLOPs at once can use here.
+
+    `processes` processes of one run share the slot's cores.
+    """
     if asked is not None:
         torch.set_num_threads(asked)
     elif device.type == "cpu":
-        torch.set_num_threads(threads_for(step_flops, layers))
+        threads = threads_for(step_flops, layers)
+        torch.set_num_threads(max(1, min(threads, most_cores() // processes)) if processes > 1 else threads)
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -79,3 +80,26 @@ def _gpu_slot(gpu: str, place: int, places: int, threads: int) -> Slot:
     if "CUDA_VISIBLE_DEVICES" not in os.environ:  # the driver numbers by bus, CUDA by speed unless asked otherwise
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     return Slot(name, threads, environment)
+
+
+def joined(slots: Sequence[Slot]) -> Slot:
+    """One slot of several, for a run of as many devices, whose processes part it again (`rank_environment`).
+
+    Every process has the threads of one slot.
+    """
+    first, *others = slots
+    if not others:
+        return first
+    environment = dict(first.environment)
+    environment["CUDA_VISIBLE_DEVICES"] = ",".join(filter(None, (s.environment["CUDA_VISIBLE_DEVICES"] for s in slots)))
+    environment[CORES] = str(sum(slot.threads for slot in slots))
+    kind = first.name.partition(" ")[0]
+    name = f"{kind} {'+'.join(slot.name.partition(' ')[2] for slot in slots)}"
+    return Slot(name, first.threads, environment, first.fixed)
+
+
+def rank_environment(rank: int, ranks: int) -> dict[str, str]:
+    """Environment variables of one of the processes that train a run: its GPU, if there are any, and its cores."""
+    own = {CORES: str(max(1, int(os.environ.get(CORES, cpu_cores())) // ranks))}
+    gpus = gpu_ids()
+    return own | {"CUDA_VISIBLE_DEVICES": gpus[rank]} if rank < len(gpus) else own

@@ -28,9 +28,13 @@ class Batch:
             yield self  # untouched, because counting a micro-batch's targets would wait for the device
             return
         for first in range(0, len(self.targets_BP), sequences):
-            part = self._map(itemgetter(slice(first, first + sequences)))
-            weights = part.weights_BP
-            yield part.counting(part.targets_BP.numel() if weights is None else int(weights.sum()))
+            yield self.part(first, first + sequences)
+
+    def part(self, first: int, stop: int) -> "Batch":
+        """The sequences from number `first` to before number `stop`, with their own count of targets."""
+        part = self._map(itemgetter(slice(first, stop)))
+        weights = part.weights_BP
+        return part.counting(part.targets_BP.numel() if weights is None else int(weights.sum()))
 
     def counting(self, predicted: int) -> "Batch":
         """The same tensors, with `predicted` as the number of targets that count."""

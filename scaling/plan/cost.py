@@ -13,7 +13,7 @@ from scaling.spec.run_spec import RunSpec
 
 @dataclass(frozen=True)
 class Cost:
-    """A plan's cost on `count` devices, one run each at a time, the longest first."""
+    """A plan's cost on `count` devices, each with one run or a share of one at a time, the longest first."""
 
     device: str
     count: int
@@ -29,7 +29,7 @@ class Cost:
 def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int, usd_per_hour: float | None) -> Cost:
     """The cost of a plan's missing runs, whose specs are given by run id; the plan is priced on this device.
 
-    ValueError for a count or a price that is none.
+    ValueError for a count or a price that is none, and for a run of more devices.
     """
     if count < 1:
         raise ValueError(f"--count {count}: must be at least 1")
@@ -37,11 +37,15 @@ def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int
         raise ValueError(f"--usd-per-hour {usd_per_hour:g}: must be 0 or above")
     runs = plan.missing
     busy = [0.0] * count
-    for run in runs:  # longest first
-        heapq.heapreplace(busy, busy[0] + run.estimated_s)
-    wall_s, gpu_hours = max(busy), sum(run.estimated_s for run in runs) / 3600
+    if (most := max((run.devices_per_run for run in runs), default=1)) > count:
+        raise ValueError(f"--count {count}: a run of the plan takes runtime.devices_per_run={most}")
+    for run in runs:  # longest first; a run of several devices starts when the last of them is free
+        taken = [heapq.heappop(busy) for _ in range(run.devices_per_run)]
+        for _ in taken:
+            heapq.heappush(busy, taken[-1] + run.estimated_s)
+    wall_s, gpu_hours = max(busy), sum(run.slot_s for run in runs) / 3600
     peaks = {run.run_id: device.peak_flops(specs[run.run_id].recipe.precision) for run in runs}
-    shares = [run.paid_flops / run.estimated_s / peaks[run.run_id] for run in runs] or [0.0]
+    shares = [run.paid_flops / run.slot_s / peaks[run.run_id] for run in runs] or [0.0]
     return Cost(
         device=device.title,
         count=count,

@@ -1,4 +1,4 @@
-"""Limits of a plan: runs far off their budget, or of too few steps to be a measurement, are refused."""
+"""Limits of a plan: runs off their budget, of too few steps, or on more devices than sequences are refused."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,10 @@ REMEDY = "a larger budget or a smaller recipe.batch_tokens (now {batch} tokens, 
 
 
 def check_limits(runs: Sequence[Run]) -> None:
-    """ValueError for runs whose whole steps miss the budget by more than its tolerance, or are fewer than its least."""
+    """ValueError for runs whose whole steps miss the budget by more than its tolerance, or are fewer than its least.
+
+    ValueError too for runs on more devices than their batch has sequences.
+    """
     off = [run for run in runs if abs(run.allocation.off_by) > run.budget.tolerance]
     if off:
         worst = max(off, key=lambda run: abs(run.allocation.off_by))
@@ -25,6 +28,16 @@ def check_limits(runs: Sequence[Run]) -> None:
         raise ValueError(
             f"{_which(worst, short_runs, runs)}: {_steps(worst)}, fewer than budget.least_steps="
             f"{worst.budget.least_steps}; {_remedy(worst)}"
+        )
+
+    wide = [run for run in runs if run.spec.recipe.batch_sequences < run.runtime.devices_per_run]
+    if wide:
+        worst = min(wide, key=lambda run: run.spec.recipe.batch_sequences)
+        sequences, devices = worst.spec.recipe.batch_sequences, worst.runtime.devices_per_run
+        raise ValueError(
+            f"{_which(worst, wide, runs)}: runtime.devices_per_run={devices}, and a batch has {sequences} "
+            f"sequence{'' if sequences == 1 else 's'}, of which each device takes one at least; choose "
+            f"runtime.devices_per_run={sequences}, or a larger recipe.batch_tokens"
         )
 
 

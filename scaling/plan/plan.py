@@ -9,7 +9,7 @@ from scaling.data.cache import manifest
 from scaling.data.prepare import DataConfig
 from scaling.data.sources import TextSource
 from scaling.machine.slots import gpu_ids
-from scaling.machine.speed import Speed, speed
+from scaling.machine.speed import Speed, exchange_s, speed
 from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
 from scaling.plan.limits import check_limits
 from scaling.plan.plan_file import write_plan
@@ -60,14 +60,20 @@ class PlannedRun:
     requested_flops: float
     train_flops: int  # FLOPs of the run trained alone
     paid_flops: int  # FLOPs that the run costs here: a branch from the end of its trunk on
-    memory_bytes: int
+    devices_per_run: int
+    memory_bytes: int  # of each device
     estimated_s: float
     warnings: tuple[PlanWarning, ...]
+
+    @property
+    def slot_s(self) -> float:
+        """Seconds of all slots that the run takes: its time times its devices."""
+        return self.estimated_s * self.devices_per_run
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a sweep, longest first."""
+    """The runs of a sweep, the longest first by the time of all slots that each takes."""
 
     study_dir: Path
     runs: tuple[PlannedRun, ...]
@@ -154,7 +160,7 @@ def shared(priced: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[Planne
             together[spec.run_id] = replace(
                 alone, trunk=trunk, trunk_steps=trunk_steps(spec), paid_flops=cost, estimated_s=seconds
             )
-    return sorted(together.values(), key=lambda run: run.estimated_s, reverse=True)
+    return sorted(together.values(), key=lambda run: run.slot_s, reverse=True)
 
 
 def arithmetic(plan: Plan) -> str:
@@ -182,7 +188,9 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
     """One run with its price and its warnings."""
     spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
     expected, _ = expected_speed(run, device)
-    at_once = run.runtime.micro_batch_sequences or spec.recipe.batch_sequences
+    devices = run.runtime.devices_per_run
+    share = -(-spec.recipe.batch_sequences // devices)
+    at_once = run.runtime.micro_batch_sequences or share
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)
@@ -214,13 +222,15 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
         requested_flops=allocation.requested_flops,
         train_flops=allocation.realised_flops,
         paid_flops=allocation.realised_flops,
+        devices_per_run=devices,
         memory_bytes=step_bytes(
             spec,
             at_once,
             run.runtime.recompute_activations,
             run.runtime.cuda_graphs and at_once >= spec.recipe.batch_sequences,
         ),
-        estimated_s=expected.run(spec, allocation.realised_flops),
+        estimated_s=expected.run(spec, allocation.realised_flops / devices)
+        + spec.recipe.steps * exchange_s(n_params["total"], devices, device),
         warnings=warnings_of(run, state, unique, known is not None),
     )
 

@@ -28,13 +28,15 @@ def print_plan(plan: Plan, console: Console, question: str | None, cost: Sequenc
     legend = "shape: layers x width / heads; N: non-embedding parameters; C: exact training FLOPs"
     order = ". The longest run starts first" if groups else ""
     print_prose(console, Text(legend + order, "dim"))
-    seconds = sum(run.estimated_s for run in plan.missing)
+    seconds = sum(run.slot_s for run in plan.missing)
     assumed = "" if plan.timed_here or cost else " (assumed speed; `scaling bench` measures this machine's)"
     print_prose(
         console,
         f"{len(plan.runs)} runs, {len(plan.missing)} to train; {plan.total_flops:.4g} FLOPs in all "
         f"({arithmetic(plan)}); about {duration(seconds)} of one slot's time{assumed}",
     )
+    if any(run.devices_per_run > 1 for run in plan.runs):
+        print_prose(console, "devices exchange gradients at an assumed speed; a run takes a slot a device")
     for line in cost:
         print_prose(console, line)
     if any(run.trunk is not None for run in plan.runs):
@@ -59,7 +61,7 @@ def budget_groups(plan: Plan) -> list[tuple[float, list[PlannedRun]]]:
 
 def title(flops: float, runs: list[PlannedRun]) -> str:
     """The heading of a budget's runs."""
-    seconds = sum(run.estimated_s for run in runs)
+    seconds = sum(run.slot_s for run in runs)
     return f"C = {flops:.3g} FLOPs: {len(runs)} runs, {duration(seconds)} of one slot's time"
 
 
@@ -67,6 +69,7 @@ def columns_of(runs: list[PlannedRun], *, grouped: bool) -> list[Column]:
     """Columns of a plan's table; where headings state the budgets, the exact compute goes early."""
     mixed = len({(run.family, run.objective) for run in runs}) > 1
     keys = [key for key in axes(run.overrides for run in runs) if not (mixed and key == "model")]  # "asked" shows it
+    wide = any(run.devices_per_run > 1 for run in runs)
     alike = len({run.status for run in runs}) == 1
     return [
         Column("run", [run.run_id for run in runs], False, 4),
@@ -85,6 +88,7 @@ def columns_of(runs: list[PlannedRun], *, grouped: bool) -> list[Column]:
         Column("epochs", [("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}" for run in runs], rank=9),
         Column("C (exact)", [f"{run.train_flops:.3g}" for run in runs], rank=8 if grouped else 2),
         Column("C paid", [f"{run.paid_flops:.3g}" if run.trunk else "" for run in runs], rank=7),
+        Column("devices", [f"{run.devices_per_run}" if wide else "" for run in runs], rank=4),
         Column("memory", [with_unit(run.memory_bytes, "B") for run in runs], rank=10),
         Column("time", [duration(run.estimated_s) for run in runs], rank=2),
     ]
@@ -110,7 +114,7 @@ def as_json(plan: Plan, question: str | None, cost: Cost | None = None) -> Mappi
         "total_flops": plan.total_flops,
         "alone_flops": plan.alone_flops,
         "to_train": len(plan.missing),
-        "estimated_s": sum(run.estimated_s for run in plan.missing),
+        "estimated_s": sum(run.slot_s for run in plan.missing),
         "timed_here": plan.timed_here,
         "cost": None if cost is None else asdict(cost),
         "merged": plan.merged,

@@ -26,6 +26,7 @@ from scaling.spec.runtime import Runtime
 
 FILE = "work.json"
 SCHEMA = 1
+BEFORE_RANKS = {"devices_per_run": 1, "rank_timeout_s": 600.0}  # in force where a file does not state them
 SHARED = ("data", "runtime", "budget")  # parts that runs have in common, which the file holds once
 
 
@@ -59,32 +60,47 @@ class Work:
         """Whether every run asks for the CPU."""
         return all(values["device"] == "cpu" for values in self.content["shared"]["runtime"])
 
+    @property
+    def widest(self) -> int:
+        """The most devices that one of the runs takes."""
+        return max((line.get("devices_per_run", 1) for line in self.lines), default=1)
+
     def run(self, run_id: str) -> Run:
         """A planned run; ValueError where its spec is not the one that its id is a digest of."""
         values = self.content["runs"][run_id]
-        data, runtime, budget = (self.content["shared"][name][values[name]] for name in SHARED)
-        spec = from_dict(values["spec"])
-        if spec.run_id != run_id:
+        shared = {name: self.content["shared"][name][values[name]] for name in SHARED}
+        run = run_of({**values, **shared}, self.study_dir)
+        if run.spec.run_id != run_id:
             raise ValueError(
-                f"{self.study_dir / FILE}: the spec of run {run_id} is that of run {spec.run_id}; plan anew"
+                f"{self.study_dir / FILE}: the spec of run {run_id} is that of run {run.spec.run_id}; plan anew"
             )
-        allocation = Allocation(**values["allocation"] | {"scale": Scale(**values["allocation"]["scale"])})
-        parent = None if values["init_from"] is None else read_parent(values["init_from"])
-        return Run(
-            spec,
-            allocation,
-            _data(data),
-            self._runtime(runtime),
-            Budget(**budget),
-            tuned=None,
-            by_law=None,
-            parent=parent,
-        )
+        return run
 
-    def _runtime(self, values: Mapping[str, Any]) -> Runtime:
-        paths = {"cache_dir": Path(values["cache_dir"]), "runs_dir": self.study_dir.parent}
-        lists = {name: tuple(values[name]) for name in ("eval_fractions", "trackers")}
-        return Runtime(**{**values, **paths, **lists, "study": self.study_dir.name})
+
+def run_values(run: Run) -> dict[str, Any]:
+    """A run as plain values, all that a process needs to train it; `run_of` reads them."""
+    return {
+        "spec": to_dict(run.spec),
+        "allocation": asdict(run.allocation),
+        "data": _data_values(run.data),
+        "runtime": _runtime_values(run.runtime),
+        "budget": asdict(run.budget),
+        "init_from": None if run.parent is None else str(run.parent.folder),
+    }
+
+
+def run_of(values: Mapping[str, Any], study_dir: Path) -> Run:
+    """The run of a study that `run_values` returned."""
+    return Run(
+        from_dict(values["spec"]),
+        Allocation(**values["allocation"] | {"scale": Scale(**values["allocation"]["scale"])}),
+        _data(values["data"]),
+        _runtime(values["runtime"], study_dir),
+        Budget(**values["budget"]),
+        tuned=None,
+        by_law=None,
+        parent=None if values["init_from"] is None else read_parent(values["init_from"]),
+    )
 
 
 def write_work(study_dir: Path, runs: Sequence[Run], retries: int) -> Path:
@@ -99,17 +115,10 @@ def write_work(study_dir: Path, runs: Sequence[Run], retries: int) -> Path:
             shared[name].append(value)
         return places[key]
 
-    values = {
-        run.spec.run_id: {
-            "spec": to_dict(run.spec),
-            "allocation": asdict(run.allocation),
-            "data": place("data", _data_values(run.data)),
-            "runtime": place("runtime", _runtime_values(run.runtime)),
-            "budget": place("budget", asdict(run.budget)),
-            "init_from": None if run.parent is None else str(run.parent.folder),
-        }
-        for run in reversed(runs)  # of cells that are the same run, the plan holds the first
-    }
+    values: dict[str, dict[str, Any]] = {}
+    for run in reversed(runs):  # of cells that are the same run, the plan holds the first
+        own = run_values(run)
+        values[run.spec.run_id] = own | {name: place(name, own[name]) for name in SHARED}
     content = {"directory": str(Path.cwd()), "retries": retries, "shared": shared, "runs": values}
     head = {"schema": SCHEMA, "code": code_digest(), "configuration": _digest(content)}
     study_dir.mkdir(parents=True, exist_ok=True)
@@ -159,3 +168,9 @@ def _runtime_values(runtime: Runtime) -> dict[str, Any]:
     values = asdict(replace(runtime, progress=False))
     del values["study"], values["runs_dir"]  # the folder that a worker is given
     return values | {"cache_dir": str(runtime.cache_dir)}
+
+
+def _runtime(values: Mapping[str, Any], study_dir: Path) -> Runtime:
+    paths = {"cache_dir": Path(values["cache_dir"]), "runs_dir": study_dir.parent}
+    lists = {name: tuple(values[name]) for name in ("eval_fractions", "trackers")}
+    return Runtime(**{**BEFORE_RANKS, **values, **paths, **lists, "study": study_dir.name})

@@ -34,6 +34,10 @@ class RunIsLiveError(RuntimeError):
     """Another process is training this run right now."""
 
 
+class LostError(RuntimeError):
+    """A process that a run needs vanished, or hangs: the run goes on from its checkpoint, and has not failed."""
+
+
 @dataclass(frozen=True)
 class RunState:
     """The state of a run, read from its directory."""

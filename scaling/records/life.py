@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
-from scaling.records.attempt import CANCELLED, FAILED, PREEMPTED, Attempt, Heartbeat, claim
+from scaling.records.attempt import CANCELLED, FAILED, LOST, PREEMPTED, Attempt, Heartbeat, LostError, claim
 from scaling.records.files import write_json
 from scaling.records.mirror import run_summary, tracked_run
 from scaling.records.record import RunRecord, publish_record, read_record
@@ -112,7 +112,9 @@ def live(
             yield Life(attempt, heartbeat, metrics, tracker, reporter)
         except BaseException as error:
             stopped = CANCELLED if heartbeat.cancelled else PREEMPTED
-            status = stopped if isinstance(error, KeyboardInterrupt | GeneratorExit) else FAILED
+            status = LOST if isinstance(error, LostError) else FAILED
+            if isinstance(error, KeyboardInterrupt | GeneratorExit):
+                status = stopped
             attempt.end(status, f"{type(error).__name__}: {error}".rstrip(": "), heartbeat.report["step"])
             tracker.finish(status, {})
             raise

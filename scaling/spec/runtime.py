@@ -24,7 +24,9 @@ class Runtime:
     runs_dir: Path
     cache_dir: Path  # folder of prepared token files
     device: str  # "auto", "cpu" or "cuda"
-    threads: int | None  # CPU threads of one run; None: as many as its steps can use and are idle
+    devices_per_run: int  # processes ("ranks") that train a run together, each on a device or slot of its own
+    rank_timeout_s: float  # seconds that the first rank waits for the others before the run counts as hanging
+    threads: int | None  # CPU threads of one run's process; None: as many as its steps can use and are idle
     micro_batch_sequences: int | None  # sequences at once; gradients accumulate over the batch; None: as many as fit
     recompute_activations: bool  # each block keeps its input alone, and the backward pass computes the rest again
     cuda_graphs: bool  # steps on a GPU are replayed from a recording of one

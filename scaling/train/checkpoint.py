@@ -137,18 +137,36 @@ def latest(run_dir: Path) -> Start:
     found = None
     for path in newest_first(run_dir):
         try:
-            read = _read(path)
+            whole = read(path)
         except (OSError, ValueError, SafetensorError) as error:
             damaged[path] = str(error)
             continue
         if (path / OPTIMIZER).exists():  # otherwise the folder holds final weights alone
-            found = read
+            found = whole
             break
     instead = "the run starts anew" if found is None else f"the run resumes from step {found.step}, {found.path.name}"
     warnings = [f"{path} is damaged: {why}; set aside as {_aside(path)}, {instead}" for path, why in damaged.items()]
     if found is not None and DIGESTS not in found.state:
         warnings.append(f"{found.path} is from before checkpoints had digests: damage to its numbers cannot be seen")
     return Start(found, tuple(damaged), tuple(warnings))
+
+
+def read(path: Path) -> Checkpoint:
+    """Read a checkpoint; ValueError states its damage. Without digests, only damage to the files' form shows."""
+    if (path / SUMS).exists() and (why := damage(path)):
+        raise ValueError(why)
+    try:
+        state = json.loads((path / "state.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"state.json is no JSON ({error})") from error
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
+        raise ValueError("state.json states no step")
+    if not (path / SUMS).exists():
+        if DIGESTS in state:
+            raise ValueError(f"{SUMS} is missing")
+        for file in {path / "model.safetensors", *path.glob("*.safetensors")}:
+            load_file(file)
+    return Checkpoint(path, state)
 
 
 def save_weights(run_dir: Path, model: nn.Module) -> None:
@@ -252,24 +270,6 @@ def _fill(folder: Path, tables: Mapping[str, Mapping[str, Tensor]], state: Mappi
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _read(path: Path) -> Checkpoint:
-    """Read a checkpoint; an error states its damage. Without digests, only damage to the files' form shows."""
-    if (path / SUMS).exists() and (why := damage(path)):
-        raise ValueError(why)
-    try:
-        state = json.loads((path / "state.json").read_text())
-    except ValueError as error:
-        raise ValueError(f"state.json is no JSON ({error})") from error
-    if not isinstance(state, dict) or not isinstance(state.get("step"), int):
-        raise ValueError("state.json states no step")
-    if not (path / SUMS).exists():
-        if DIGESTS in state:
-            raise ValueError(f"{SUMS} is missing")
-        for file in {path / "model.safetensors", *path.glob("*.safetensors")}:
-            load_file(file)
-    return Checkpoint(path, state)
 
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:

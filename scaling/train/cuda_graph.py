@@ -88,18 +88,20 @@ class GraphedStep(Generic[R]):
         return copy
 
 
-def graph_for(spec: RunSpec, micro_batch: int, device: torch.device) -> Callable[[], Graph] | None:
+def graph_for(spec: RunSpec, micro_batch: int, device: torch.device, devices: int = 1) -> Callable[[], Graph] | None:
     """The maker of CUDA graphs for the run's steps; None, with the reason printed, where steps cannot be recorded."""
-    if why := why_not(spec, micro_batch, device):
+    if why := why_not(spec, micro_batch, device, devices):
         print(f"runtime.cuda_graphs=true: this run's steps are not recorded, since {why}", flush=True)
         return None
     return CudaGraph
 
 
-def why_not(spec: RunSpec, micro_batch: int, device: torch.device) -> str:
+def why_not(spec: RunSpec, micro_batch: int, device: torch.device, devices: int = 1) -> str:
     """The reason why the run's steps cannot be recorded in a CUDA graph; empty where they can."""
     if device.type != "cuda":
         return f"it trains on {device.type}"
+    if devices > 1:
+        return f"its {devices} devices agree on each step through the host"
     if spec.recipe.optimizer.kind != "adamw":
         return f"{spec.recipe.optimizer.kind} reads its learning rate on the host"
     if micro_batch < spec.recipe.batch_sequences:

@@ -5,7 +5,7 @@ others.
 """
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from scaling.train.setup import Setup, set_up
 from scaling.train.stacked_step import Stack, StepRequest
 from scaling.train.step import Pace, Stepper, StepResult
 from scaling.train.stop_request import StopRequest
+from scaling.train.validation import Validation, evaluate
 
 Outcome = RunRecord | BaseException
 Training = Coroutine[Any, Any, RunRecord]
@@ -35,6 +36,12 @@ def train_stack(runs: Sequence[Run], reporters: Sequence[Reporter]) -> list[Outc
     """
     if len(runs) > 1:
         _check_alike([run.spec for run in runs])
+    for run in runs:
+        if run.runtime.devices_per_run > 1:
+            raise ValueError(
+                f"run {run.spec.run_id} has runtime.devices_per_run={run.runtime.devices_per_run}: a stack's runs "
+                f"share one device; train it by itself"
+            )
     outcomes: dict[int, Outcome] = {i: done for i, run in enumerate(runs) if (done := read_record(run.directory))}
     waiting = [i for i in range(len(runs)) if i not in outcomes]
     setups = {i: set_up(runs[i], sharing=len(waiting)) for i in waiting}
@@ -127,6 +134,9 @@ class Member:
         self, stepper: Stepper, batch: Batch, factor: float, *, measure_noise: bool, due: bool
     ) -> StepResult:
         return await StepRequest(stepper, batch, factor, measure_noise, due)
+
+    def evaluate(self, stepper: Stepper, batches: Iterable[Batch]) -> Validation:
+        return evaluate(stepper.model, batches, stepper.autocast)
 
     def seconds(self) -> float:
         return self.clock.read()

@@ -12,8 +12,6 @@ import torch
 from scaling.data.chunks import TrainingChunks, epoch_tokens
 from scaling.data.token_text import TokenText
 from scaling.machine import hardware
-from scaling.model import build
-from scaling.model.tower import recompute_activations
 from scaling.objectives.objectives import training_batch
 from scaling.plan.branches import trunk_id, trunk_steps
 from scaling.plan.run import Run
@@ -23,15 +21,14 @@ from scaling.shapes import flops
 from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
 from scaling.train.checkpoint import Progress
-from scaling.train.cuda_graph import graph_for
 from scaling.train.gradient_noise import is_measured
 from scaling.train.metric_rows import Row, validated_auxiliary
 from scaling.train.schedule import learning_rate_factor
-from scaling.train.setup import Setup
-from scaling.train.step import Pace, Stepper, seed_dropout
+from scaling.train.setup import Setup, stepper_of
+from scaling.train.step import Pace, seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.trunk import TrunkRows
-from scaling.train.validation import Validation, evaluate, validation_batches
+from scaling.train.validation import Validation, validation_batches
 
 
 async def train(
@@ -44,15 +41,9 @@ async def train(
     spec, runtime, device, tokens = run.spec, run.runtime, setup.device, setup.tokens
     recipe, steps = spec.recipe, spec.recipe.steps
 
-    # The model; the stepper builds its optimizer.
-    model = build(spec.model, spec.seed, recipe.multipliers)
-    if run.parent is not None and resume_from is None:
-        model.load_state_dict(checkpoint.final_weights(run.parent.folder, run.parent.weights_sha256))
-    model.to(device)
-    if runtime.recompute_activations:
-        recompute_activations(model)
-    new_graph = graph_for(spec, setup.micro_batch, device) if runtime.cuda_graphs else None
-    stepper = Stepper(model, recipe, setup.micro_batch, device, new_graph)
+    # The model and its optimizer, at the beginning or where an earlier attempt stopped.
+    stepper = stepper_of(run, setup, resume_from)
+    model = stepper.model
 
     # The data: the batch of a step is a function of (seed, step).
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
@@ -60,12 +51,10 @@ async def train(
 
     def validate() -> Validation:
         with life.heartbeat.doing("validating"):
-            return evaluate(model, validation_batches(spec, tokens.val, text, device), stepper.autocast)
+            return pace.evaluate(stepper, validation_batches(spec, tokens.val, text, device))
 
-    # The beginning, or the step where an earlier attempt stopped.
     progress = Progress()
     if resume_from is not None:
-        checkpoint.restore(resume_from, model, stepper.optimizer)
         progress = Progress.at(resume_from)
         for earlier in resume_from.rows:
             life.repeat(earlier)
@@ -152,6 +141,7 @@ def _filled(
         val_tokens=row.get("val_tokens", 0),
         entropy_rate_nats=manifest.entropy_rate_nats if bounded else None,
         least_loss_nats=manifest.least_loss_nats(spec.model.context) if bounded else None,
+        hardware=bare.hardware | {"devices_per_run": run.runtime.devices_per_run},
         wall_s=progress.wall_s,
         train_s=progress.train_s,
         continued=None if run.parent is None else run.parent.facts(spec.data, run.runtime.cache_dir),
@@ -161,4 +151,4 @@ def _filled(
 def _utilisation(row: Row, run: Run, device: torch.device) -> dict[str, float]:
     """Model FLOPs utilisation for a tracker, a share of peak; empty without a tracker or a known peak."""
     peak = hardware.peak_flops(device, run.spec.recipe.precision) if run.runtime.trackers else None
-    return {} if peak is None else {"mfu": row["flops_per_s"] / peak}
+    return {} if peak is None else {"mfu": row["flops_per_s"] / (peak * run.runtime.devices_per_run)}

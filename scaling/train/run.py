@@ -32,12 +32,18 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
     if (finished := read_record(run.directory)) is not None:
         return finished
     setup = set_up(run)
+    hardware.check_devices(run.runtime.devices_per_run, setup.device)
     # From here on a signal stops the run between two steps; before, no training is lost.
     with StopRequest() as stop:
         claimed = _wait_for_claim(run, setup, stop) if reporter.waits else claim(run, setup)
         if isinstance(claimed, RunRecord):
             return claimed
-        return at_once(train_claimed(run, setup, claimed, reporter, stop, Alone()))
+        if run.runtime.devices_per_run == 1:
+            return at_once(train_claimed(run, setup, claimed, reporter, stop, Alone()))
+        from scaling.train.parallel.leader import Leader  # a run on one device needs none of it
+
+        with Leader(run, setup, *claimed, stop) as leader:
+            return at_once(train_claimed(run, setup, claimed, reporter, stop, leader))
 
 
 def claim(run: Run, setup: Setup) -> Claimed | RunRecord:

@@ -1,4 +1,4 @@
-"""Setup of a run before its claim: its data, its device, and the micro-batch that fits there."""
+"""Setup of a run: before its claim its data, its device and the micro-batch that fits there, then its model."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,14 @@ from scaling.data.cache import TokenData
 from scaling.data.prepare import prepare
 from scaling.machine import hardware
 from scaling.machine.speed import layers
+from scaling.model import build
+from scaling.model.tower import recompute_activations
 from scaling.plan.run import Run
 from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.memory import largest_micro_batch
+from scaling.train import checkpoint
+from scaling.train.cuda_graph import graph_for
+from scaling.train.step import Stepper
 
 FREE_SHARE = 0.85  # share of the free memory for a step, because the memory estimate is good to about 15%
 
@@ -27,16 +32,36 @@ class Setup:
 def set_up(run: Run, sharing: int = 1) -> Setup:
     """Prepare the run's data, device and micro-batch; ValueError for settings that the user must correct.
 
-    `sharing` runs share the device's free memory.
+    `sharing` runs share the device's free memory. Ranks of a run on the CPU share its memory and its cores.
     """
     runtime, spec = run.runtime, run.spec
+    ranks = runtime.devices_per_run
     device = hardware.pick_device(runtime.device, spec.recipe.precision)
     tokens = prepare(run.data, spec.data, runtime.cache_dir, progress=runtime.progress)
-    recorded = runtime.cuda_graphs and device.type == "cuda"
+    recorded = runtime.cuda_graphs and device.type == "cuda" and ranks == 1
+    free_bytes = hardware.free_bytes(device) / (sharing * (ranks if device.type == "cpu" else 1))
     micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
-        spec, FREE_SHARE * hardware.free_bytes(device) / sharing, runtime.recompute_activations, recorded
+        spec, FREE_SHARE * free_bytes, runtime.recompute_activations, recorded
     )
-    at_once = min(spec.recipe.batch_sequences, micro_batch) * sharing
+    at_once = min(-(-spec.recipe.batch_sequences // ranks), micro_batch) * sharing
     step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)
-    hardware.use_threads(runtime.threads, device, step_flops, layers(spec))
+    hardware.use_threads(runtime.threads, device, step_flops, layers(spec), ranks)
     return Setup(tokens, device, micro_batch)
+
+
+def stepper_of(run: Run, setup: Setup, resume_from: checkpoint.Checkpoint | None) -> Stepper:
+    """The stepper of the run's model at its beginning, or as the checkpoint left it with its optimizer."""
+    spec, runtime = run.spec, run.runtime
+    model = build(spec.model, spec.seed, spec.recipe.multipliers)
+    if run.parent is not None and resume_from is None:
+        model.load_state_dict(checkpoint.final_weights(run.parent.folder, run.parent.weights_sha256))
+    model.to(setup.device)
+    if runtime.recompute_activations:
+        recompute_activations(model)
+    new_graph = (
+        graph_for(spec, setup.micro_batch, setup.device, runtime.devices_per_run) if runtime.cuda_graphs else None
+    )
+    stepper = Stepper(model, spec.recipe, setup.micro_batch, setup.device, new_graph)
+    if resume_from is not None:
+        checkpoint.restore(resume_from, model, stepper.optimizer)
+    return stepper

@@ -1,7 +1,7 @@
 """A training step: forward and backward of each micro-batch, clipping, and the update."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Protocol
@@ -18,6 +18,7 @@ from scaling.train.cuda_graph import Graph, GraphedStep
 from scaling.train.flat_parameters import FlatParameters, clip_, norms
 from scaling.train.gradient_noise import GradientNoise, estimate
 from scaling.train.optimizers import build_optimizer, keep_rates_on, set_learning_rate
+from scaling.train.validation import Validation, evaluate
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,34 @@ class StepResult:
         return StepResult(self.loss.clone(), auxiliary, self.grad_norm.clone(), self.noise)
 
 
-def seed_dropout(seed: int, step: int) -> None:
-    """Seed the dropout of a step by (seed, step) alone, as its batch is."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+def seed_dropout(*key: int) -> None:
+    """Seed the dropout of a step by its key alone, (seed, step), as its batch is; ranks above 0 add their number."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+
+
+class Sharing(Protocol):
+    """The sharing of a step among processes that hold the same weights (`parallel/ranks.py`)."""
+
+    def share(self, batch: Batch) -> Batch:
+        """This process's sequences of a batch."""
+        ...
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes."""
+        ...
 
 
 class Pace(Protocol):
-    """The pace of a run: the taking of its steps, and the time that it spends on its slot."""
+    """The pace of a run: the taking of its steps, its validation, and the time that it spends on its slot."""
 
     async def take(
         self, stepper: "Stepper", batch: Batch, factor: float, *, measure_noise: bool, due: bool
     ) -> StepResult:
         """Take a step (see `Stepper.take`); `due`: whether the run will read the result at once."""
+        ...
+
+    def evaluate(self, stepper: "Stepper", batches: Iterable[Batch]) -> Validation:
+        """Validate the stepper's model on batches (see `validation.evaluate`)."""
         ...
 
     def seconds(self) -> float:
@@ -61,6 +78,9 @@ class Alone:
         self, stepper: "Stepper", batch: Batch, factor: float, *, measure_noise: bool, due: bool
     ) -> StepResult:
         return stepper.take(batch, factor, measure_noise=measure_noise)
+
+    def evaluate(self, stepper: "Stepper", batches: Iterable[Batch]) -> Validation:
+        return evaluate(stepper.model, batches, stepper.autocast)
 
     def seconds(self) -> float:
         return time.perf_counter()
@@ -90,13 +110,18 @@ class Stepper:
         self.new_graph = new_graph
         self.graphed = None if new_graph is None else GraphedStep(self._take, new_graph, device)
 
-    def take(self, batch: Batch, factor: float, *, measure_noise: bool = False) -> StepResult:
+    def take(
+        self, batch: Batch, factor: float, *, measure_noise: bool = False, sharing: Sharing | None = None
+    ) -> StepResult:
         """Update the model by the gradient of a batch, at `factor` times the peak learning rate.
 
         Measuring gradient noise splits a batch that would be taken whole into two halves. A compiled model takes the
-        batch whole, since halves would be compiled anew; a batch of one sequence has no halves.
+        batch whole, since halves would be compiled anew; a batch of one sequence has no halves. With `sharing`, this
+        process computes the gradient of its share of the batch, whose norm measures gradient noise as well.
         """
         set_learning_rate(self.optimizer, factor)
+        if sharing is not None:
+            return self._take_share(batch, sharing, measure_noise)
         if self.graphed is None or not self.takes_whole(batch, measure_noise):
             return self._take(batch, measure_noise)
         keep_rates_on(self.optimizer, self.device)  # in every step, because restoring a checkpoint undoes it
@@ -118,20 +143,40 @@ class Stepper:
         return min(self.micro_batch, -(-len(batch.targets_BP) // 2)) if halved else self.micro_batch
 
     def _take(self, batch: Batch, measure_noise: bool = False) -> StepResult:
-        gradients_1N = [gradient.unsqueeze(0) for gradient in self.flat.gradients_N]
-        for gradient in gradients_1N:
-            gradient.zero_()
+        gradients_1N = self._zeroed()
         first, *rest = batch.split(self._micro_batch_of(batch, measure_noise))
         parts = [self._backward(first.to(self.device), batch)]
         part_norm = norms(gradients_1N)[0] if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]
+        return self._update(gradients_1N, _sums(parts), part_norm, first.predicted, batch.predicted)
+
+    def _take_share(self, batch: Batch, sharing: Sharing, measure_noise: bool) -> StepResult:
+        """The step of a process that computes a share: shares of losses and gradients are of the whole batch's mean.
+
+        Their sums are thus the batch's own, however many tokens each share predicts.
+        """
+        gradients_1N = self._zeroed()
+        own = sharing.share(batch)
+        sums = _sums([self._backward(part.to(self.device), batch) for part in own.split(self.micro_batch)])
+        part_norm = norms(gradients_1N)[0] if measure_noise else None
+        losses = torch.stack(list(sums.values()))
+        sharing.add_up([*gradients_1N, losses])
+        sums = dict(zip(sums, losses, strict=True))
+        return self._update(gradients_1N, sums, part_norm, own.predicted, batch.predicted)
+
+    def _zeroed(self) -> list[Tensor]:
+        """The flat gradients, (1, N) each, set to zero."""
+        for gradient in self.flat.gradients_N:
+            gradient.zero_()
+        return [gradient.unsqueeze(0) for gradient in self.flat.gradients_N]
+
+    def _update(
+        self, gradients_1N: list[Tensor], sums: dict[str, Tensor], part_norm: Tensor | None, part: int, tokens: int
+    ) -> StepResult:
+        """Clip, update, and return the step's result; `part` of the `tokens` have a gradient of norm `part_norm`."""
         norm = clip_(gradients_1N, self.recipe.optimizer.clip_norm)[0]
         self.optimizer.step()
-        sums = {
-            name: parts[0][name] if len(parts) == 1 else torch.stack([part[name] for part in parts]).sum()
-            for name in parts[0]
-        }
-        noise = None if part_norm is None else estimate(part_norm, norm, first.predicted, batch.predicted)
+        noise = None if part_norm is None else estimate(part_norm, norm, part, tokens)
         return StepResult(sums.pop("tokens"), sums, norm, noise)
 
     def _backward(self, part: Batch, batch: Batch) -> dict[str, Tensor]:
@@ -144,3 +189,10 @@ class Stepper:
         shares |= {name: loss * sequences for name, loss in auxiliary_losses(output, part).items()}
         reduce(torch.add, shares.values()).backward()  # type: ignore[no-untyped-call]
         return {name: share.detach() for name, share in shares.items()}
+
+
+def _sums(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Sums of the micro-batches' shares by name."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}

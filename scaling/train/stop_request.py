@@ -28,6 +28,10 @@ class StopRequest:
         """Whether a signal has come."""
         return self.count > 0
 
+    def ask(self) -> None:
+        """Ask for an end as a first signal does: another process of the run has received one."""
+        self.count = max(1, self.count)
+
     def __enter__(self) -> "StopRequest":
         try:
             for number in SIGNALS:

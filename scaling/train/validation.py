@@ -1,13 +1,14 @@
 """Validation: the loss on a fixed held-out set, with its standard error."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from scaling.data.chunks import validation_chunks
 from scaling.data.token_source import Ids
@@ -42,32 +43,65 @@ def validation_batches(spec: RunSpec, val_tokens: Ids, text: TokenText | None, d
         yield validation_batch(spec, chunk, i, text).to(device)
 
 
+class Dealing(Protocol):
+    """The dealing of validation batches among processes that hold the same weights (`parallel/ranks.py`)."""
+
+    def deals(self, number: int) -> bool:
+        """Whether this process evaluates the batch of a number."""
+        ...
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes."""
+        ...
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], autocast: torch.autocast) -> Validation:
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], autocast: torch.autocast, dealing: Dealing | None = None
+) -> Validation:
     """The mean loss over all predicted tokens, and its standard error from the spread of the sequences' losses.
 
     Sequences are the units, because they are nearly independent and tokens of one sequence are not. Where sequences
     predict different numbers of tokens, the mean is a ratio of sums and has a ratio's error (Cochran 1977, 2.11).
+    Processes that deal the batches out return the same numbers, bit for bit, as one process alone.
     """
     model.eval()
-    read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
-    sums: list[torch.Tensor] = []
-    counts: list[torch.Tensor] = []
-    auxiliary: dict[str, list[torch.Tensor]] = {}
-    for batch in batches:
-        with taken_eagerly(model), autocast:
-            output = read(*batch.inputs)
-            losses_BP = token_losses(logits_of(output), batch.targets_BP)
-        for name, loss in auxiliary_losses(output, batch).items():
-            auxiliary.setdefault(name, []).append(loss * len(batch.targets_BP))
-        weights_BP = torch.ones_like(losses_BP) if batch.weights_BP is None else batch.weights_BP
-        sums.append((losses_BP * weights_BP).sum(dim=1))
+    sums: list[Tensor] = []
+    counts: list[Tensor] = []
+    auxiliary: dict[str, list[Tensor]] = {}
+    for number, batch in enumerate(batches):
+        weights_BP = batch.weights_BP
+        if weights_BP is None:
+            weights_BP = torch.ones_like(batch.targets_BP, dtype=torch.float32)
         counts.append(weights_BP.sum(dim=1))
+        if dealing is None or dealing.deals(number):
+            losses_B, further = _losses(model, batch, weights_BP, autocast)
+        else:  # zeros, to which the sum over processes adds the losses
+            losses_B = torch.zeros_like(counts[-1])
+            further = {name: losses_B.new_zeros(()) for name in batch.auxiliary}
+        sums.append(losses_B)
+        for name, loss in further.items():
+            auxiliary.setdefault(name, []).append(loss)
     model.train()
-    loss_S, tokens_S = (torch.cat(parts).double().cpu().numpy() for parts in (sums, counts))
+    losses_S, stacked = torch.cat(sums), {name: torch.stack(losses) for name, losses in auxiliary.items()}
+    if dealing is not None:
+        dealing.add_up([losses_S, *stacked.values()])
+    loss_S, tokens_S = (parts.double().cpu().numpy() for parts in (losses_S, torch.cat(counts)))
     mean, error = ratio_and_error(loss_S, tokens_S)
-    means = {name: float(torch.stack(losses).double().sum()) / len(loss_S) for name, losses in auxiliary.items()}
+    means = {name: float(losses.double().sum()) / len(loss_S) for name, losses in stacked.items()}
     return Validation(mean, error, int(tokens_S.sum()), len(loss_S), means)
+
+
+def _losses(
+    model: nn.Module, batch: Batch, weights_BP: Tensor, autocast: torch.autocast
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Summed losses of a batch's sequences, (B), and its summed auxiliary losses by name."""
+    read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
+    with taken_eagerly(model), autocast:
+        output = read(*batch.inputs)
+        losses_BP = token_losses(logits_of(output), batch.targets_BP)
+    further = {name: loss * len(batch.targets_BP) for name, loss in auxiliary_losses(output, batch).items()}
+    return (losses_BP * weights_BP).sum(dim=1), further
 
 
 def ratio_and_error(sums: Counts, counts: Counts) -> tuple[float, float]:

@@ -9,6 +9,8 @@ from scaling.cli import main
 from scaling.config.config import CONF_DIR
 from scaling.launch.jobs import Channel, Job
 from scaling.launch.launchers import LAUNCHERS, make_launcher, run_jobs
+from scaling.launch.local import check_width, widest_job
+from scaling.machine.slots import Slot
 from scaling.records.attempt import FAILED, PREEMPTED
 from scaling.records.record import DONE, read_records
 
@@ -73,3 +75,19 @@ def test_an_unknown_launcher_and_hydras_own_are_refused_with_the_choices() -> No
     choices = ", ".join(sorted(LAUNCHERS))
     with pytest.raises(ValueError, match=f"runs Hydra's jobs alone; choose hydra/launcher={choices}"):
         make_launcher({"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}, use_gpus=False)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices", "message"),
+    [
+        (["", ""], 3, "runtime.devices_per_run=3 takes 3 whole slots, and 2 are here; hydra.launcher.slots=3 makes as"),
+        (["0", "1"], 3, "takes 3 whole slots, and 2 are here; 2 GPUs are here"),
+        (["0", "1", "0", "1"], 2, "takes 2 whole slots, and 4 slots share 2 GPUs; 2 GPUs are here"),
+    ],
+)
+def test_a_run_of_more_devices_than_slots_is_refused(gpus: list[str], devices: int, message: str) -> None:
+    here = [Slot(f"{i}", 1, {"CUDA_VISIBLE_DEVICES": gpu}) for i, gpu in enumerate(gpus)]
+    with pytest.raises(ValueError, match=message):
+        check_width(Job("a", None, slots=devices), here)
+    check_width(Job("a", None, slots=1), here)
+    assert widest_job(here) == (1 if len(gpus) > 2 else 2)

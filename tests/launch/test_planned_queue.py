@@ -82,3 +82,17 @@ def test_the_longest_run_that_the_time_left_is_enough_for_is_taken_at_the_measur
     assert queue.next() is None or id_of(queue.jobs[-1]) == ids[2]
     assert queue.pace() == pytest.approx(100)
     assert ids[0] not in [job.run_id for job in queue.jobs]
+
+
+def test_a_run_on_more_devices_than_there_are_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = ("runtime.devices_per_run=2", "model.context=32", "recipe.batch_tokens=64")
+    ids = planned(tmp_path, monkeypatch, "budget.flops=4e8,2e8", *shared)
+    work = read_work(STUDY)
+    assert work.widest == 2
+    narrow, wide = PlannedQueue(work, widest=1), PlannedQueue(work, widest=2)
+    assert (narrow.next(), narrow.too_wide, narrow.left()) == (None, 2, 0)
+    job = wide.next()
+    assert job is not None
+    assert (id_of(job), job.slots, wide.too_wide) == (ids[0], 2, 0)

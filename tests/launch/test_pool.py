@@ -56,6 +56,8 @@ def work(payload: Any, channel: Channel) -> Any:
         raise KeyboardInterrupt("checkpoint written")
     if kind == "share":
         return share(*value)
+    if kind == "sleep":
+        time.sleep(value)
     if kind == "environment":
         return {name: os.environ.get(name) for name in value}
     return value
@@ -298,3 +300,27 @@ def test_more_slots_than_gpus_share_these_and_their_memory(monkeypatch: pytest.M
 def test_impossible_slots_are_refused() -> None:
     with pytest.raises(ValueError, match=r"hydra\.launcher\.slots=0: must be at least 1, or null"):
         slots(0, None, use_gpus=False)
+
+
+def test_a_job_of_several_slots_waits_for_them_before_any_other_starts(tmp_path: Path) -> None:
+    jobs = [Job("a", ("sleep", 0.4)), Job("b", ("environment", [CORES]), slots=2), Job("c", ("give", 1))]
+    Pool(slots(2, 1, use_gpus=False), work, tmp_path, preload=PRELOAD).run(jobs)
+    a, b, c = jobs
+    assert [job.status for job in jobs] == [DONE] * 3
+    assert None not in (a.ended, b.started, b.ended, c.started)
+    assert a.ended <= b.started <= b.ended <= c.started  # type: ignore[operator]
+    assert b.result == {CORES: "2"}
+    assert sorted(b.slot) == sorted("cpu 0+1")
+
+
+def test_a_job_that_waits_for_slots_is_not_started_after_a_stop(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    jobs = [Job("a", ("until stopped", flag)), Job("b", ("give", 1), slots=2)]
+
+    def show() -> None:
+        if flag.exists():
+            flag.unlink()
+            raise KeyboardInterrupt
+
+    Pool(slots(2, 1, use_gpus=False), work, tmp_path / "logs", preload=PRELOAD).run(jobs, show)
+    assert [(job.status, job.why) for job in jobs] == [(PREEMPTED, "checkpoint written"), (PREEMPTED, "not started")]

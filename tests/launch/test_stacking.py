@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scaling.launch.stacking import job_labels, stacks
+from scaling.launch.stacking import job_labels, stacks, widths
 from scaling.records.record import read_metrics, read_records
 from tests.faults.runs import training, wait_for
 from tests.test_pipeline import SCALING, TINY, scaling
@@ -40,6 +40,16 @@ def test_large_batches_are_stacked_on_a_gpu_alone_and_unplanned_jobs_nowhere(tmp
     assert stacks(jobs, 2, tmp_path, gpu=False) == [[0], [1]]
     assert stacks(jobs, 2, tmp_path, gpu=True) == [[0, 1]]
     assert stacks([["seed=0"], ["seed=1"]], 2, tmp_path, gpu=True) == [[0], [1]]
+
+
+def test_a_run_of_several_devices_is_stacked_with_none_and_takes_a_slot_for_each(tmp_path: Path) -> None:
+    jobs = plan_in(tmp_path, ("a", "x", 64), ("b", "x", 64), ("c", "x", 64))
+    lines = [json.loads(line) for line in (tmp_path / "plan.jsonl").read_text().splitlines()]
+    lines[1]["devices_per_run"] = 2
+    (tmp_path / "plan.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert stacks(jobs, 4, tmp_path, gpu=False) == [[0, 2], [1]]
+    unplanned = [["seed=0"], ["seed=0", "runtime.devices_per_run=4"], ["runtime.devices_per_run=x"]]
+    assert widths([*jobs, *unplanned], 3, tmp_path) == [1, 2, 1, 3, 4, 1]
 
 
 def test_jobs_outside_a_plan_are_named_by_their_settings(tmp_path: Path) -> None:

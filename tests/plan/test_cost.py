@@ -69,3 +69,24 @@ def test_mistakes_are_one_line(options: list[str], message: str, capsys: pytest.
     assert main([*ASKED, *options]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
+
+
+def test_a_run_takes_a_slot_for_each_of_its_devices(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = planned("--on", "a100", "--count", "4", capsys=capsys)
+    shared = planned("--on", "a100", "--count", "4", "runtime.devices_per_run=2", capsys=capsys)
+    seconds = [run["estimated_s"] for run in shared["runs"]]
+    slot_s = [2 * time for time in seconds]
+    assert slot_s == sorted(slot_s, reverse=True)
+    assert [run["run_id"] for run in shared["runs"]] == [run["run_id"] for run in alone["runs"]]
+    for run, whole in zip(shared["runs"], alone["runs"], strict=True):
+        assert run["devices_per_run"] == 2
+        assert run["memory_bytes"] < whole["memory_bytes"]
+        exchange = 0.5e-3 + 4 * run["n_params"]["total"] / 100e9  # a ring of two sends every gradient once
+        layers = 2e-3 + run["n_layers"] * 0.5e-3
+        arithmetic = whole["estimated_s"] / whole["steps"] - layers
+        assert run["estimated_s"] == pytest.approx(run["steps"] * (layers + arithmetic / 2 + exchange))
+    assert shared["estimated_s"] == pytest.approx(sum(slot_s))
+    assert shared["cost"]["gpu_hours"] == pytest.approx(sum(slot_s) / 3600)
+    assert shared["cost"]["wall_s"] == pytest.approx(max(seconds[0], seconds[1] + seconds[2]))
+    assert main([*ASKED, "--on", "a100", "--count", "1", "runtime.devices_per_run=2"]) == 2
+    assert "--count 1: a run of the plan takes runtime.devices_per_run=2" in capsys.readouterr().err

@@ -43,3 +43,13 @@ def test_the_limits_are_settings(capsys: pytest.CaptureFixture[str]) -> None:
 def test_of_several_runs_the_worst_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *SMALL, "recipe.batch_tokens=1024", "budget.flops=2e8,4e8,1e11"]) == 2
     assert "budget.flops=200000000.0 (the worst of 2 of 3 runs): " in capsys.readouterr().err
+
+
+def test_more_devices_than_a_batch_has_sequences_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = [*SMALL, "model.context=64", "recipe.batch_tokens=192", "budget.flops=1e9"]
+    assert main(["plan", *wide, "runtime.devices_per_run=3"]) == 0
+    assert main(["plan", *wide, "runtime.devices_per_run=4"]) == 2
+    words = "runtime.devices_per_run=4, and a batch has 3 sequences, of which each device takes one at least; choose "
+    assert f"{words}runtime.devices_per_run=3" in capsys.readouterr().err
+    assert main(["plan", *wide, "runtime.devices_per_run=0"]) == 2
+    assert main(["plan", *wide, "runtime.rank_timeout_s=0"]) == 2

@@ -12,7 +12,7 @@ from scaling.launch.sweep import expand
 from scaling.machine.code import code_digest
 from scaling.plan.plan import make_plan
 from scaling.plan.run import Run
-from scaling.plan.work import FILE, read_work, write_work
+from scaling.plan.work import FILE, read_work, run_of, run_values, write_work
 
 GRIDS = {
     "synthetic": ["data=synthetic", "seed=0,1"],
@@ -78,3 +78,11 @@ def test_work_that_was_changed_lost_or_never_written_is_named_with_the_remedy(
     (study / FILE).write_text("{")
     with pytest.raises(ValueError, match="is no JSON object"):
         read_work(study)
+
+
+def test_work_from_before_runs_had_several_devices_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = run_values(runs_of(tmp_path, monkeypatch, "synthetic")[0])
+    asked = run_of(values, tmp_path)
+    for name in ("devices_per_run", "rank_timeout_s"):
+        del values["runtime"][name]
+    assert run_of(values, tmp_path) == asked
