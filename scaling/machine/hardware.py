@@ -92,7 +92,7 @@ def use_threads(asked: int | None, device: torch.device, step_flops: float, laye
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Host, device and threads, for the record."""
+    """Host, device and threads, for the record; and the share of a GPU that runs share."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return {
         "device": device.type,
@@ -100,6 +100,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "host": socket.gethostname(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        **({"gpu_share": gpu_share()} if device.type == "cuda" and gpu_share() < 1 else {}),
     }
 
 

@@ -100,6 +100,7 @@ async def train(
         mark = pace.seconds()
 
     bare = bare_record(spec, life.attempt, model, device, progress.started_at)
+    bare = replace(bare, hardware=bare.hardware | stepper.notes)
     return _filled(bare, run, setup, progress, rows.last, rows.eval_flops, rows.diverged)
 
 

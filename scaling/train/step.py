@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -108,6 +108,8 @@ class Stepper:
         self.read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
         self.new_graph = new_graph
+        self.notes: dict[str, Any] = {}  # facts about the steps for the record: micro-batches that were halved
+        self._updating = False  # whether weights change right now, so that no step is taken again
         self.graphed = None if new_graph is None else GraphedStep(self._take, new_graph, device)
 
     def take(
@@ -115,17 +117,38 @@ class Stepper:
     ) -> StepResult:
         """Update the model by the gradient of a batch, at `factor` times the peak learning rate.
 
+        Where the device runs out of memory, micro-batches are halved, and the step is taken again.
+
         Measuring gradient noise splits a batch that would be taken whole into two halves. A compiled model takes the
         batch whole, since halves would be compiled anew; a batch of one sequence has no halves. With `sharing`, this
         process computes the gradient of its share of the batch, whose norm measures gradient noise as well.
         """
         set_learning_rate(self.optimizer, factor)
-        if sharing is not None:
-            return self._take_share(batch, sharing, measure_noise)
-        if self.graphed is None or not self.takes_whole(batch, measure_noise):
-            return self._take(batch, measure_noise)
-        keep_rates_on(self.optimizer, self.device)  # in every step, because restoring a checkpoint undoes it
-        return self.graphed(batch)
+        while True:
+            try:
+                if sharing is not None:
+                    return self._take_share(batch, sharing, measure_noise)
+                if self.graphed is None or not self.takes_whole(batch, measure_noise):
+                    return self._take(batch, measure_noise)
+                keep_rates_on(self.optimizer, self.device)  # in every step, because restoring a checkpoint undoes it
+                return self.graphed(batch)
+            except torch.OutOfMemoryError:
+                if self._updating or min(self.micro_batch, len(batch.targets_BP)) == 1:
+                    raise
+            self._halve(len(batch.targets_BP))  # outside the handler, whose traceback holds the step's tensors
+
+    def _halve(self, batch_sequences: int) -> None:
+        """Take smaller micro-batches from here on: the same batch, accumulated from twice as many."""
+        before = min(self.micro_batch, batch_sequences)
+        self.micro_batch = -(-before // 2)
+        while self.recipe.compile and batch_sequences % self.micro_batch:  # of one shape, or all are compiled anew
+            self.micro_batch -= 1
+        self.graphed = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        words = f"micro-batches of {self.micro_batch} sequences instead of {before}, after the device ran out of memory"
+        self.notes = {"micro_batch_sequences": self.micro_batch, "out_of_memory": words}
+        print(f"out of memory: {words}; the batch stays {batch_sequences}", flush=True)
 
     def move_to(self, weights_N: Sequence[Tensor], gradients_N: Sequence[Tensor]) -> None:
         """Move weights and gradients to other memory, which no recording of the step reads."""
@@ -160,6 +183,7 @@ class Stepper:
         sums = _sums([self._backward(part.to(self.device), batch) for part in own.split(self.micro_batch)])
         part_norm = norms(gradients_1N)[0] if measure_noise else None
         losses = torch.stack(list(sums.values()))
+        self._updating = True  # the other processes count on this one from here on
         sharing.add_up([*gradients_1N, losses])
         sums = dict(zip(sums, losses, strict=True))
         return self._update(gradients_1N, sums, part_norm, own.predicted, batch.predicted)
@@ -175,7 +199,9 @@ class Stepper:
     ) -> StepResult:
         """Clip, update, and return the step's result; `part` of the `tokens` have a gradient of norm `part_norm`."""
         norm = clip_(gradients_1N, self.recipe.optimizer.clip_norm)[0]
+        self._updating = True
         self.optimizer.step()
+        self._updating = False
         noise = None if part_norm is None else estimate(part_norm, norm, part, tokens)
         return StepResult(sums.pop("tokens"), sums, norm, noise)
 

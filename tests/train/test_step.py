@@ -205,3 +205,51 @@ def test_a_models_parameters_are_views_of_its_rows() -> None:
         assert parameter.grad is not None
         assert parameter.data_ptr() % 64 == stepper.flat.weights_N[0].data_ptr() % 64
     assert sum(len(group["params"]) for group in stepper.optimizer.param_groups) == len(stepper.flat.weights_N) == 2
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3])
+def test_out_of_memory_halves_the_micro_batch_and_keeps_batch_and_losses(
+    fits: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = spec_for(steps=8)
+    run(spec, tmp_path / "whole")
+    backward = Stepper._backward
+
+    def on_a_small_device(self: Stepper, part: Any, batch: Any) -> Any:
+        found = backward(self, part, batch)  # the gradient is there when the memory runs out
+        if len(part.targets_BP) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return found
+
+    monkeypatch.setattr(Stepper, "_backward", on_a_small_device)
+    record = run(spec, tmp_path / "parts")
+    whole, parts = (curve(tmp_path / name, spec) for name in ("whole", "parts"))
+    assert [row["train_loss"] for row in parts] == pytest.approx([row["train_loss"] for row in whole], rel=TOLERANCE)
+    assert [row["tokens"] for row in parts] == [row["tokens"] for row in whole]
+    assert (record.run_id, record.attempts, record.status) == (spec.run_id, 1, "done")
+    at_once = 2 if fits == 3 else fits  # 8, 4, 2, 1
+    assert record.hardware["micro_batch_sequences"] == at_once
+    assert "after the device ran out of memory" in record.hardware["out_of_memory"]
+    assert f"micro-batches of {at_once} sequences instead of {2 * at_once}" in capfd.readouterr().out
+
+
+def test_a_single_sequence_that_does_not_fit_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Stepper, "_backward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(spec_for(steps=8), tmp_path)
+
+
+def test_a_step_is_not_taken_again_once_weights_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+
+    def update(self: Any, *_: Any) -> None:
+        steps.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", update)
+    with pytest.raises(torch.OutOfMemoryError):
+        run(spec_for(steps=8), tmp_path)
+    assert len(steps) == 1
