@@ -1,8 +1,10 @@
-"""Commands of a study's upkeep: retry, cancel, gc and archive."""
+"""Commands of a study's upkeep: retry, cancel, gc, archive and wandb-sync."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from scaling.cli.mirrored_runs import wandb_sync
 
 ADD = Callable[..., Any]
 
@@ -49,6 +51,14 @@ def add_upkeep(command: ADD) -> None:
         "runs/quickstart --out quickstart.tar.gz",
     )
     pack.add_argument("--out", type=Path, metavar="FILE", help="the file (default: STUDY.tar.gz)")
+    sync = of_study(
+        "wandb-sync",
+        "send W&B what it lacks of a study's runs, from their records and metric rows",
+        wandb_sync,
+        "runs/quickstart",
+        "runs/quickstart tracker.settings.project=other",
+    )
+    sync.add_argument("settings", nargs="*", metavar="SETTING", help="tracker.settings.NAME=VALUE, over the plan's")
 
 
 def retry(options: Any) -> int:

@@ -106,7 +106,7 @@ def live(
     tracker = Several(())
     with Heartbeat(attempt) as heartbeat, (attempt.path / "metrics.jsonl").open("a", buffering=1) as metrics:
         try:
-            tracked = tracked_run(spec, runtime, budget_flops)
+            tracked = tracked_run(spec, runtime.study, runtime.question, budget_flops, attempt.run_dir)
             tracker = start_trackers(runtime.trackers, tracked, runtime.tracker_settings)
             reporter.mirrored(tracked.name, tracker.where)
             yield Life(attempt, heartbeat, metrics, tracker, reporter)

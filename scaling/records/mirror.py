@@ -1,17 +1,19 @@
 """A run as trackers show it: its name, its tags and config before it starts, its summary when it has ended."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from scaling.quantities import as_setting, short
-from scaling.records.record import RunRecord
+from scaling.records.record import RunRecord, read_metrics
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.run_spec import FinetunedSpec, ImportedSpec, RunSpec, to_dict
-from scaling.spec.runtime import Runtime
 from scaling.trackers.tracker import TrackedRun
 
 
-def tracked_run(spec: RunSpec, runtime: Runtime, budget_flops: float | None) -> TrackedRun:
+def tracked_run(
+    spec: RunSpec, study: str, question: str | None, budget_flops: float | None, run_dir: Path
+) -> TrackedRun:
     """The run of a spec for trackers: a name of its size, budget, tokens and seed, and a config with all counts."""
     counts = parameter_counts(spec.model)
     size = counts["non_embedding"]
@@ -26,8 +28,8 @@ def tracked_run(spec: RunSpec, runtime: Runtime, budget_flops: float | None) -> 
     about += [f"{short(spec.train_tokens)} tokens", f"seed {spec.seed}"]
     config = {
         **to_dict(spec),
-        "study": runtime.study,
-        "question": runtime.question,
+        "study": study,
+        "question": question,
         "n_params": counts,
         "params_by_group": spec.model.parameters_by_group(),
         "budget_flops": budget_flops,
@@ -38,7 +40,11 @@ def tracked_run(spec: RunSpec, runtime: Runtime, budget_flops: float | None) -> 
         },
     }
     tags = (spec.model.kind, spec.objective.kind, spec.data.kind, spec.recipe.optimizer.kind)
-    return TrackedRun(spec.run_id, runtime.study, kind, ", ".join(about), config, tuple(dict.fromkeys(tags)))
+
+    def rows() -> list[dict[str, Any]]:
+        return read_metrics(run_dir, damaged=[])
+
+    return TrackedRun(spec.run_id, study, kind, ", ".join(about), config, tuple(dict.fromkeys(tags)), rows)
 
 
 def run_summary(record: RunRecord) -> Mapping[str, Any]:

@@ -25,9 +25,13 @@ def start_trackers(names: Sequence[str], run: TrackedRun, settings: Mapping[str,
 
     The trackers share the settings: each takes those that it has, and `tags` are the run's.
     """
-    own = [*run.tags, *map(str, settings.get(TAGS) or ())]
-    run = replace(run, tags=tuple(dict.fromkeys(own)))
+    run = tagged(run, settings.get(TAGS) or ())
     return Several([tracker(run, _own(tracker, settings)) for tracker in _chosen(names, settings)])
+
+
+def tagged(run: TrackedRun, tags: Sequence[Any]) -> TrackedRun:
+    """The run with these tags behind its own."""
+    return replace(run, tags=tuple(dict.fromkeys([*run.tags, *map(str, tags)])))
 
 
 def check_settings(names: Sequence[str], settings: Mapping[str, Any]) -> None:

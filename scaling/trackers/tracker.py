@@ -1,7 +1,7 @@
 """The interface of trackers: the run that is mirrored, the calls that a tracker receives, and the dashboard's names."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -42,6 +42,7 @@ class TrackedRun:
     name: str  # of a size, a budget and a seed, as lists of runs show them
     config: Mapping[str, Any]
     tags: tuple[str, ...] = ()
+    rows: Callable[[], Sequence[Mapping[str, Any]]] = tuple  # metric rows on disk so far, those of earlier attempts too
 
 
 @dataclass(frozen=True)
