@@ -70,9 +70,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse options and overrides in any order: argparse by itself takes no override after the first option."""
     parser, _ = parsers()
     options, rest = parser.parse_known_args(arguments)
-    late = [part for part in rest if "=" in part and not part.startswith("-") and "overrides" in options]
+    name = next((name for name in ("overrides", "settings") if name in options), None)
+    late = [part for part in rest if "=" in part and not part.startswith("-") and name is not None]
     if len(late) < len(rest):
         parser.error(f"unrecognized arguments: {' '.join(part for part in rest if part not in late)}")
-    if late:
-        options.overrides = [*options.overrides, *late]
+    if late and name is not None:
+        setattr(options, name, [*getattr(options, name), *late])
     return options

@@ -24,8 +24,9 @@ def plan(options: Any) -> int:
     from scaling.launch.sweep import expand
     from scaling.machine.devices import device
     from scaling.plan.cost import cost_on, in_words
-    from scaling.plan.plan import make_plan
+    from scaling.plan.plan import make_plan, wants_gpu
     from scaling.plan.tables import as_json, print_plan
+    from scaling.plan.timeline import slots_of, timeline
     from scaling.plan.work import write_work
     from scaling.terminal import terminal
 
@@ -35,19 +36,22 @@ def plan(options: Any) -> int:
     runs = expand(cfg, fixed, axes, load_like)
     plan = make_plan(runs, cfg.budget.total_flops, options.on and options.on.lower())
     cost, lines = None, []
+    slots = slots_of(cfg.hydra.launcher, len(plan.missing), use_gpus=wants_gpu(runs[0]))
     if on is not None:
         specs = {run.spec.run_id: run.spec for run in runs}
-        cost = cost_on(plan, specs, on, options.count, options.usd_per_hour)
-        lines = in_words(cost, on, options.usd_per_hour)
+        usd_per_hour = cfg.budget.usd_per_hour if options.usd_per_hour is None else options.usd_per_hour
+        cost = cost_on(plan, specs, on, options.count, usd_per_hour)
+        lines, slots = in_words(cost, on, usd_per_hour), options.count
     elif options.count != 1 or options.usd_per_hour is not None:
         raise ValueError("--count and --usd-per-hour price another machine: name it with --on, as --on h100")
     if options.write:
         write_work(plan.study_dir, runs, cfg.retries)
         plan.write()
+    when = timeline(plan, slots)
     if options.json:
-        print(json.dumps(as_json(plan, cfg.question, cost)))
+        print(json.dumps(as_json(plan, cfg.question, cost, when)))
     else:
-        print_plan(plan, terminal(), cfg.question, lines)
+        print_plan(plan, terminal(), cfg.question, lines, when)
     return 0
 
 
@@ -89,6 +93,42 @@ def worker(options: Any) -> int:
             raise ValueError(f"{name} {value}: must be at least 1")
     code = work(options.study, options.until, options.max_runs, options.slots, options.allow_other_code)
     return requeue(code) if options.requeue else code
+
+
+def launch(options: Any) -> int:
+    """Print workers of a study for a scheduler elsewhere."""
+    import sys
+
+    from scaling.config.config import compose
+    from scaling.launch.rendering import RENDERERS, Workers
+    from scaling.launch.slurm_script import SlurmSettings
+    from scaling.plan.work import read_work
+    from scaling.records.record import DIVERGED, DONE, readable_record
+    from scaling.registry import choose
+
+    if others := [one for one in options.settings if not one.startswith("hydra.launcher.")]:
+        raise ValueError(f"{others[0]}: launch takes no setting but those of workers, hydra.launcher.NAME=VALUE")
+    values = dict(compose(["hydra/launcher=slurm", *options.settings]).hydra.launcher)
+    settings = SlurmSettings(**{name: value for name, value in values.items() if name not in ("_target_", "name")})
+    work = read_work(options.study.resolve())
+    ids = [line["run_id"] for line in work.lines]
+    records = [readable_record(work.study_dir / run_id) for run_id in ids]
+    left = sum(record is None or record.status not in (DONE, DIVERGED) for record in records)
+    if not left:
+        raise ValueError(f"{options.study}: every planned run is finished, so there is nothing to start")
+    workers = Workers(
+        study_dir=str(work.study_dir),
+        study=work.study_dir.name,
+        plan_id=work.plan_id,
+        directory=str(work.directory),
+        count=min(left, settings.array_parallel or left),
+        python=options.python or sys.executable,
+        image=options.image,
+        storage=options.storage,
+        gpu=options.gpu,
+    )
+    print(choose("--render", RENDERERS, options.render)(settings, workers), end="")
+    return 0
 
 
 def status(options: Any) -> int:

@@ -48,6 +48,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         return sub
 
     _add_sweeps(command)
+    _add_launch(command)
     _add_status(command)
     add_upkeep(command)
     _add_bench(command)
@@ -112,6 +113,28 @@ def _add_sweeps(command: Command) -> None:
     worker.add_argument(
         "--requeue", choices=("slurm",), help="where the exit code would be 75, let the batch system start it again"
     )
+
+
+def _add_launch(command: Command) -> None:
+    launch = command(
+        "launch",
+        "print workers of a planned study for a scheduler elsewhere; nothing starts",
+        commands.launch,
+        "runs/quickstart --render sbatch hydra.launcher.time=2:00:00",
+        "runs/quickstart --render k8s --image ghcr.io/me/scaling:1 --storage runs hydra.launcher.memory=32G",
+        "runs/quickstart --render skypilot --storage s3://me --gpu H100",
+    )
+    launch.add_argument("study", type=Path, metavar="STUDY", help="a planned study's folder, runs/NAME")
+    launch.add_argument(
+        "settings", nargs="*", metavar="SETTING", help="hydra.launcher.NAME=VALUE, as of Slurm's workers"
+    )
+    launch.add_argument("--render", required=True, metavar="WHAT", help="k8s, skypilot or sbatch")
+    launch.add_argument("--image", metavar="IMAGE", help="container image with this package (k8s, skypilot)")
+    launch.add_argument(
+        "--storage", metavar="NAME", help="volume claim (k8s) or bucket (skypilot) of the study's files"
+    )
+    launch.add_argument("--gpu", metavar="KIND", help="kind of GPU in SkyPilot's names, as H100")
+    launch.add_argument("--python", metavar="PATH", help="the workers' Python (default: this one)")
 
 
 def _add_status(command: Command) -> None:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from scaling.launch.jobs import RUNNING, Job
+from scaling.plan.admission import pace_of
 from scaling.plan.branches import furthest_step, is_begun
+from scaling.plan.dropping import dropped
 from scaling.plan.labels import labels
 from scaling.plan.work import Work
 from scaling.records.attempt import FAILED, LOST, Attempt, is_trained_now
 from scaling.records.files import read_json
 from scaling.records.liveness import HEARTBEAT
 from scaling.records.orders import cancelled_why
-from scaling.records.record import DONE, attempt_dirs, readable_record
+from scaling.records.record import DONE, attempt_dirs
+from scaling.records.spending import Spent, study_spending
 from scaling.records.trials import trials
 
 START_S = 5.0  # seconds of a run before its first step and after its last; assumed
@@ -66,9 +69,11 @@ class PlannedQueue:
         self._unclaimed: dict[str, Counter[str]] = {}  # ends of jobs before their claim, by run
         self._broken: dict[str, str] = {}  # runs given up before their claim, with the reasons
         self._measured: list[str] = []  # runs that ended here, for the pace
+        self._is_held = False  # whether runs in training hold a part of the caps
         self._taken = 0
         self._over = False
         self.jobs: list[PlannedJob] = []
+        self.unaffordable: dict[str, str] = {}  # runs that the study's caps have no room for, with the reasons
         self.short = False  # whether the time left is too short for the runs that are left
 
     def __bool__(self) -> bool:
@@ -83,6 +88,7 @@ class PlannedQueue:
         """The longest run that can start and that the time left is enough for; None where there is none now."""
         self.settle()
         waits, too_long = False, []
+        self._leave_out_unaffordable()
         for line in [] if self.is_full else list(self._lines):
             run_dir = self._work.study_dir / line["run_id"]
             if (run_dir / "record.json").exists():
@@ -93,6 +99,8 @@ class PlannedQueue:
                 waits |= not self._was_seen_to_beat(run_dir)
             elif self._why_given_up(line["run_id"]):
                 continue
+            elif line["run_id"] in self.unaffordable:
+                waits |= self._is_held
             elif (first := self._first_of_trunk(line)) is not line:
                 waits |= is_trained_now(self._work.study_dir / first["run_id"])
             elif trials(run_dir).back_off_s():
@@ -127,8 +135,8 @@ class PlannedQueue:
         return {run_id: why for run_id, why in reasons.items() if why}
 
     def left(self) -> int:
-        """Number of unfinished runs that may be tried, those that others train included."""
-        return len(self._unfinished()) - len(self.given_up())
+        """Number of unfinished runs that may be tried and paid for, those that others train included."""
+        return len({*self._unfinished()} - {*self.given_up()} - {*self.unaffordable})
 
     def settle(self) -> None:
         """Take in the jobs that ended since: their pace, and the word that a dead process did not leave."""
@@ -155,12 +163,36 @@ class PlannedQueue:
         return self._pace_of([line["run_id"] for line in self._work.lines]) or 1.0
 
     def _pace_of(self, run_ids: Sequence[str]) -> float:
-        """The pace by the records of these runs; 0 where none states it."""
-        planned = {line["run_id"]: line.get("estimated_s", 0.0) for line in self._work.lines}
-        records = [readable_record(self._work.study_dir / run_id) for run_id in run_ids]
-        done = [record for record in records if record is not None and record.status == DONE]
-        planned_s = sum(planned[record.run_id] for record in done)
-        return sum(record.wall_s for record in done) / planned_s if planned_s else 0.0
+        return pace_of(self._work.study_dir, self._work.lines, run_ids)
+
+    def _leave_out_unaffordable(self) -> None:
+        """Find the runs that the caps have no room for: as in a plan, those first that the optima need least."""
+        caps, folder = self._work.caps, self._work.study_dir
+        self.unaffordable, self._is_held = {}, False
+        if not caps.capped():
+            return
+        study = study_spending(folder, self._work.content["runs"])
+        gone = study.spent + study.to_come
+        to_do = [line for line in self._lines if not (folder / line["run_id"] / "record.json").exists()]
+        idle = [line for line in to_do if not is_trained_now(folder / line["run_id"])]
+        rest = {line["run_id"]: Spent(line["paid_flops"] * self._share(line), self._left_s(line)) for line in idle}
+        gone = sum((rest.pop(line["run_id"]) for line in idle if self._is_mine(line["run_id"])), gone)
+        for line in idle:
+            if self._why_given_up(line["run_id"]):
+                rest.pop(line["run_id"], None)
+        waiting = [line for line in idle if line["run_id"] in rest]
+        waiting.sort(key=lambda line: int(line.get("drop_rank", 0)))
+
+        def beyond(out: Sequence[Line]) -> str:
+            ids = {line["run_id"] for line in out}
+            total = sum((one for run_id, one in rest.items() if run_id not in ids), gone)
+            return caps.beyond(total.flops, total.device_s)
+
+        out = dropped([[line] for line in waiting], lambda out: not beyond(out))
+        used = caps.in_words(gone.flops, gone.device_s)
+        why = f"with {used} spent or held by runs in training, all that is left would make {beyond(())}"
+        self.unaffordable = {line["run_id"]: why for line in out}
+        self._is_held = study.to_come != Spent()
 
     def _job(self, line: Line) -> Job:
         run_id = str(line["run_id"])
@@ -208,9 +240,12 @@ class PlannedQueue:
         return max(tried, key=lambda other: int(other["trunk_steps"]), default=line)
 
     def _left_s(self, line: Line) -> float:
-        share = 1 - furthest_step(self._work.study_dir / line["run_id"]) / line["steps"]
-        planned_s: float = line.get("estimated_s", 0.0) * share
+        planned_s: float = line.get("estimated_s", 0.0) * self._share(line)
         return START_S + planned_s * self.pace()
+
+    def _share(self, line: Line) -> float:
+        """The share of a run's steps that lie beyond its furthest checkpoint."""
+        return float(1 - furthest_step(self._work.study_dir / line["run_id"]) / line["steps"])
 
     def _has_time_to_begin(self) -> bool:
         return self._ends is None or time.time() + 2 * START_S <= self._ends

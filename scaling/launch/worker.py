@@ -15,8 +15,9 @@ from scaling.launch.reporting import ChannelReporter, reporting_to
 from scaling.launch.table import outcome
 from scaling.machine.code import code_digest
 from scaling.machine.slots import gpu_ids, slots
+from scaling.plan.plan_file import WORK
 from scaling.plan.run import Run
-from scaling.plan.work import FILE, read_work
+from scaling.plan.work import read_work
 from scaling.quantities import duration
 from scaling.records.record import DONE
 from scaling.train.stop_request import StopRequest
@@ -68,7 +69,7 @@ def moment(until: str, now: float) -> float:
 def _check_code(planned: str, study_dir: Path, *, allowed: bool) -> None:
     if (here := code_digest()) == planned:
         return
-    found = f"{study_dir / FILE} was planned by code {planned}, and the code here is {here}"
+    found = f"{study_dir / WORK} was planned by code {planned}, and the code here is {here}"
     if not allowed:
         raise ValueError(
             f"{found}: plan anew, use that code, or accept the other with --allow-other-code; attempts record theirs"
@@ -117,6 +118,8 @@ def _conclude(queue: PlannedQueue, study_dir: Path, *, stopped: bool) -> int:
     given_up, left = queue.given_up(), queue.left()
     for run_id, why in given_up.items():
         print(f"{run_id} is not tried again: {why}; `scaling retry {study_dir} {run_id}` orders another try")
+    for run_id, why in queue.unaffordable.items():
+        print(f"{run_id} is not started: {why}; raise the cap of the sweep and plan anew", flush=True)
     if left and (stopped or queue.short or queue.is_full):
         short = "too little time for another run" if queue.short else "as many runs as asked for"
         runs = "1 run" if left == 1 else f"{left} runs"
@@ -125,4 +128,5 @@ def _conclude(queue: PlannedQueue, study_dir: Path, *, stopped: bool) -> int:
         return START_AGAIN
     others = f"; other workers train {left}" if left else ""
     print(f"{study_dir}: nothing left for this worker{others}", flush=True)
-    return FAILURES_LEFT if any(not why.startswith("cancelled") for why in given_up.values()) else NOTHING_LEFT
+    failed = any(not why.startswith("cancelled") for why in given_up.values())
+    return FAILURES_LEFT if failed or queue.unaffordable else NOTHING_LEFT

@@ -10,18 +10,23 @@ from scaling.data.prepare import DataConfig
 from scaling.data.sources import TextSource
 from scaling.machine.slots import gpu_ids
 from scaling.machine.speed import Speed, exchange_s, speed
-from scaling.plan.branches import check_family, paid_flops, trunk_id, trunk_steps
+from scaling.plan.branches import check_family, furthest_step, paid_flops, trunk_id, trunk_steps
+from scaling.plan.dropping import drop_order, dropped
+from scaling.plan.labels import labels
 from scaling.plan.limits import check_limits
 from scaling.plan.plan_file import write_plan
 from scaling.plan.run import Run
 from scaling.plan.stacks import stack_id
 from scaling.plan.warnings import PlanWarning, warnings_of
-from scaling.records.attempt import RunState, run_state
-from scaling.records.record import DIVERGED, DONE
+from scaling.records.attempt import RUNNING, RunState, run_state
+from scaling.records.record import DIVERGED, DONE, readable_record
+from scaling.records.spending import Spent, study_spending
 from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.budget import REFUSE, Budget
 from scaling.spec.memory import step_bytes
 from scaling.spec.run_spec import ParametrizationSpec, RunSpec
 
+MOST_NAMED = 4  # runs that a refusal names
 BPE_BYTES_PER_TOKEN = 3.5  # assumed for English and code at some thousands of tokens of vocabulary
 
 
@@ -64,6 +69,7 @@ class PlannedRun:
     memory_bytes: int  # of each device
     estimated_s: float
     warnings: tuple[PlanWarning, ...]
+    drop_rank: int = 0  # place in the order in which runs beyond a cap are dropped: dropping.py
 
     @property
     def slot_s(self) -> float:
@@ -79,6 +85,8 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     merged: tuple[str, ...]  # cells that turned out to be the same run as another
     timed_here: bool  # whether this machine's speed was measured or is assumed
+    dropped: tuple[PlannedRun, ...] = ()  # runs that the caps have no room for
+    cap: str = ""  # the cap that the dropped runs would exceed, in words
 
     @property
     def total_flops(self) -> int:
@@ -112,8 +120,9 @@ class Plan:
 def make_plan(runs: Sequence[Run], total_flops: float | None, on: str | None = None) -> Plan:
     """The plan of these runs, timed on this machine, or `on` a device that devices.py names.
 
-    OverBudgetError, with the arithmetic, where they cost more than `total_flops`. ValueError for runs beyond the limits
-    of their budget, unless they are finished.
+    Where the runs cost more than `total_flops`, or another cap of their budget, OverBudgetError states the arithmetic,
+    unless budget.over=drop. Runs that the caps have no room for beside what is spent already are dropped. ValueError
+    for runs beyond the limits of their budget, unless they are finished.
     """
     if not runs:
         raise ValueError("the grid has no cells; give hydra.sweeper.budgets and .shapes, or sweep over something")
@@ -130,12 +139,74 @@ def make_plan(runs: Sequence[Run], total_flops: float | None, on: str | None = N
     priced = shared([price(run, run_state(run.directory), device) for run in first.values()], first)
     timed_here = all(expected_speed(run, device)[1] for run in runs)
     plan = Plan(runs[0].runtime.study_dir, tuple(priced), tuple(merged), timed_here)
-    if total_flops is not None and plan.total_flops > total_flops:
-        raise OverBudgetError(
-            f"the plan costs {arithmetic(plan)} = {plan.total_flops:.4g} FLOPs, more than "
-            f"budget.total_flops={total_flops:.4g}; drop budgets, shapes or seeds, or raise the cap"
+    return within_caps(plan, first, replace(runs[0].budget, total_flops=total_flops))
+
+
+def within_caps(plan: Plan, runs: Mapping[str, Run], caps: Budget) -> Plan:
+    """The plan without the runs that its caps have no room for; OverBudgetError as in `make_plan`."""
+    order = drop_order(plan.runs, _losses(plan))
+    ranks = {run.run_id: rank for rank, run in enumerate(run for found in order for run in found)}
+    plan = replace(plan, runs=tuple(replace(run, drop_rank=ranks[run.run_id]) for run in plan.runs))
+    if not caps.capped():
+        return plan
+    study = study_spending(plan.study_dir, runs)
+    gone = study.spent + study.to_come
+    to_start = {run.run_id: run for run in plan.missing if run.status != RUNNING}
+
+    def beyond(out: Sequence[PlannedRun]) -> str:
+        rest = [_rest(plan.study_dir, run) for run in without(plan.runs, out, runs) if run.run_id in to_start]
+        total = sum(rest, gone)
+        return caps.beyond(total.flops, total.device_s)
+
+    planned = caps.beyond(plan.total_flops, sum(run.estimated_s for run in plan.runs))
+    startable = [[run for run in found if run.run_id in to_start] for found in order]
+    out = dropped([found for found in startable if found], lambda out: not beyond(out))
+    if planned and caps.over == REFUSE:
+        sums = f"{arithmetic(plan)} = " if "FLOPs" in planned else ""
+        names = f"budget.over=drop leaves out {_named(plan, out)}; or " if 0 < len(out) < len(to_start) else ""
+        raise OverBudgetError(f"the plan costs {sums}{planned}; {names}drop budgets, shapes or seeds, or raise the cap")
+    if out and len(out) == len(to_start) == len(plan.runs):
+        raise OverBudgetError(f"no run fits: the plan costs {beyond(())}; raise the cap")
+    return replace(plan, runs=tuple(without(plan.runs, out, runs)), dropped=tuple(out), cap=beyond(()))
+
+
+def without(priced: Sequence[PlannedRun], out: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:
+    """The priced runs but those that are `out`; where these had a trunk, another run pays its steps."""
+    names = {run.run_id for run in out}
+    kept = [run for run in priced if run.run_id not in names]
+    if all(run.trunk is None for run in out):
+        return kept
+    alone = [
+        replace(
+            run,
+            trunk=None,
+            trunk_steps=0,
+            paid_flops=run.train_flops,
+            estimated_s=run.estimated_s * run.train_flops / max(1, run.paid_flops),
         )
-    return plan
+        for run in kept
+    ]
+    return shared(alone, {run.run_id: runs[run.run_id] for run in kept})
+
+
+def _rest(study_dir: Path, run: PlannedRun) -> Spent:
+    """What is left of a run to spend, from its furthest checkpoint on."""
+    share = 1.0 if run.trunk is not None else 1 - furthest_step(study_dir / run.run_id) / run.steps
+    return Spent(run.paid_flops * share, run.estimated_s * share)
+
+
+def _losses(plan: Plan) -> dict[str, float]:
+    """The losses of a plan's finished runs by id, nats."""
+    records = [readable_record(plan.study_dir / run.run_id) for run in plan.runs if run.status == DONE]
+    return {one.run_id: one.val_loss_nats for one in records if one is not None and one.val_loss_nats is not None}
+
+
+def _named(plan: Plan, runs: Sequence[PlannedRun]) -> str:
+    """Runs by their labels, of which some stand for many."""
+    of = labels([asdict(run) for run in plan.runs])
+    shown = ", ".join(of.get(run.run_id, run.run_id) for run in runs[:MOST_NAMED])
+    more = f" and {len(runs) - MOST_NAMED} more" if len(runs) > MOST_NAMED else ""
+    return f"{len(runs)} that the optima need least ({shown}{more})"
 
 
 def shared(priced: Sequence[PlannedRun], runs: Mapping[str, Run]) -> list[PlannedRun]:

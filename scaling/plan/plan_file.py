@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from scaling.quantities import duration
-from scaling.records.files import parse_lines, write_text
+from scaling.records.files import parse_lines, read_json, write_text
 from scaling.records.record import read_records
+from scaling.spec.budget import Budget
 
-FILE = "plan.jsonl"
+FILE, WORK = "plan.jsonl", "work.json"
 
 
 def write_plan(study_dir: Path, lines: Iterable[Mapping[str, Any]]) -> Path:
@@ -34,6 +35,20 @@ def read_plan(study_dir: Path, damaged: list[str] | None = None) -> list[dict[st
         why = "is no planned run: left out; the sweep's command writes it again"
         damaged += [f"{path}, line {number}, {why}" for number in bad]
     return lines
+
+
+def sweep_ids(study_dir: Path) -> set[str]:
+    """The ids of all runs of a study's sweep, those included that its caps have no room for; none without a plan."""
+    runs = (read_json(study_dir / WORK) or {}).get("runs")
+    return set(runs) if isinstance(runs, dict) else set()
+
+
+def sweep_caps(study_dir: Path) -> Budget | None:
+    """The caps of a study's sweep; None where no plan states any."""
+    try:
+        return Budget(**(read_json(study_dir / WORK) or {})["shared"]["budget"][0])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
 
 
 def _is_planned_run(line: Any) -> bool:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scaling.plan.columns import Column, print_columns, print_prose
-from scaling.plan.plan_file import FILE, read_plan
+from scaling.plan.plan_file import FILE, read_plan, sweep_caps, sweep_ids
 from scaling.quantities import duration, short
 from scaling.records.attempt import (
     CANCELLED,
@@ -26,8 +26,10 @@ from scaling.records.attempt import (
 )
 from scaling.records.files import read_json
 from scaling.records.record import DIVERGED, DONE, RunRecord, read_warnings, run_dirs
+from scaling.records.spending import Spent, StudySpending, study_spending
 from scaling.records.trials import trials
 from scaling.shapes.matmuls import parameter_counts
+from scaling.spec.budget import CAPS, Budget
 from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.terminal import flagged
 
@@ -63,6 +65,8 @@ class StudyStatus:
     study_dir: Path
     runs: tuple[RunStatus, ...]
     warnings: tuple[str, ...]
+    spending: StudySpending
+    caps: Budget | None  # None where no plan states any
 
     @property
     def left_s(self) -> float | None:
@@ -92,7 +96,7 @@ def study_status(study_dir: Path) -> StudyStatus:
     # A run that was done at its first attempt passed over no checkpoint; its files need no second look.
     looked_at = [run.run_id for run in runs if run.state.status != DONE or run.state.attempts > 1]
     warnings += [warning for run_id in looked_at for warning in read_warnings(study_dir / run_id)]
-    return StudyStatus(study_dir, runs, tuple(warnings))
+    return StudyStatus(study_dir, runs, tuple(warnings), study_spending(study_dir), sweep_caps(study_dir))
 
 
 def _run_status(run_dir: Path, line: dict[str, Any] | None) -> RunStatus:
@@ -150,6 +154,8 @@ def print_status(status: StudyStatus, console: Console) -> None:
     for run in runs:
         if run.state.status not in QUIET:
             print_prose(console, explain(run.run_id, run.state))
+    for line in spent_in_words(status):
+        print_prose(console, line)
     print_prose(console, summary(status))
 
 
@@ -187,6 +193,36 @@ def summary(status: StudyStatus) -> str:
     return text
 
 
+def spent_in_words(status: StudyStatus) -> list[str]:
+    """Lines about the spending against the caps, and about spending that failed or was repeated; none without these."""
+    spending, caps, failed = status.spending, status.caps, failed_spending(status)
+    lines = []
+    if caps is not None and caps.capped():
+        limits = ", ".join(f"budget.{name}={value:g}" for name in CAPS if (value := getattr(caps, name)) is not None)
+        ids = sweep_ids(status.study_dir)
+        own = StudySpending({run_id: run for run_id, run in spending.runs.items() if run_id in ids})
+        lines.append(f"spent {caps.in_words(own.spent.flops, own.spent.device_s)} of {limits}")
+        if own.to_come != Spent():
+            lines.append(f"held by runs in training: {caps.in_words(own.to_come.flops, own.to_come.device_s)}")
+    if lost := [
+        f"{amount.flops:.4g} FLOPs ({duration(amount.device_s)} of devices) {of}"
+        for amount, of in ((spending.repeated, "repeated"), (failed, "by runs that failed"))
+        if amount.flops
+    ]:
+        lines.append(f"of {spending.spent.flops:.4g} FLOPs spent: {', '.join(lost)}")
+    return lines
+
+
+def failed_spending(status: StudyStatus) -> Spent:
+    """What runs have spent that failed or were cancelled, without their repeated steps."""
+    ids = [run.run_id for run in status.runs if run.state.status in (FAILED, CANCELLED)]
+    found = [status.spending.runs[run_id] for run_id in ids if run_id in status.spending.runs]
+    return Spent(
+        sum(run.spent.flops - run.repeated.flops for run in found),
+        sum(run.spent.device_s - run.repeated.device_s for run in found),
+    )
+
+
 def explain(run_id: str, state: RunState, waits: str = "never started") -> str:
     """One line about a run that is not done: its state, the reason, and its log."""
     look = f"; look at {state.log}" if state.log and state.log.exists() else ""
@@ -200,7 +236,21 @@ def as_json(status: StudyStatus) -> dict[str, Any]:
         row = asdict(run)
         state = row.pop("state")
         rows.append({**row, **state, "log": str(state["log"]) if state["log"] else None})
-    return {"study_dir": str(status.study_dir), "eta_s": status.left_s, "warnings": status.warnings, "runs": rows}
+    spending = status.spending
+    spent = {
+        "spent": asdict(spending.spent),
+        "repeated": asdict(spending.repeated),
+        "failed": asdict(failed_spending(status)),
+        "to_come": asdict(spending.to_come),
+        "caps": None if status.caps is None else {name: getattr(status.caps, name) for name in CAPS},
+    }
+    return {
+        "study_dir": str(status.study_dir),
+        "eta_s": status.left_s,
+        "warnings": status.warnings,
+        "spending": spent,
+        "runs": rows,
+    }
 
 
 def only_study(runs_dir: Path) -> Path:

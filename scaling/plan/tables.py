@@ -9,16 +9,20 @@ from rich.text import Text
 
 from scaling.plan.columns import Column, print_columns, print_prose
 from scaling.plan.cost import Cost
-from scaling.plan.labels import axes, named, setting
+from scaling.plan.labels import axes, labels, named, setting
 from scaling.plan.plan import Plan, PlannedRun, arithmetic
+from scaling.plan.timeline import Timeline, in_lines
+from scaling.plan.timeline import as_json as timeline_as_json
 from scaling.quantities import duration, short, with_unit
 from scaling.terminal import flagged
 
 MOST_GROUPS = 0.5  # budgets over runs: with more, as where tokens are the budget, groups would hold single runs
 
 
-def print_plan(plan: Plan, console: Console, question: str | None, cost: Sequence[str] = ()) -> None:
-    """Print the priced grid, its totals and its warnings; `cost` are lines about machines that are not here."""
+def print_plan(
+    plan: Plan, console: Console, question: str | None, cost: Sequence[str] = (), when: Timeline | None = None
+) -> None:
+    """Print the priced grid, its totals, its timeline and its warnings; `cost` are lines about machines elsewhere."""
     if question:
         print_prose(console, Text(question.strip(), style="bold"))
     groups = budget_groups(plan)
@@ -41,11 +45,24 @@ def print_plan(plan: Plan, console: Console, question: str | None, cost: Sequenc
         print_prose(console, line)
     if any(run.trunk is not None for run in plan.runs):
         print_prose(console, sharing(plan))
+    for line in [] if when is None else in_lines(when):
+        console.print(Text(line), soft_wrap=True)
+    if plan.dropped:
+        count = "1 run" if len(plan.dropped) == 1 else f"{len(plan.dropped)} runs"
+        print_prose(console, flagged("dropped", f"{count} that the optima need least: all would cost {plan.cap}"))
+    for name in names_of(plan.dropped):
+        console.print(Text(f"  {name}"), soft_wrap=True)
     for text in plan.merged:
         print_prose(console, flagged("merged", text))
     for run_id, warning, hits in plan.worst_warnings():
         others = f" ({hits} of {len(plan.runs)} runs do so; this one most)" if hits > 1 else ""
         print_prose(console, flagged("warning", f"{run_id} {warning.text}{others}"))
+
+
+def names_of(runs: Sequence[PlannedRun]) -> list[str]:
+    """The ids of runs, with their labels."""
+    found = labels([asdict(run) for run in runs])
+    return [f"{run.run_id}  {found.get(run.run_id, '')}".rstrip() for run in runs]
 
 
 def budget_groups(plan: Plan) -> list[tuple[float, list[PlannedRun]]]:
@@ -106,8 +123,10 @@ def sharing(plan: Plan) -> str:
     )
 
 
-def as_json(plan: Plan, question: str | None, cost: Cost | None = None) -> Mapping[str, Any]:
-    """The plan as one document: its totals, its cost on another machine if asked, and its runs as in plan.jsonl."""
+def as_json(
+    plan: Plan, question: str | None, cost: Cost | None = None, when: Timeline | None = None
+) -> Mapping[str, Any]:
+    """The plan as one document: totals, the cost on another machine if asked, the timeline, runs as in plan.jsonl."""
     return {
         "question": question,
         "study_dir": str(plan.study_dir),
@@ -117,6 +136,9 @@ def as_json(plan: Plan, question: str | None, cost: Cost | None = None) -> Mappi
         "estimated_s": sum(run.slot_s for run in plan.missing),
         "timed_here": plan.timed_here,
         "cost": None if cost is None else asdict(cost),
+        "timeline": None if when is None else timeline_as_json(when),
+        "cap": plan.cap,
+        "dropped": [asdict(run) for run in plan.dropped],
         "merged": plan.merged,
         "runs": [asdict(run) for run in plan.runs],
     }

@@ -16,7 +16,7 @@ from scaling.data.prepare import DataConfig
 from scaling.data.sources import SOURCES
 from scaling.machine.code import code_digest
 from scaling.plan.parents import read_parent
-from scaling.plan.plan_file import read_plan
+from scaling.plan.plan_file import WORK, read_plan
 from scaling.plan.run import Run
 from scaling.records.files import read_json, write_text
 from scaling.registry import choose
@@ -24,7 +24,7 @@ from scaling.spec.budget import Allocation, Budget, Scale
 from scaling.spec.run_spec import from_dict, to_dict
 from scaling.spec.runtime import Runtime
 
-FILE = "work.json"
+FILE = WORK
 SCHEMA = 1
 BEFORE_RANKS = {"devices_per_run": 1, "rank_timeout_s": 600.0}  # in force where a file does not state them
 SHARED = ("data", "runtime", "budget")  # parts that runs have in common, which the file holds once
@@ -64,6 +64,11 @@ class Work:
     def widest(self) -> int:
         """The most devices that one of the runs takes."""
         return max((line.get("devices_per_run", 1) for line in self.lines), default=1)
+
+    @property
+    def caps(self) -> Budget:
+        """The caps of the study, which all runs share."""
+        return Budget(**self.content["shared"]["budget"][0])
 
     def run(self, run_id: str) -> Run:
         """A planned run; ValueError where its spec is not the one that its id is a digest of."""

@@ -8,32 +8,76 @@ from scaling.shapes.matmuls import Shape, parameter_counts
 
 # The plan warns of a run whose realised compute is further than this from the requested.
 TOLERANCE = 0.01
+REFUSE, DROP = "refuse", "drop"
+ROUNDING = 1e-9  # share by which a sum may exceed its cap
+CAPS = ("total_flops", "gpu_hours", "usd")
 
 
 @dataclass
 class Budget:
-    """The budget of one run, with exactly one of `flops` and `tokens`, its limits, and the cap of a plan."""
+    """The budget of one run, with exactly one of `flops` and `tokens`, its limits, and the caps of its study."""
 
     flops: float | None  # exact training FLOPs of a run
     tokens: float | None  # training tokens of a run
-    total_flops: float | None  # cap on a whole plan
+    total_flops: float | None  # cap on a study's training FLOPs
     tolerance: float  # share of the budget by which a run's whole steps may miss it
     least_steps: int  # steps of a run, at least
+    # Plans of versions up to 0.2 have none of these.
+    gpu_hours: float | None = None  # cap on a study's hours of devices
+    usd: float | None = None  # cap on the price of a study's hours of devices
+    usd_per_hour: float | None = None  # price of a device for an hour
+    over: str = REFUSE  # REFUSE a plan beyond a cap, or DROP the runs that its optima need least
 
     def __post_init__(self) -> None:
         if not self.tolerance >= 0:
             raise ValueError(f"budget.tolerance={self.tolerance}: must be 0 or above, as 0.1 for 10%")
         if self.least_steps < 1:
             raise ValueError(f"budget.least_steps={self.least_steps}: must be at least 1")
-        for name in ("flops", "tokens", "total_flops"):
+        for name in ("flops", "tokens", "total_flops", "gpu_hours", "usd"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"budget.{name}={value}: must be positive and finite")
+        if self.usd_per_hour is not None and not 0 <= self.usd_per_hour < float("inf"):
+            raise ValueError(f"budget.usd_per_hour={self.usd_per_hour}: must be 0 or above, and finite")
+        if self.usd is not None and self.usd_per_hour is None:
+            raise ValueError(
+                f"budget.usd={self.usd:g} needs the price of a device for an hour: give budget.usd_per_hour, as "
+                f"budget.usd_per_hour=2.5"
+            )
+        if self.over not in (REFUSE, DROP):
+            raise ValueError(f"budget.over={self.over!r}: choose from {REFUSE}, {DROP}")
         if (self.flops is None) == (self.tokens is None):
             raise ValueError(
                 f"budget.flops={self.flops}, budget.tokens={self.tokens}: set exactly one, e.g. budget.flops=1e15, "
                 f"or budget.flops=null budget.tokens=1e8"
             )
+
+    def capped(self) -> bool:
+        """Whether a cap holds for the study."""
+        return any(getattr(self, name) is not None for name in CAPS)
+
+    def beyond(self, train_flops: float, device_s: float) -> str:
+        """The cap that these FLOPs and seconds of devices exceed, in words; empty where all hold."""
+        hours = device_s / 3600
+        usd = hours * (self.usd_per_hour or 0.0)
+        costs = {
+            "total_flops": (train_flops, f"{train_flops:.4g} FLOPs"),
+            "gpu_hours": (hours, f"{hours:.4g} h of devices"),
+            "usd": (usd, f"${usd:,.2f}"),
+        }
+        for name, (value, words) in costs.items():
+            cap = getattr(self, name)
+            if cap is not None and value > cap * (1 + ROUNDING):
+                return f"{words}, more than budget.{name}={cap:.4g}"
+        return ""
+
+    def in_words(self, train_flops: float, device_s: float) -> str:
+        """FLOPs and seconds of devices in the units of the caps, e.g. `1.2e+12 FLOPs, 0.5 h, $1.25`."""
+        hours = device_s / 3600
+        parts = [f"{train_flops:.4g} FLOPs"] if self.total_flops is not None else []
+        parts += [f"{hours:.4g} h"] if self.gpu_hours is not None else []
+        parts += [f"${hours * (self.usd_per_hour or 0.0):,.2f}"] if self.usd is not None else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from scaling.machine import hardware
 from scaling.machine.code import code_digest
+from scaling.plan.admission import admission
 from scaling.plan.run import Run
 from scaling.records.attempt import Attempt, RunIsLiveError, is_trained_now
 from scaling.records.leftovers import tidy
@@ -27,7 +28,8 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
     """Train the run unless it is finished, resuming where an earlier attempt stopped, and return its record.
 
     Raises KeyboardInterrupt after a clean stop that left the run resumable, ValueError for settings that the user must
-    correct, and RunIsLiveError while another process trains the run and the reporter does not wait.
+    correct and where a cap of the study leaves too little, and RunIsLiveError while another process trains the run, or
+    may leave enough of a cap, and the reporter does not wait.
     """
     if (finished := read_record(run.directory)) is not None:
         return finished
@@ -49,10 +51,13 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
 def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
     """Claim the run and find the checkpoint to resume from; return the record where an earlier attempt finished it."""
     start = checkpoint.latest(run.directory)
+    admitted = admission(run, start.step, setup.share)
+    admitted.check()
     meta = {"hardware": hardware.describe(setup.device), "code": code_digest(), "warnings": start.warnings}
-    claimed = claim_run(run.spec, run.runtime, start.own_step, meta)
+    claimed = claim_run(run.spec, run.runtime, start.own_step, meta | admitted.meta)
     if isinstance(claimed, RunRecord):
         return claimed
+    admitted.confirm(claimed)
     start.announce()
     return claimed, start.checkpoint
 

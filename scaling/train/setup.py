@@ -27,6 +27,7 @@ class Setup:
     tokens: TokenData
     device: torch.device
     micro_batch: int  # sequences
+    share: float = 1.0  # share of the device that the run has
 
 
 def set_up(run: Run, sharing: int = 1) -> Setup:
@@ -46,7 +47,7 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     at_once = min(-(-spec.recipe.batch_sequences // ranks), micro_batch) * sharing
     step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)
     hardware.use_threads(runtime.threads, device, step_flops, layers(spec), ranks)
-    return Setup(tokens, device, micro_batch)
+    return Setup(tokens, device, micro_batch, hardware.gpu_share() / sharing)
 
 
 def stepper_of(run: Run, setup: Setup, resume_from: checkpoint.Checkpoint | None) -> Stepper:

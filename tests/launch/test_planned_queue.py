@@ -13,6 +13,7 @@ from scaling.records.attempt import FAILED, LOST
 from scaling.records.files import write_json
 from scaling.records.orders import cancel
 from scaling.records.record import DONE, publish_record
+from scaling.spec.run_spec import to_dict
 from tests.examples import RECORD
 from tests.launch.test_worker import STUDY, planned
 
@@ -96,3 +97,25 @@ def test_a_run_on_more_devices_than_there_are_is_left_to_others(
     job = wide.next()
     assert job is not None
     assert (id_of(job), job.slots, wide.too_wide) == (ids[0], 2, 0)
+
+
+def test_runs_beyond_the_cap_are_left_out_and_what_runs_hold_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = planned(tmp_path, monkeypatch, "budget.flops=2e8", "seed=0,1,2", "budget.total_flops=6.1e8")
+    flops = {line["run_id"]: line["paid_flops"] for line in read_work(STUDY).lines}
+    wasted = STUDY / ids[0] / "attempts" / "0001"
+    wasted.mkdir(parents=True)
+    write_json(STUDY / ids[0] / "spec.json", to_dict(read_work(STUDY).run(ids[0]).spec))
+    write_json(wasted / "meta.json", {"start_step": 0})
+    write_json(wasted / "heartbeat.json", {"taken": 10, "step": 10})
+    write_json(wasted / "end.json", {"status": "preempted", "why": "w", "step": 10, "ended_at": None})
+    queue = PlannedQueue(read_work(STUDY))
+    taken = [id_of(queue.next()), id_of(queue.next())]
+    assert None not in taken
+    assert queue.next() is None
+    (left,) = queue.unaffordable
+    assert {left, *taken} == set(ids)
+    assert "more than budget.total_flops=6.1e+08" in queue.unaffordable[left]
+    assert queue.left() == 2
+    assert sum(flops.values()) <= 6.1e8  # without the wasted steps all three would fit
