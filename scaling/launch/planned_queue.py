@@ -18,7 +18,7 @@ from scaling.records.attempt import FAILED, LOST, Attempt, is_trained_now
 from scaling.records.files import read_json
 from scaling.records.liveness import HEARTBEAT
 from scaling.records.orders import cancelled_why
-from scaling.records.record import DONE, attempt_dirs
+from scaling.records.record import DONE, attempt_dirs, readable_record
 from scaling.records.spending import Spent, study_spending
 from scaling.records.trials import trials
 
@@ -163,7 +163,11 @@ class PlannedQueue:
         return self._pace_of([line["run_id"] for line in self._work.lines]) or 1.0
 
     def _pace_of(self, run_ids: Sequence[str]) -> float:
-        return pace_of(self._work.study_dir, self._work.lines, run_ids)
+        planned = {line["run_id"]: line.get("estimated_s", 0.0) for line in self._work.lines}
+        records = [readable_record(self._work.study_dir / run_id) for run_id in run_ids]
+        done = [record for record in records if record is not None and record.status == DONE]
+        planned_s = sum(planned[record.run_id] for record in done)
+        return sum(record.wall_s for record in done) / planned_s if planned_s else 0.0
 
     def _leave_out_unaffordable(self) -> None:
         """Find the runs that the caps have no room for: as in a plan, those first that the optima need least."""
@@ -175,7 +179,11 @@ class PlannedQueue:
         gone = study.spent + study.to_come
         to_do = [line for line in self._lines if not (folder / line["run_id"] / "record.json").exists()]
         idle = [line for line in to_do if not is_trained_now(folder / line["run_id"])]
-        rest = {line["run_id"]: Spent(line["paid_flops"] * self._share(line), self._left_s(line)) for line in idle}
+        pace = pace_of(study, self._work.lines)
+        rest = {
+            line["run_id"]: Spent(line["paid_flops"] * share, line["estimated_s"] * share * pace)
+            for line, share in ((line, self._share(line)) for line in idle)
+        }
         gone = sum((rest.pop(line["run_id"]) for line in idle if self._is_mine(line["run_id"])), gone)
         for line in idle:
             if self._why_given_up(line["run_id"]):

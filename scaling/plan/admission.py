@@ -16,7 +16,6 @@ from scaling.plan.plan_file import read_plan, sweep_ids
 from scaling.plan.run import Run
 from scaling.records.attempt import PREEMPTED, Attempt, RunIsLiveError, is_trained_now, now
 from scaling.records.files import create_text, has_links, read_json
-from scaling.records.record import DONE, readable_record
 from scaling.records.spending import DEVICES, RESERVED_S, START_STEP, Spent, StudySpending, study_spending
 from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.budget import Budget
@@ -101,7 +100,7 @@ def admission(run: Run, start_step: int, devices: float = 1.0) -> Admission:
         line: Mapping[str, Any] = next((line for line in lines if line["run_id"] == spec.run_id), {})
         if line.get("estimated_s") and line.get("paid_flops"):
             seconds = line["estimated_s"] * flops / line["paid_flops"]
-        seconds *= pace_of(run.runtime.study_dir, lines, [line["run_id"] for line in lines]) or 1.0
+        seconds *= pace_of(study_spending(run.runtime.study_dir), lines)
     return Admission(run, start_step, Spent(flops, seconds * devices), devices)
 
 
@@ -114,13 +113,12 @@ def short_of(budget: Budget, study: StudySpending, estimate: Spent) -> str:
     return f"{spent} spent, {held} held by runs in training and {own} for itself make {words}"
 
 
-def pace_of(study_dir: Path, lines: Sequence[Mapping[str, Any]], run_ids: Sequence[str]) -> float:
-    """Seconds in training for each planned second, by the records of these runs; 0 where none states it."""
-    planned = {line["run_id"]: line.get("estimated_s", 0.0) for line in lines}
-    records = [readable_record(study_dir / run_id) for run_id in run_ids]
-    done = [record for record in records if record is not None and record.status == DONE]
-    planned_s = sum(planned[record.run_id] for record in done)
-    return sum(record.wall_s for record in done) / planned_s if planned_s else 0.0
+def pace_of(study: StudySpending, lines: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of devices for each planned second, by the study's finished runs; 1 where none is finished."""
+    planned = {line["run_id"]: line.get("estimated_s") or 0.0 for line in lines}
+    done = {run_id: run for run_id, run in study.runs.items() if run.finished and planned.get(run_id)}
+    spent_s = sum(run.spent.device_s - run.repeated.device_s for run in done.values())
+    return (spent_s / sum(planned[run_id] for run_id in done) or 1.0) if done else 1.0
 
 
 def _sums(amount: Spent) -> tuple[float, float]:

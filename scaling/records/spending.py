@@ -80,6 +80,7 @@ def study_spending(
 
 def run_spending(run_dir: Path, counts: Callable[[Path], bool] = lambda _: True) -> RunSpending:
     """The spending of a run; nothing where its spec cannot be read or was trained elsewhere."""
+    run_dir = run_dir.absolute()
     if run_dir in _finished:
         return _finished[run_dir]
     attempts = [_Stretch.of(path) for path in attempt_dirs(run_dir)]

@@ -12,9 +12,12 @@ import pytest
 from scaling.cli import main
 from scaling.launch.exit_codes import FAILURES_LEFT, NOTHING_LEFT, START_AGAIN
 from scaling.launch.worker import moment
+from scaling.plan.work import read_work
 from scaling.records.attempt import run_state
-from scaling.records.files import read_json
+from scaling.records.files import read_json, write_json
 from scaling.records.record import DONE, attempt_dirs
+from scaling.records.spending import study_spending
+from scaling.spec.run_spec import to_dict
 from tests.faults.runs import SCALING, check, outcomes, wait_for
 
 STUDY = Path("runs/s")
@@ -166,3 +169,22 @@ def test_moments_are_dates_minutes_from_now_or_seconds() -> None:
     assert moment("2026-01-31T18:00+00:00", 0.0) == 1769882400.0
     with pytest.raises(ValueError, match="--until soon: give a time as"):
         moment("soon", 0.0)
+
+
+def test_workers_at_once_never_spend_more_than_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = planned(tmp_path, monkeypatch, "budget.flops=2e8", "seed=0,1,2,3", "budget.total_flops=8.1e8")
+    wasted = STUDY / ids[0] / "attempts" / "0001"  # ten steps that nobody has kept
+    wasted.mkdir(parents=True)
+    write_json(STUDY / ids[0] / "spec.json", to_dict(read_work(STUDY).run(ids[0]).spec))
+    write_json(wasted / "meta.json", {"start_step": 0})
+    write_json(wasted / "heartbeat.json", {"taken": 10, "step": 10})
+    write_json(wasted / "end.json", {"status": "preempted", "why": "w", "step": 10, "ended_at": None})
+    workers = [started(), started()]
+    printed = [ended(worker, FAILURES_LEFT) for worker in workers]
+    assert all("is not started: with " in text and "more than budget.total_flops=8.1e+08" in text for text in printed)
+    assert sum(run_state(STUDY / run_id).status == DONE for run_id in ids) == 3
+    assert study_spending(STUDY).spent.flops <= 8.1e8
+    assert main(["plan", *GRID, "budget.flops=2e8", "seed=0,1,2,3", "budget.total_flops=9e8", "--write"]) == 0
+    ended(started(), NOTHING_LEFT)
+    assert {run_state(STUDY / run_id).status for run_id in ids} == {DONE}
+    assert study_spending(STUDY).spent.flops <= 9e8
