@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 from scaling.analysis.figures import (
     allocation,
+    cooldowns,
     fits,
+    frontiers,
     health,
+    held_out,
     isoflop,
     judgement,
     measured,
@@ -30,6 +33,8 @@ CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
     "estimators": isoflop.estimators,
     "allocation": allocation.allocation,
     "exponents": allocation.exponents,
+    "held_out": held_out.predicted,
+    "kaplan": frontiers.kaplan,
     "surface": surface.contours,
     "loss_laws": surface.loss_laws,
     "predicted": measured.predicted,
@@ -43,6 +48,7 @@ CHARTS: dict[str, Callable[[Results], Chart | Absent]] = {
     "serving": price.serving,
     "envelope": training.envelope,
     "training_curves": training.curves,
+    "cooldowns": cooldowns.cooldowns,
     "collapse": health.collapse,
     "noise_scale": health.noise_scale,
     "seed_noise": health.seed_noise,

@@ -1,6 +1,6 @@
-"""Figures of the compute-optimal allocation: params, tokens and their ratio against compute, and its exponent."""
+"""Figures of the compute optimum: params, tokens, loss and tokens per parameter against compute, and the exponent."""
 
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -32,25 +32,31 @@ from scaling.analysis.figures.elements import (
     interval_text,
     law_in_use,
     leading_fit,
+    loss_axis,
     words_of,
 )
 from scaling.analysis.figures.isoflop import ESTIMATORS
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.fits import FittedEntry
-from scaling.analysis.schema.intervals import NO_ENDS, Ends
+from scaling.analysis.schema.intervals import NO_ENDS, Ends, Quantity
 from scaling.analysis.schema.isoflop import IsoflopSection
 from scaling.analysis.words import count, flops_text, number
 
-Sized = Literal["params", "tokens", "tokens_per_param"]
-SIZED: tuple[Sized, ...] = get_args(Sized)
+SIGNS: Mapping[Quantity, str] = {"params": "N*", "tokens": "D*", "loss": "L*", "tokens_per_param": "D*/N*"}
+SPELLED: Mapping[Quantity, Callable[[float], str]] = {
+    "params": count,
+    "tokens": count,
+    "loss": lambda value: f"{value:.4f}",
+    "tokens_per_param": number,
+}
 
 # Parameters on which the growth of the optimal size rests.
 EXPONENTS = ("alpha", "beta", "alpha_N", "alpha_D", "eta")
 
 
 def allocation(results: Results) -> Chart | Absent:
-    """Optimal params, tokens, and tokens per parameter against compute, with bands."""
-    title = "Compute-optimal size and tokens"
+    """Optimal params, tokens, loss, and tokens per parameter against compute: minima and laws."""
+    title = "Compute-optimal size, tokens and loss"
     lead, study = leading_fit(results), results["isoflop"]
     optimum = lead["optimum"] if lead else None
     if study is None and optimum is None:
@@ -58,29 +64,39 @@ def allocation(results: Results) -> Chart | Absent:
     least, most = results["range"]["flops"]
     far = max(2 * (results["settings"]["target_flops"] or 0.0), 1.5 * most)
     panels = []
-    for name in SIZED:
+    for name in SIGNS:
         marks = _against_compute(results, name, lead)
         if not marks:
             continue
-        label = "tokens per parameter" if name == "tokens_per_param" else words_of(results, name)
-        panels.append(
-            Panel(
-                axis_of(results, "flops", (least / 1.5, far)),
-                Axis(
-                    label,
-                    log=True,
-                    limits=extent(_shown(marks, far, most), log=True, margin=0.08),
-                    counts=name != "tokens_per_param",
-                ),
-                (Span(most, far, label="beyond the data"), *marks),
-            )
-        )
+        x = axis_of(results, "flops", (least / 1.5, far))
+        limits = extent(_shown(marks, far, most), log=True, margin=0.08)
+        beyond = Span(most, far, label="beyond the data")
+        panels.append(Panel(x, _axis(results, name, limits), (beyond, *marks), title=_law_words(study, name)))
     caption = (
         f"What to train at each compute. Bands: {results['settings']['level']:.0%} intervals; the bands of a law "
         "hold its parameters' uncertainty alone, not whether the law holds beyond the data. Stars: minima of the "
-        "isoFLOP curves; open: on the grid's edge, not used."
+        "isoFLOP curves with their intervals; open: on the grid's edge, not used. Above each panel: the power law "
+        "through the minima."
     )
-    return Chart(title, caption, tuple(panels), len(panels), height=3.3)
+    return Chart(title, caption, tuple(panels), 2, height=3.0 * -(-len(panels) // 2))
+
+
+def _axis(results: Results, name: Quantity, limits: tuple[float, float]) -> Axis:
+    if name == "loss":
+        return loss_axis(results, limits=limits)
+    label = "tokens per parameter" if name == "tokens_per_param" else words_of(results, name)
+    return Axis(label, log=True, limits=limits, counts=name != "tokens_per_param")
+
+
+def _law_words(study: IsoflopSection | None, name: Quantity) -> str:
+    """The power law through the minima, with the interval of its exponent."""
+    law = law_in_use(study, name)
+    if law is None:
+        return ""
+    found = law["interval"] or NO_ENDS
+    within = "" if found["low"] is None or found["high"] is None else f" ({found['low']:.3f} to {found['high']:.3f})"
+    power = f"C^{law['exponent']:.3f}{within}".replace("-", "−")
+    return f"{SIGNS[name]} ∝ {power}" if not law["floor"] else f"{SIGNS[name]} − {law['floor']:.3g} ∝ {power}"
 
 
 def _shown(marks: list[Mark], far: float, most: float) -> Array:
@@ -95,7 +111,7 @@ def _shown(marks: list[Mark], far: float, most: float) -> Array:
     return found if np.isfinite(found).any() else array([1.0, 2.0])
 
 
-def _against_compute(results: Results, name: Sized, lead: FittedEntry | None) -> list[Mark]:
+def _against_compute(results: Results, name: Quantity, lead: FittedEntry | None) -> list[Mark]:
     marks: list[Mark] = []
     optimum, study = lead["optimum"] if lead else None, results["isoflop"]
     if lead is not None and optimum is not None:
@@ -109,7 +125,7 @@ def _against_compute(results: Results, name: Sized, lead: FittedEntry | None) ->
     return marks + [mark for inside in (True, False) for mark in _minima_of(study, name, inside=inside)]
 
 
-def _minima_of(study: IsoflopSection, name: Sized, *, inside: bool) -> list[Mark]:
+def _minima_of(study: IsoflopSection, name: Quantity, *, inside: bool) -> list[Mark]:
     used = study["used"]
     found = [
         (budget["budget_flops"], budget["estimates"][used][name])
@@ -120,7 +136,7 @@ def _minima_of(study: IsoflopSection, name: Sized, *, inside: bool) -> list[Mark
     ]
     if not found:
         return []
-    spell = number if name == "tokens_per_param" else count
+    spell = SPELLED[name]
     low = array([one["low"] for _, one in found])
     high = array([one["high"] for _, one in found])
     return [

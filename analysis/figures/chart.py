@@ -55,6 +55,7 @@ class Axis:
     names: tuple[str, ...] = ()
     ticks: bool = True  # whether tick labels are written
     counts: bool = False  # ticks as 100M, 1B rather than powers of ten
+    other: tuple[str, float] | None = None  # label of a second scale on the other side, and its factor
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,14 @@ def array(values: Column | None, like: Array | None = None) -> Array:
         assert like is not None
         return np.full(len(like), np.nan)
     return np.array(values, dtype=float)
+
+
+def other_scale(axis: Axis, limits: tuple[float, float]) -> tuple[Axis, tuple[float, float]] | None:
+    """The second scale of an axis between these limits, as an axis with limits of its own; None without one."""
+    if axis.other is None:
+        return None
+    label, factor = axis.other
+    return Axis(label, log=axis.log), (limits[0] * factor, limits[1] * factor)
 
 
 def thin(count: int) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 """Elements of several figures: axes, the leading fit, runs, lines with their bands, intervals in words."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,6 +39,26 @@ def words_of(results: Results, name: RunQuantity) -> str:
 def axis_of(results: Results, name: RunQuantity, limits: tuple[float, float] | None = None) -> Axis:
     """The logarithmic axis of params, tokens or flops, named by its convention."""
     return Axis(words_of(results, name), log=True, limits=limits, counts=name in ("params", "tokens"))
+
+
+def loss_axis(
+    results: Results,
+    *,
+    log: bool = True,
+    limits: tuple[float, float] | None = None,
+    labelled: bool = True,
+    in_bits: bool = True,
+) -> Axis:
+    """The axis of the runs' loss, with bits per byte on its other side where all runs have as many bytes to a token."""
+    factor = bits_of(results) if in_bits else None
+    other = None if factor is None else ("bits per byte", factor)
+    return Axis(words_of(results, "loss") if labelled else "", log=log, limits=limits, other=other)
+
+
+def bits_of(results: Results) -> float | None:
+    """Bits per byte of a nat per token; None where the runs do not state it, or not the same one."""
+    ratio = results.get("bytes_per_token")
+    return None if ratio is None else 1 / (math.log(2) * ratio)
 
 
 def leading_fit(results: Results) -> FittedEntry | None:

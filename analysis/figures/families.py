@@ -70,7 +70,7 @@ def curves(parts: Parts) -> Chart | Absent:
     for name, study in studied.items():
         places = [nearest(budget["budget_flops"], shared) for budget in study["budgets"]]
         looks = [(colors[k], marker(k), f"{scientific(shared[k], 2)} FLOPs") for k in places]
-        panels.append(curves_panel(parts[name], study, looks, title=name))
+        panels.append(curves_panel(parts[name], study, looks, title=name, in_bits=False))
     if one_axis:
         lows, highs = zip(*(limits(panel, "y") for panel in panels), strict=True)
         panels = [replace(panel, y=replace(panel.y, limits=(min(lows), max(highs)))) for panel in panels]

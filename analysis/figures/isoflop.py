@@ -23,7 +23,16 @@ from scaling.analysis.figures.chart import (
     marker,
     ordered_colors,
 )
-from scaling.analysis.figures.elements import NO_STUDY, axis_of, ends, interval_text, run_texts, words_of
+from scaling.analysis.figures.elements import (
+    NO_STUDY,
+    axis_of,
+    ends,
+    interval_text,
+    loss_axis,
+    run_texts,
+    words_of,
+)
+from scaling.analysis.isoflop.curve_models import LEAST_SIZES_OF_CUBIC
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.isoflop import CurveModel, EstimateEntry, IsoflopSection
 from scaling.analysis.words import count, flops_text, scientific, sentence
@@ -59,9 +68,14 @@ def curves(results: Results) -> Chart | Absent:
 
 
 def curves_panel(
-    results: Results, study: IsoflopSection, looks: Sequence[tuple[str, str, str]], title: str = ""
+    results: Results,
+    study: IsoflopSection,
+    looks: Sequence[tuple[str, str, str]],
+    title: str = "",
+    *,
+    in_bits: bool = True,
 ) -> Panel:
-    """Every budget's runs, curve and minimum, with a colour, marker and label a budget."""
+    """Every budget's runs, curve and minimum, with a colour, marker and label a budget, and bits per byte beside."""
     budgets, used = study["budgets"], study["used"]
     marks: list[Mark] = []
     minima: list[Mark] = []
@@ -79,7 +93,7 @@ def curves_panel(
     seen = np.concatenate([array(budget["loss"]) for budget in budgets])
     return Panel(
         axis_of(results, "params"),
-        Axis(words_of(results, "loss"), limits=extent(seen, log=False, margin=0.06)),
+        loss_axis(results, log=False, limits=extent(seen, log=False, margin=0.06), in_bits=in_bits),
         (*marks, *_keys(minima), *minima),
         title=title,
     )
@@ -170,5 +184,7 @@ def estimators(results: Results) -> Chart | Absent:
         f"{words_of(results, 'flops')}. "
         f"Intervals: {study['noise']['words']}."
     )
+    if min(len(set(budget["params"])) for budget in study["budgets"]) < LEAST_SIZES_OF_CUBIC:
+        caption += " With so few sizes a spline follows every single loss, so its minimum is no check of the others'."
     rows = -(-len(panels) // columns)
     return Chart(title, caption, tuple(panels), columns, 0.6 + 1.25 * rows, below=words_of(results, "params"))

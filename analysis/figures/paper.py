@@ -3,7 +3,6 @@
 Uses figures and canvases alone, never pyplot's state; the style holds inside a context and leaves no trace.
 """
 
-import functools
 import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -19,32 +17,21 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter
-from matplotlib.typing import LineStyleType
 
 from scaling.analysis.figures import chart as charts
 from scaling.analysis.figures.chart import (
     Absent,
     Axis,
-    Band,
-    Bars,
     Chart,
     Legend,
-    Line,
-    Mark,
     Panel,
-    Points,
-    Rule,
-    Span,
-    Words,
 )
 from scaling.analysis.figures.pages import FONT, PAGE, Page
+from scaling.analysis.figures.paper_marks import draw_mark, handle, plain
 from scaling.analysis.figures.ticks import ticks
-from scaling.analysis.words import raised, shorten
+from scaling.analysis.words import shorten
 
 FONT_SIZE = 9.0
 PAD = 0.07  # inches around every axes
@@ -80,24 +67,6 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "pdf.fonttype": 42,
 }
-MARKERS = {
-    "circle": "o",
-    "square": "s",
-    "diamond": "D",
-    "up": "^",
-    "down": "v",
-    "pentagon": "p",
-    "left": "<",
-    "right": ">",
-    "star": "*",
-    "cross": "x",
-}
-DASHES: dict[str, LineStyleType] = {
-    "solid": "-",
-    "dash": (0, (5, 2)),
-    "dot": (0, (1.2, 1.6)),
-    "dashdot": (0, (5, 1.6, 1.2, 1.6)),
-}
 CANVASES: Any = {  # format -> canvas, and the metadata of time and program that are left out
     "png": (FigureCanvasAgg, ("Software",)),
     "svg": (FigureCanvasSVG, ("Date", "Creator")),
@@ -121,8 +90,7 @@ def draw(chart: Chart, figure: FigureBase, on: Page = PAGE) -> None:
                 continue
             axes = figure.add_subplot(grid[k // chart.columns, k % chart.columns])
             share = chart.row_heights[k // chart.columns] / sum(chart.row_heights) * rows if chart.row_heights else 1.0
-            _draw_panel(panel, axes, width, height * share)
-            drawn.append(axes)
+            drawn += _draw_panel(panel, axes, width, height * share)
         if chart.below:
             figure.supxlabel(plain(chart.below, int(on.width / CHARACTER)), fontsize=FONT_SIZE)
         if chart.scale is not None:
@@ -143,7 +111,7 @@ def draw_panel(chart: Chart, panel: Panel, axes: Axes) -> None:
             _draw_scale(chart.scale, axes.figure, [axes])
         entries = Legend.of(replace(chart, panels=(panel,))).entries
         if entries:
-            axes.legend([_handle(mark) for mark in entries.values()], [plain(label) for label in entries])
+            axes.legend([handle(mark) for mark in entries.values()], [plain(label) for label in entries])
 
 
 def save(chart: Chart, stem: Path, on: Page = PAGE) -> list[Path]:
@@ -201,81 +169,26 @@ def _lay_out(figure: Figure, drawn: list[Axes]) -> None:
         figure.draw_without_rendering()
 
 
-def _draw_panel(panel: Panel, axes: Axes, width: float, height: float) -> None:
+def _draw_panel(panel: Panel, axes: Axes, width: float, height: float) -> list[Axes]:
+    """Draw a panel on axes; returns them, and those of a second scale where the panel has one."""
     axes.set_xscale("log" if panel.x.log else "linear")
     axes.set_yscale("log" if panel.y.log else "linear")
     for mark in panel.marks:
-        _draw_mark(mark, axes)
+        draw_mark(mark, axes)
     if panel.title:
         axes.set_title(plain(panel.title, int(width / CHARACTER)))
     _draw_axis(panel.x, charts.limits(panel, "x"), axes, "x", width)
-    _draw_axis(panel.y, charts.limits(panel, "y"), axes, "y", height)
-
-
-def _draw_mark(mark: Mark, axes: Axes) -> None:
-    if isinstance(mark, Points):
-        _draw_points(mark, axes)
-    elif isinstance(mark, Line):
-        axes.plot(
-            mark.x,
-            mark.y,
-            color=mark.color,
-            linestyle=DASHES[mark.dash],
-            linewidth=mark.width,
-            alpha=mark.opacity,
-            solid_capstyle="round",
-        )
-    elif isinstance(mark, Band):
-        known = np.isfinite(mark.low) & np.isfinite(mark.high)
-        axes.fill_between(mark.x, mark.low, mark.high, where=known, color=mark.color, alpha=0.18, linewidth=0)
-    elif isinstance(mark, Bars):
-        axes.stairs(mark.heights, mark.edges, fill=True, color=mark.color, alpha=0.55)
-    elif isinstance(mark, Rule):
-        line = axes.axvline if mark.upright else axes.axhline
-        line(mark.at, color=mark.color, linestyle=DASHES[mark.dash], linewidth=0.9, zorder=1.5)
-    elif isinstance(mark, Span):
-        axes.axvspan(mark.low, mark.high, color=mark.color, linewidth=0, zorder=0)
-    else:
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-        axes.annotate(
-            plain(mark.text),
-            (mark.x, mark.y),
-            color=mark.color,
-            ha="center",
-            va="center",
-            fontsize=8,
-            bbox=box,
-            annotation_clip=True,
-            zorder=2.5,
-        )
-
-
-def _draw_points(mark: Points, axes: Axes) -> None:
-    for along, ends in (("x", mark.x_range), ("y", mark.y_range)):
-        if ends is None:
-            continue
-        known = np.isfinite(ends[0]) & np.isfinite(ends[1]) & np.isfinite(mark.x) & np.isfinite(mark.y)
-        place = {
-            "x": (mark.y[known], ends[0][known], ends[1][known]),
-            "y": (mark.x[known], ends[0][known], ends[1][known]),
-        }
-        lines = axes.hlines if along == "x" else axes.vlines
-        lines(*place[along], color=mark.color, linewidth=1.1, alpha=mark.opacity, zorder=3 if mark.front else 2)
-    edge: Any = {"edgecolors": "white" if mark.filled and mark.front else mark.color}
-    if mark.marker == "cross":
-        edge = {}
-    axes.scatter(
-        mark.x,
-        mark.y,
-        s=mark.size**2 * (2.2 if mark.marker == "star" else 1.0),
-        marker=MARKERS[mark.marker],
-        c=mark.color if mark.filled or mark.marker == "cross" else "white",
-        alpha=mark.opacity,
-        linewidths=1.6 if mark.marker == "cross" else 0.7 if mark.filled else 1.1,
-        zorder=3.2 if mark.front else 2.2,
-        rasterized=len(mark.x) > 400,
-        **edge,
-    )
+    limits = charts.limits(panel, "y")
+    _draw_axis(panel.y, limits, axes, "y", height)
+    other = charts.other_scale(panel.y, limits)
+    if other is None:
+        return [axes]
+    twin = axes.twinx()
+    twin.set_yscale("log" if panel.y.log else "linear")
+    twin.spines["right"].set_visible(True)
+    _draw_axis(*other, twin, "y", height)
+    twin.grid(visible=False)
+    return [axes, twin]
 
 
 def _draw_axis(axis: Axis, limits: tuple[float, float], axes: Axes, along: str, inches: float) -> None:
@@ -308,7 +221,7 @@ def _draw_legend(chart: Chart, figure: FigureBase, on: Page) -> None:
     entries = Legend.of(chart).entries
     if not entries:
         return
-    handles = [_handle(mark) for mark in entries.values()]
+    handles = [handle(mark) for mark in entries.values()]
     labels = [plain(label, int(76 * on.width / PAGE.width) if chart.legend == "below" else 28) for label in entries]
     longest = max(len(line) for label in labels for line in label.splitlines())
     if chart.legend == "right":
@@ -316,39 +229,6 @@ def _draw_legend(chart: Chart, figure: FigureBase, on: Page) -> None:
     else:
         columns = max(1, min(len(entries), int(on.width / (0.45 + CHARACTER * longest))))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-
-
-def _handle(mark: Mark) -> Any:
-    if isinstance(mark, Points):
-        return Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=MARKERS[mark.marker],
-            color=mark.color,
-            alpha=max(mark.opacity, 0.6),
-            markersize=max(mark.size, 4),
-            markerfacecolor=mark.color if mark.filled else "white",
-        )
-    if isinstance(mark, Band | Span | Bars):
-        return Patch(color=mark.color, alpha=0.18 if isinstance(mark, Band) else 1.0, linewidth=0)
-    assert not isinstance(mark, Words)
-    width = mark.width if isinstance(mark, Line) else 0.9
-    return Line2D([], [], color=mark.color, linestyle=DASHES[mark.dash], linewidth=width)
-
-
-@functools.cache
-def _glyphs() -> frozenset[int]:
-    return frozenset(get_font(findfont(FONT)).get_charmap())
-
-
-def plain(text: str, width: int = 0) -> str:
-    """Text with raised exponents and ? for signs that the font lacks, wrapped to `width` characters where given."""
-    text = raised(text)
-    shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else " " if c.isspace() else "?" for c in text)
-    if shown.startswith("_"):  # matplotlib takes a leading underscore for a private label
-        shown = " " + shown
-    return "\n".join(textwrap.wrap(shown, width)) if width else shown
 
 
 def empty(title: str, why: str, on: FigureBase | Axes) -> None:

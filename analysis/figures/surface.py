@@ -13,7 +13,6 @@ from scaling.analysis.figures.chart import (
     RED,
     Absent,
     Array,
-    Axis,
     Chart,
     Line,
     Mark,
@@ -30,6 +29,7 @@ from scaling.analysis.figures.elements import (
     interval_text,
     law_in_use,
     leading_fit,
+    loss_axis,
     runs_by_budget,
     thinned_words,
     words_of,
@@ -178,17 +178,10 @@ def loss_laws(results: Results) -> Chart | Absent:
         marks += _isoflop_loss(results) if name == "flops" else []
         marks += _one_variable(results, variable)
         shown = extent(array(results["range"][name]), log=True, margin=0.06)
-        panels.append(
-            Panel(
-                axis_of(results, name, shown),
-                Axis(
-                    words_of(results, "loss") if not panels else "",
-                    log=True,
-                    limits=extent(seen, log=True, margin=0.05),
-                ),
-                tuple(marks),
-            )
-        )
+        losses = extent(seen, log=True, margin=0.05)
+        last = name == [one for one in VARIABLES.values() if results["range"][one]][-1]
+        y = loss_axis(results, limits=losses, labelled=not panels, in_bits=last)
+        panels.append(Panel(axis_of(results, name, shown), y, tuple(marks)))
     caption = (
         "Every run, dark to pale by budget (grey: in none), with the path of the compute-optimal allocation: the "
         "lowest loss to be had for each compute, against its size, tokens and FLOPs. Both axes are logarithmic."

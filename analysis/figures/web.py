@@ -122,6 +122,13 @@ def _panel(panel: Panel, height: int, gutter: int | None, width: float) -> Plot:
         "shapes": shapes,
         "annotations": notes,
     }
+    other = charts.other_scale(panel.y, charts.limits(panel, "y"))
+    if other is not None:
+        own = _axis(*other, (height - LABELS) / PIXELS, across=False)
+        layout["yaxis2"] = own | {"overlaying": "y", "side": "right", "showgrid": False}
+        traces.append(  # plotly draws no axis without a trace
+            {"type": "scatter", "x": [None], "y": [None], "yaxis": "y2", "hoverinfo": "skip", "name": ""}
+        )
     if gutter is not None:
         layout["gutter"] = gutter
         layout["yaxis"]["automargin"] = False

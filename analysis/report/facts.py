@@ -77,3 +77,4 @@ class WhatIfFacts(TypedDict):
     reach_decades: float
     reach_slack: float
     repeats: RepeatFacts
+    bits_of_nat: float | None  # bits per byte of a nat per token; None where unknown

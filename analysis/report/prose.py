@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
-from scaling.analysis.figures.elements import law_in_use
+from scaling.analysis.figures.elements import bits_of, law_in_use
 from scaling.analysis.judgement.forecast import cost_of
-from scaling.analysis.report import tables
+from scaling.analysis.report import fit_tables, tables
 from scaling.analysis.report.blocks import Answer, Section, Table, stated
 from scaling.analysis.report.facts import RepeatFacts
 from scaling.analysis.report.grades import grades
+from scaling.analysis.results.run_words import counted, outside
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.intervals import NO_ENDS
-from scaling.analysis.schema.isoflop import IsoflopSection, PowerLawEntry
+from scaling.analysis.schema.isoflop import PowerLawEntry
 from scaling.analysis.words import count, flops_text, scientific, sentence
 
 
@@ -24,7 +25,7 @@ def scope(results: Results) -> str:
         spans.append(f"{count(span['tokens'][0])} to {count(span['tokens'][1])} tokens")
     if span["flops"]:
         spans.append(f"{scientific(span['flops'][0])} to {flops_text(span['flops'][1])}")
-    return f"{len(results['observations']['row'])} runs, {len(results['excluded'])} excluded; {', '.join(spans)}"
+    return f"{counted(results)}, {len(results['excluded'])} excluded; {', '.join(spans)}"
 
 
 def answer(results: Results) -> Answer:
@@ -37,7 +38,7 @@ def answer(results: Results) -> Answer:
         loss = stated(target["loss"]["value"], target["loss"], lambda value: f"{value:.3f}")
         lead.append(
             f"To spend {flops_text(target['flops'])} best, train a model of {size} parameters on {tokens} tokens: "
-            f"expect a loss of {loss} nats per token."
+            f"expect a loss of {loss} nats per token{_in_bits(results, target['loss']['value'])}."
         )
         trust, calibrated = sentence(target["words"]), target["calibrated"] and not results["warnings"]
         if target["calibrated"] and results["warnings"]:
@@ -51,6 +52,12 @@ def answer(results: Results) -> Answer:
     more += _isoflop_sentences(results)
     more += _spread_sentence(results)
     return Answer(lead, more, trust, calibrated, tables.members(results))
+
+
+def _in_bits(results: Results, nats: float) -> str:
+    """The same loss in bits per byte, where all runs have as many bytes to a token."""
+    bits = bits_of(results)
+    return "" if bits is None else f", {nats * bits:.3f} bits per byte"
 
 
 def _isoflop_sentences(results: Results) -> list[str]:
@@ -123,16 +130,17 @@ def sections(results: Results) -> list[Section]:
     def section(id: str, title: str, figures: Sequence[str] = (), words: Iterable[str] = (), *tables: Table) -> Section:
         return Section(id, title, figures, [w for w in words if w], tables)
 
-    study = results["isoflop"]
     return [
         section("answer", "Answer"),
         section("what-if", "What if"),
         section("registered", "Registered forecasts", ("registered",), (), grades(results)),
-        section("isoflop", "IsoFLOP", ("isoflop", "estimators"), [_noise_words(study)], tables.budgets(results)),
+        section(
+            "isoflop", "IsoFLOP minima", ("isoflop", "estimators"), [_noise_words(results)], tables.budgets(results)
+        ),
         section("allocation", "Optimal size and tokens", ("allocation", "exponents"), (), tables.exponents(results)),
+        section("predicted", "Predicted against measured", ("held_out", "predicted")),
+        section("loss-laws", "Loss laws", ("kaplan", "loss_laws")),
         section("surface", "Loss surface", ("surface",)),
-        section("loss-laws", "Loss laws", ("loss_laws",)),
-        section("predicted", "Predicted against measured", ("predicted",)),
         section("residuals", "Residuals", ("residuals",)),
         section(
             "rollout",
@@ -145,15 +153,15 @@ def sections(results: Results) -> list[Section]:
         section("choices", "Choices", ("choices",), (), tables.choices(results)),
         section("influence", "Influence", ("influence",)),
         section("prices", "Prices of the models", ("prices", "serving")),
-        section("envelope", "Envelope and training curves", ("envelope", "training_curves")),
+        section("envelope", "Envelope and training curves", ("envelope", "training_curves", "cooldowns")),
         section("health", "Health", ("collapse", "noise_scale", "seed_noise"), [_errors_words(results)]),
         section(
             "fits",
             "Fits and their evidence",
             ("parameters",),
             (),
-            *tables.parameters(results),
-            tables.evidence(results),
+            *fit_tables.parameters(results),
+            fit_tables.evidence(results),
         ),
         section(
             "data",
@@ -171,12 +179,8 @@ def _errors_words(results: Results) -> str:
     return sentence(f"in every fit of this report {results['settings']['errors_words']}")
 
 
-def _noise_words(study: IsoflopSection | None) -> str:
-    return (
-        ""
-        if study is None
-        else sentence(
-            f"intervals: {study['noise']['words']}"
-            + (f"; {study['runs_in_no_budget']} runs lie in no budget" if study["runs_in_no_budget"] else "")
-        )
-    )
+def _noise_words(results: Results) -> str:
+    study = results["isoflop"]
+    if study is None:
+        return ""
+    return sentence("; ".join(filter(None, [f"intervals: {study['noise']['words']}", outside(results)])))

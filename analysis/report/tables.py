@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 
-from scaling.analysis.judgement.forecast import cost_of
-from scaling.analysis.laws.law import SIX_N_D
+from scaling.analysis.figures.elements import bits_of
 from scaling.analysis.report.blocks import Cell, Table, columns, interval_cell, number_cell, percent_cell, value_cell
-from scaling.analysis.results.summary import UNDER_SIX_N_D
+from scaling.analysis.report.fit_tables import ended, loss_words
+from scaling.analysis.results.run_words import counted
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.ensemble import MemberPrediction
-from scaling.analysis.schema.fits import FitEntry, FittedEntry, LossSettings, RefusedEntry, no_interval
-from scaling.analysis.schema.intervals import NO_ENDS, Interval, Quantity
+from scaling.analysis.schema.intervals import NO_ENDS, Quantity
 from scaling.analysis.schema.isoflop import PowerLawEntry
 from scaling.analysis.schema.judgement import CHOICES
-from scaling.analysis.words import count, flops_text, number, percent, scientific, sentence, symbol
+from scaling.analysis.words import count, flops_text, number, percent, scientific, sentence
 
 MOST_ROWS = 2_000  # of one table, in the page; all are in results.json
 QUANTITIES: Mapping[Quantity, str] = {"params": "N*", "tokens": "D*", "loss": "loss", "tokens_per_param": "D*/N*"}
@@ -20,26 +19,34 @@ QUANTITIES: Mapping[Quantity, str] = {"params": "N*", "tokens": "D*", "loss": "l
 
 def budgets(results: Results) -> Table:
     """Every budget's minimum by the curve model in use, with its edge warning and the parabola's own bias."""
-    study = results["isoflop"]
+    study, bits = results["isoflop"], bits_of(results)
     rows = []
     for budget in study["budgets"] if study is not None else ():
         one = budget["estimates"].get(study["used"]) if study is not None else None
-        values = [Cell("–")] * 3
+        values = [Cell("–")] * 4
         if one is not None:
-            named = ((one["params"], count), (one["tokens"], count), (one["tokens_per_param"], _ratio))
+            named = (
+                (one["params"], count),
+                (one["tokens"], count),
+                (one["tokens_per_param"], _ratio),
+                (one["loss"], _loss),
+            )
             values = [interval_cell(found["value"], found, spell) for found, spell in named]
+        nats = one["loss"]["value"] if one else None
         rows.append(
             [
                 value_cell(budget["budget_flops"], scientific),
-                Cell(str(budget["n"]), budget["n"]),
+                Cell(counted(results, budget["observations"]), budget["n"]),
                 *values,
-                value_cell(one["loss"]["value"] if one else None, _loss),
+                *([] if bits is None else [value_cell(None if nats is None else nats * bits, _loss)]),
                 value_cell(budget["parabola_bias"], percent),
                 Cell("on the edge" if budget["edge"] else "inside"),
             ]
         )
     headings = columns(
-        "#budget, FLOPs", "#runs", "#N*", "#D*", "#D*/N*", "#loss", "#parabola's bias in N*", "minimum lies"
+        *("#budget, FLOPs", "#runs", "#N*", "#D*", "#D*/N*", "#L*, nats per token"),
+        *([] if bits is None else ["#L*, bits per byte"]),
+        *("#parabola's bias in N*", "minimum lies"),
     )
     return Table("Minima", headings, rows, "" if study is None else sentence(study["why"]))
 
@@ -134,7 +141,7 @@ def choices(results: Results) -> Table:
             value_cell(row["tokens"], count),
             value_cell(row["loss_nats"], _loss),
             value_cell(row["exponent"], number),
-            Cell(_ended(row["status"], row["why"])),
+            Cell(ended(row["status"], row["why"])),
         ]
         for row in (results["choices"]["rows"] if results["choices"] is not None else ())
     ]
@@ -142,113 +149,6 @@ def choices(results: Results) -> Table:
         "counting", "loss", "outliers", "budgets", "#runs", "#N*", "#D*", "#loss, nats", "#exponent", "~status"
     )
     return Table("Refits" if rows else "", headings, rows)
-
-
-def parameters(results: Results) -> list[Table]:
-    """One table a fit: each parameter with its interval, or the reason why it has no number."""
-    headings = columns("parameter", "#value", "interval", "~identification")
-    made = []
-    for entry in results["fits"]:
-        why = "" if entry["status"] == "refused" else no_interval(entry)
-        rows = [
-            _parameter(entry, name, value, intervals.get(name), why)
-            for values, intervals in (
-                (entry["params"], entry["intervals"]),
-                (entry["derived"], entry["derived_intervals"]),
-            )
-            for name, value in values.items()
-        ]
-        rows += _exponents_of_the_optimum(results, entry, why)
-        asked = results["settings"]
-        weighed = "" if asked["errors"] == "equal" else sentence(asked["errors_words"])
-        ended = sentence(_ended(entry["status"], entry["why"]))
-        note = f"{entry['equation']} ({entry['source']}). {ended} {weighed}".rstrip()
-        made.append(Table(f"{entry['name']} law", headings, rows, note))
-    return made
-
-
-def _parameter(entry: FitEntry, name: str, value: float | None, interval: Interval | None, why: str) -> list[Cell]:
-    flag = entry["identification"].get(name)
-    known = flag is None or flag["kind"] == "identified"
-    if entry["status"] != "refused" and name in entry.get("held", {}):
-        return [Cell(symbol(name)), Cell(number(value), value), Cell("none"), Cell("held at this value")]
-    return [
-        Cell(symbol(name)),
-        Cell(number(value), value) if flag is None or known else Cell(flag["kind"].replace("_", " ")),
-        Cell(_interval_words(interval, why)),
-        Cell(flag["sentence"] if flag else f"for {SIX_N_D}" if name in UNDER_SIX_N_D else ""),
-    ]
-
-
-def _exponents_of_the_optimum(results: Results, entry: FitEntry, why: str) -> list[list[Cell]]:
-    if not entry["optimum"]:
-        return []
-    level, words = results["settings"]["level"], f"at the largest measured compute, for {cost_of(results)}"
-    grown = entry["optimum"]["exponents"]
-    return [
-        [
-            Cell(f"exponent of {symbol}"),
-            Cell(number(one["value"]), one["value"]),
-            Cell(
-                _interval_words({"low": one["low"], "high": one["high"], "level": level, "method": "percentile"}, why)
-            ),
-            Cell(words),
-        ]
-        for symbol, one in ((QUANTITIES["params"], grown["params"]), (QUANTITIES["tokens"], grown["tokens"]))
-        if one["value"] is not None
-    ]
-
-
-def _ended(status: str, why: str) -> str:
-    """The end of a fit in words, with its troubles."""
-    return status.replace("_", " ") + (f": {why}" if why else "")
-
-
-def _power_law(law: PowerLawEntry) -> str:
-    floor = f"{number(law['floor'])} + " if law["floor"] else ""
-    return f"{floor}{number(law['coefficient'])} C^{law['exponent']:.4f}".replace("^-", "^−")
-
-
-def evidence(results: Results) -> Table:
-    """The evidence for each optimum."""
-    rows = [_refused(entry, results) if entry["status"] == "refused" else _evidence(entry) for entry in results["fits"]]
-    headings = columns(
-        "law",
-        "status",
-        "#objective",
-        "loss minimised",
-        "#runs",
-        "starts agreed",
-        "#KKT residual",
-        "#condition",
-        "at a bound",
-        "resamples converged",
-        "#AICc",
-    )
-    return Table("Evidence of each optimum", headings, rows)
-
-
-def _evidence(entry: FittedEntry) -> list[Cell]:
-    found, draws = entry["evidence"], entry["draws"]
-    return [
-        Cell(entry["name"]),
-        Cell(entry["status"].replace("_", " ")),
-        value_cell(entry["objective"], lambda value: f"{value:.10g}"),
-        Cell(loss_words(entry["loss"])),
-        Cell(str(entry["n"]), entry["n"]),
-        Cell(f"{found['agreed']} of {found['starts']}"),
-        number_cell(found["kkt_residual"]),
-        number_cell(found["condition"]),
-        Cell(", ".join(found["at_bound"]) or "none"),
-        Cell(f"{draws['converged']} of {draws['drawn']}" if draws else "none"),
-        number_cell(entry["aicc"]),
-    ]
-
-
-def _refused(entry: RefusedEntry, results: Results) -> list[Cell]:
-    loss = Cell(loss_words(results["settings"]["loss"]))
-    dash, none = Cell("–"), Cell("none")
-    return [Cell(entry["name"]), Cell(entry["status"]), dash, loss, *[dash] * 4, none, none, dash]
 
 
 def excluded(results: Results) -> Table:
@@ -267,7 +167,7 @@ def excluded(results: Results) -> Table:
 
 def observations(results: Results) -> Table:
     """The runs used."""
-    runs = results["observations"]
+    runs, bits = results["observations"], bits_of(results)
     study = results["isoflop"]
     rows = []
     for k in range(min(len(runs["row"]), MOST_ROWS)):
@@ -282,17 +182,22 @@ def observations(results: Results) -> Table:
                 value_cell(runs["tokens"][k], count),
                 value_cell(runs["flops"][k], scientific),
                 value_cell(runs["loss"][k], _loss),
+                *([] if bits is None else [value_cell(runs["loss"][k] * bits, _loss)]),
                 number_cell(runs["weight"][k]),
                 Cell("none" if compute is None else scientific(compute), compute),
             ]
         )
-    headings = columns("#row", "run", "group", "#parameters", "#tokens", "#FLOPs", "#loss", "#weight", "#budget, FLOPs")
+    headings = columns(
+        *("#row", "run", "group", "#parameters", "#tokens", "#FLOPs", "#loss"),
+        *([] if bits is None else ["#bits per byte"]),
+        *("#weight", "#budget, FLOPs"),
+    )
     return Table("Runs used", headings, rows, _cut(len(runs["row"])))
 
 
 def settings(results: Results) -> Table:
     """The request, and the counting of every quantity."""
-    asked, words = results["settings"], results["conventions"]
+    asked, words, ratio = results["settings"], results["conventions"], results.get("bytes_per_token")
     lines = {
         "source": ", ".join(results["source"]),
         "laws": ", ".join(asked["laws"]),
@@ -305,22 +210,15 @@ def settings(results: Results) -> Table:
         "target": "none" if asked["target_flops"] is None else flops_text(asked["target_flops"]),
         **{f"{name} are": words[name] for name in ("params", "tokens", "flops")},
         "loss is": words["loss"],
+        **({} if ratio is None else {"a token is": f"{ratio:.4g} bytes of validation text"}),
         "compute to size and tokens": results["cost"]["words"],
     }
     return Table("", columns("setting", "~value"), [[Cell(name), Cell(value)] for name, value in lines.items()])
 
 
-def loss_words(loss: LossSettings) -> str:
-    """A loss in words: huber (δ = 0.001) on log loss, sum."""
-    knee = f" (δ = {loss['delta']:g})" if loss["name"] == "huber" else ""
-    return f"{loss['name']}{knee} on {loss['on']} loss, {loss['reduction']}"
-
-
-def _interval_words(interval: Interval | None, why: str) -> str:
-    """An interval with its level and method, or that there is none, and the reason where one is known."""
-    if not interval or interval["low"] is None:
-        return f"no interval: {why}" if why else "none"
-    return f"{number(interval['low'])} to {number(interval['high'])} ({interval['level']:.0%}, {interval['method']})"
+def _power_law(law: PowerLawEntry) -> str:
+    floor = f"{number(law['floor'])} + " if law["floor"] else ""
+    return f"{floor}{number(law['coefficient'])} C^{law['exponent']:.4f}".replace("^-", "^−")
 
 
 def _cut(total: int) -> str:

@@ -15,6 +15,7 @@ from scaling.analysis.health import seed_noise
 from scaling.analysis.health.collapse import collapse_section
 from scaling.analysis.health.noise_scale import noise_scale_section
 from scaling.analysis.health.seed_noise import SeedNoise, seed_noise_section
+from scaling.analysis.isoflop import frontiers
 from scaling.analysis.judgement.holdout import FEW_RESAMPLES, LEVEL, RESAMPLES
 from scaling.analysis.judgement.prices import prices_section
 from scaling.analysis.laws.held import Bounds
@@ -111,6 +112,8 @@ def analyse(
         "fits": entries,
         "isoflop": isoflop,
         "envelope": envelope_section(observations, seed=seed, level=LEVEL, draws=bootstrap),
+        "frontiers": frontiers.measure(observations, isoflop, entries, LEVEL),
+        "bytes_per_token": observations.bytes_per_token,
         "curves": curves_section(observations),
         "holdout": holdout_section(rolled),
         "influence": None if lead is None else influence_section(lead, grid.target),

@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from scaling.analysis.isoflop.curve_models import parabola
+from scaling.analysis.isoflop.curve_models import LEAST_SIZES_OF_CUBIC, parabola
 from scaling.analysis.isoflop.minima import IsoFlop, edge, vertex_variance
 from scaling.analysis.judgement.holdout import Z_LEVEL
 from scaling.analysis.judgement.spread import Form
 from scaling.analysis.runs.budgets import BudgetRuns
 from scaling.analysis.schema.intervals import Quantity
 from scaling.analysis.schema.isoflop import BudgetEntry, ComputeLaw, CurveModel
-from scaling.analysis.words import listed, percent
+from scaling.analysis.words import count, flops_text, listed, percent
 
 Array = NDArray[np.float64]
 Laws = Mapping[CurveModel, Mapping[Quantity, ComputeLaw]]
@@ -82,15 +82,27 @@ def vertex_sd(study: IsoFlop, k: int) -> float:
 
 def disagreement(used: CurveModel, budgets: Sequence[BudgetEntry], laws: Laws) -> str:
     """The curve models whose interval of N*'s exponent, or of N* at a budget, lies apart from the quoted one's."""
-    apart = [words for name in laws if name != used and (words := _apart(used, name, budgets, laws))]
+    apart = [
+        words for name in _compared(budgets, laws) if name != used and (words := _apart(used, name, budgets, laws))
+    ]
     if not apart:
         return ""
     own = _exponent_ends(laws[used]["params"])
     stated = "" if own is None else f" (N*'s exponent {own[0]:.3g} to {own[1]:.3g})"
     return (
         f"IsoFLOP minima depend on the curve beyond their intervals: {IN_WORDS[used]} are quoted{stated}, but "
-        f"{listed(apart)}; --minimum quotes another"
+        f"{listed(apart)}; --minimum quotes another, and more sizes near the minimum decide between them"
     )
+
+
+def _compared(budgets: Sequence[BudgetEntry], laws: Laws) -> list[CurveModel]:
+    """The curve models that can contradict each other.
+
+    With few sizes a spline passes through every loss, and its minimum moves with the noise of one; the local cubic is
+    the parabola. The mean of both then stands for them.
+    """
+    few = min(len(set(budget["params"])) for budget in budgets) < LEAST_SIZES_OF_CUBIC
+    return [name for name in laws if not few or name not in ("cubic", "akima")]
 
 
 def _apart(used: CurveModel, name: CurveModel, budgets: Sequence[BudgetEntry], laws: Laws) -> str:
@@ -107,7 +119,7 @@ def _apart(used: CurveModel, name: CurveModel, budgets: Sequence[BudgetEntry], l
         ]
         if len(spans) == 2 and _disjoint(spans[0], spans[1]):
             low, high = spans[1]
-            return f"{IN_WORDS[name]} put N* at {budget['budget_flops']:.3g} FLOPs at {low:.3g} to {high:.3g}"
+            return f"{IN_WORDS[name]} put N* at {flops_text(budget['budget_flops'])} at {count(low)} to {count(high)}"
     return ""
 
 

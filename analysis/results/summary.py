@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from scaling.analysis import words
 from scaling.analysis.judgement.forecast import cost_of, describe, interval, members_in_words
 from scaling.analysis.laws.law import SIX_N_D
-from scaling.analysis.results.run_words import run_words
+from scaling.analysis.results.run_words import counted, run_words
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.fits import NO_RESAMPLES, FitEntry, FittedEntry, no_interval
 from scaling.analysis.schema.intervals import NO_ENDS, Ends
@@ -173,7 +173,7 @@ def _isoflop(results: Results) -> Iterator[str]:
     used = study["used"]
     for budget in study["budgets"]:
         one = budget["estimates"].get(used)
-        head = f"  C {budget['budget_flops']:.3g} ({budget['n']} runs): "
+        head = f"  C {budget['budget_flops']:.3g} ({counted(results, budget['observations'])}): "
         if one is None or one["params"]["value"] is None:
             yield head + "no minimum" + (" (EDGE)" if budget["edge"] else "")
             continue

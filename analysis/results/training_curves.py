@@ -37,6 +37,7 @@ def curves_section(observations: Observations) -> list[CurveEntry]:
         return []
     curves = observations.curves
     number, run_ids = curves["run_id"].factorize()
+    trunks = _trunks(observations)
     params = curves["params"].to_numpy()[np.unique(number, return_index=True)[1]]
     usable = ((curves["flops"] > 0) & (curves["tokens"] > 0)).to_numpy()
     runs = np.unique(number[usable])
@@ -61,6 +62,14 @@ def curves_section(observations: Observations) -> list[CurveEntry]:
                 "loss": numbers(kept["loss"]),
                 "val_loss": numbers(kept["val_loss"]),
                 "points_measured": len(rows),
+                "learning_rate": numbers(kept["lr"]),
+                "trunk": trunks.get(str(run_id), str(run_id)),
             }
         )
     return sections
+
+
+def _trunks(observations: Observations) -> dict[str, str]:
+    """The name of each run's trunk, by run; empty where the source names none."""
+    table = observations.table
+    return dict(zip(table["run_id"], table["trunk"].astype(str), strict=True)) if "trunk" in table.columns else {}

@@ -4,7 +4,8 @@ Columns of the table, one row an observation:
 
     row, run_id, origin, group, cluster      the row's place in its source; rows of one cluster are resampled together
     params, tokens, flops, loss              raw counts and nats, in the conventions named in `conventions`
-    weight, loss_se, unique_tokens, predicted_tokens, budget   weights have mean 1; NaN where the source states none
+    weight, loss_se, unique_tokens, predicted_tokens, budget, loss_bytes_per_token
+                                             weights have mean 1; NaN where the source states none
     params_total, params_non_embedding, params_non_embedding_head, flops_exact      other counts, where known
 
 and every other column of the source under its own name. A quantity that the source lacks is NaN everywhere. Row
@@ -27,6 +28,8 @@ from scaling.analysis.schema.document import Conventions
 Array = NDArray[np.float64]
 
 OWN_OF_TABLE = {"row", "run_id", "origin", "group", "cluster", "weight", "loss", "loss_se", "predicted_tokens"}
+OWN_OF_TABLE |= {"loss_bytes_per_token"}
+SAME_RATIO = 1e-3  # relative difference in bytes per token that is rounding
 MAX_ROWS = 50_000  # beyond this a fit takes minutes; only rows of distinct runs are worth it
 COLUMN_OF_SYMBOL = {"N": "params", "D": "tokens", "C": "flops", "U": "unique_tokens"}
 
@@ -57,6 +60,14 @@ class Observations:
         """A number for every row, equal for rows that are resampled together."""
         labels: NDArray[np.intp] = self.table["cluster"].factorize()[0]
         return labels
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Bytes of validation text to a token of the loss; None where unknown, or not the same in all runs."""
+        ratios = self.column("loss_bytes_per_token") if "loss_bytes_per_token" in self.table.columns else np.array([])
+        if len(ratios) == 0 or not np.isfinite(ratios).all() or np.ptp(ratios) > SAME_RATIO * ratios.min():
+            return None
+        return float(np.median(ratios))
 
     @property
     def cost(self) -> Cost:

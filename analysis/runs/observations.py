@@ -84,6 +84,8 @@ def validate(reading: Reading, choices: Choices) -> Observations:
         table = judge.table.copy()
         inferred.append(f"only the lowest loss of each size and token count is fitted, as asked ({len(table)} rows)")
     table["origin"] = reading.source
+    if choices.bytes_per_token is not None:
+        table["loss_bytes_per_token"] = choices.bytes_per_token
     _weigh(table, reading, notes)
     if not reading.counts_known and not columns.missing:
         doubts += _contradiction(table)
@@ -206,7 +208,7 @@ def _curves_of(table: pd.DataFrame) -> pd.DataFrame | None:
     """Rows of one run at several token counts are a training curve."""
     if not table["run_id"].duplicated().any():
         return None
-    curves = table[["run_id", "tokens", "flops", "loss"]].assign(step=np.nan, val_loss=np.nan)
+    curves = table[["run_id", "tokens", "flops", "loss"]].assign(step=np.nan, val_loss=np.nan, lr=np.nan)
     return curves[curves["run_id"].duplicated(keep=False)]
 
 
@@ -227,7 +229,7 @@ def _clusters(table: pd.DataFrame, cluster: str | None, notes: list[str]) -> "pd
 
 def _weigh(table: pd.DataFrame, reading: Reading, notes: list[str]) -> None:
     """Give every row a weight with mean 1: the source's own, or 1 / loss_se^2 where a file states standard errors."""
-    for name in ("unique_tokens", "predicted_tokens", "budget", "loss_se"):
+    for name in ("unique_tokens", "predicted_tokens", "budget", "loss_se", "loss_bytes_per_token"):
         if name not in table.columns:
             table[name] = np.nan
     if "weight" in table.columns:

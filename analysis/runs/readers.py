@@ -130,12 +130,19 @@ def _record_row(record: RunRecord) -> Row:
         flops=float(record.train_flops),
         loss=record.val_loss_nats,
         loss_se=math.nan if record.val_loss_se_nats is None else record.val_loss_se_nats,
+        loss_bytes_per_token=_bytes_per_token(record),
         predicted_tokens=float(record.predicted_tokens),
         unique_tokens=float(record.unique_tokens),
         epochs=float(record.epochs),
         budget=math.nan if record.budget_flops is None else float(record.budget_flops),
     )
     return row
+
+
+def _bytes_per_token(record: RunRecord) -> float:
+    """Bytes of validation text to a token of the loss; NaN where the record states no bits per byte."""
+    nats, bits = record.val_loss_nats, record.val_bits_per_byte
+    return math.nan if not nats or not bits else nats / (math.log(2) * bits)
 
 
 def _profile_row(run_dir: Path, record: RunRecord, damaged: list[str]) -> Row:

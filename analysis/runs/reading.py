@@ -8,7 +8,10 @@ import pandas as pd
 
 Row: TypeAlias = dict[str, str | int | float | bool | None]  # of a table, by column
 
-CURVE_COLUMNS = ("run_id", "step", "tokens", "flops", "loss", "val_loss", "grad_square", "grad_trace", "noise_steps")
+CURVE_COLUMNS = (
+    *("run_id", "step", "tokens", "flops", "loss", "val_loss", "lr"),
+    *("grad_square", "grad_trace", "noise_steps"),
+)
 CONTINUED = "continued from another run's weights: its own tokens and FLOPs are not all that its loss has cost"
 
 

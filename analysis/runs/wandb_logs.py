@@ -193,6 +193,7 @@ def _curve(run: LoggedRun) -> pd.DataFrame:
         "train/flops": "flops",
         "train/loss": "loss",
         "val/loss": "val_loss",
+        "train/lr": "lr",
         "noise/grad_square": "grad_square",
         "noise/grad_trace": "grad_trace",
         "noise/steps": "noise_steps",

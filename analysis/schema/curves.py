@@ -1,6 +1,6 @@
 """Training curves, and the envelope of the lowest loss that any of them reaches at each compute."""
 
-from typing import Annotated, Literal, TypeAlias, TypedDict
+from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
 from scaling.analysis.schema.intervals import Interval
 
@@ -17,6 +17,8 @@ class CurveEntry(TypedDict):
     loss: Annotated[list[float | None], "training loss, nats per token; null where it was not logged"]
     val_loss: Annotated[list[float | None], "validation loss, nats per token; null where it was not measured"]
     points_measured: Annotated[int, "points before thinning"]
+    learning_rate: NotRequired[Annotated[list[float | None], "learning rate; null where it was not logged"]]
+    trunk: NotRequired[Annotated[str, "name of the trunk that the run shares; the run's own without one"]]
 
 
 class EnvelopeLaw(TypedDict):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 from scaling.analysis.schema.curves import CurveEntry, EnvelopeSection
 from scaling.analysis.schema.fits import FitEntry, LossSettings
 from scaling.analysis.schema.forecast import ForecastSection
+from scaling.analysis.schema.frontiers import FrontiersSection
 from scaling.analysis.schema.health import HealthSection
 from scaling.analysis.schema.isoflop import CurveModel, IsoflopSection
 from scaling.analysis.schema.judgement import ChoicesSection, HoldoutSection, InfluenceSection
@@ -131,6 +132,19 @@ class Results(TypedDict):
     fits: Annotated[list[FitEntry], "one entry a law, in the order asked for"]
     isoflop: Annotated[IsoflopSection | None, "minima at equal compute; null where no budget holds enough sizes"]
     envelope: Annotated[EnvelopeSection | None, "envelope of the training curves; null without enough curves"]
+    frontiers: NotRequired[
+        Annotated[
+            FrontiersSection | None,
+            "runs that no smaller run beats; null where a loss is not positive; absent in files of earlier versions",
+        ]
+    ]
+    bytes_per_token: NotRequired[
+        Annotated[
+            float | None,
+            "bytes of validation text to a token of the loss; null where unknown or not the same in all runs; absent "
+            "in files of earlier versions",
+        ]
+    ]
     curves: Annotated[list[CurveEntry], "training curves, smallest model first; empty where the source has none"]
     holdout: Annotated[HoldoutSection | None, "roll-outs; null where none was made"]
     influence: Annotated[InfluenceSection | None, "runs that move the answer; null without resamples or an optimum"]

@@ -84,6 +84,7 @@ def with_forecast(results: Any, study: Path) -> Any:
 
 
 NOISE_SCALE = 4096.0  # tokens, of a study's runs
+BYTES_PER_TOKEN = 4.0
 
 
 def write_study(root: Path, *, points: int = 60, cooldown: bool = True, repeats: int = 0) -> Path:
@@ -115,6 +116,10 @@ def write_study(root: Path, *, points: int = 60, cooldown: bool = True, repeats:
             predicted_tokens=tokens,
             unique_tokens=2 * tokens,
             val_loss_nats=row.loss,
+            val_bits_per_byte=row.loss / (np.log(2) * BYTES_PER_TOKEN),
+            trunk={"id": f"trunk{k % len(SPREADS)}", "steps": steps - steps // 5, "paid_by": None}
+            if cooldown
+            else None,
         )
         assert publish_record(run, record)
         (run / "profile.json").write_text(json.dumps(profile(record)))
@@ -125,6 +130,7 @@ def write_study(root: Path, *, points: int = 60, cooldown: bool = True, repeats:
             loss = min(float(TRUTH(N=size, D=seen)) * 1.02, 9.0) + 0.01 * rng.standard_normal()
             lines.append({"step": int(step), "tokens": seen, "flops": 6 * (size + head) * seen, "train_loss": loss})
             square, trace = 1e-4 * drawn.gamma(9, 1 / 9, 2)
+            lines[-1]["lr"] = 1e-3 * min(1.0, (steps - int(step)) / (steps // 5 + 1)) if cooldown else 1e-3
             lines[-1] |= {"grad_square": square, "grad_trace": trace * NOISE_SCALE, "noise_steps": 1}
         lines[-1] |= {"val_loss": row.loss, "val_loss_se": 0.004, "val_bpb": row.loss}
         text = "".join(json.dumps(line) + "\n" for line in lines)

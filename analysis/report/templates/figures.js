@@ -88,6 +88,7 @@ function layoutOf(panel, figure, box) {
     ...layout,
     xaxis: axis(layout.xaxis, width),
     yaxis: axis(yaxis, panel.height - 70),
+    ...(layout.yaxis2 ? { yaxis2: axis(layout.yaxis2, panel.height - 70) } : {}),
     width: whole,
     height: panel.height + Math.max(above - 25, 0),
     margin: { l: left, r: 12, t: above, b: layout.xaxis.showticklabels ? 40 : layout.xaxis.title.text ? 30 : 8 },
@@ -117,8 +118,17 @@ function drawPanel(box, figures) {
       if (range === undefined) continue;
       const mode = Math.abs(range - panel.layout[name].range[0]) < 1e-9 ? "array" : "auto";
       if (box.layout[name].tickmode !== mode) Plotly.relayout(box, { [`${name}.tickmode`]: mode });
+      if (name === "yaxis" && panel.layout.yaxis2) zoomOther(box, panel.layout, mode);
     }
   });
+}
+
+// Zooms the second scale with the first: their ranges stay as far apart, or in proportion on an axis without logarithms.
+function zoomOther(box, first, mode) {
+  const [from, to] = [first.yaxis.range, first.yaxis2.range];
+  const slope = (to[1] - to[0]) / (from[1] - from[0]);
+  const range = box.layout.yaxis.range.map((end) => to[0] + slope * (end - from[0]));
+  Plotly.relayout(box, { "yaxis2.range": range, "yaxis2.tickmode": mode });
 }
 
 // Draws a panel again, in the width and the colours that hold now; what its legend hides stays hidden.

@@ -202,6 +202,15 @@ function parseAmount(text) {
   return Number(found[1]) * unit;
 }
 
+const MOST_TIMES = 1000; // between the ends of an interval, beyond which its value states nothing
+
+// A quantity and its interval in words; a dash where the interval leaves it open.
+function stated(one, words) {
+  if (one.low === null) return [words(one.value), "no interval"];
+  if (!(one.high <= MOST_TIMES * one.low)) return ["–", `not determined: its interval spans more than a factor of ${MOST_TIMES}`];
+  return [words(one.value), `${words(one.low)} to ${words(one.high)}`];
+}
+
 function withoutOptimum(facts, ask) {
   if (ask.served > 0 && whatIf(facts, FORMULAS, { ...ask, served: 0 })) {
     return `Serving ${count(ask.served)} tokens leaves too little of that compute to train on: spend more, or serve fewer.`;
@@ -212,8 +221,6 @@ function withoutOptimum(facts, ask) {
 function startWhatIf(facts, root) {
   const inputs = Object.fromEntries(["flops", "served", "unique"].map((name) => [name, root.querySelector(`[name=${name}]`)]));
   const out = (name) => root.querySelector(`[data-out=${name}]`);
-  const say = (one, words) =>
-    one.low === null ? [words(one.value), "no interval"] : [words(one.value), `${words(one.low)} to ${words(one.high)}`];
   const refresh = () => {
     const ask = { flops: parseAmount(inputs.flops.value), served: 0, unique: Infinity };
     if (inputs.served.value.trim()) ask.served = parseAmount(inputs.served.value);
@@ -231,12 +238,14 @@ function startWhatIf(facts, root) {
       return;
     }
     for (const [name, words] of [["params", count], ["tokens", count], ["loss", (v) => v.toFixed(4)]]) {
-      [out(name).textContent, out(`${name}-interval`).textContent] = say(answer[name], words);
+      [out(name).textContent, out(`${name}-interval`).textContent] = stated(answer[name], words);
     }
-    const notes = [`${number(answer.tokens_per_param.value)} tokens per parameter`];
+    const known = (name) => out(name).textContent !== "–";
+    const notes = known("params") ? [`${number(answer.tokens_per_param.value)} tokens per parameter`] : [];
+    if (facts.bits_of_nat && known("loss")) notes.push(`the loss is ${(answer.loss.value * facts.bits_of_nat).toFixed(4)} bits per byte`);
     if (ask.served > 0) notes.push(`training takes ${scientific(answer.training_flops)} FLOPs of the ${scientific(ask.flops)}, serving the rest`);
     if (Number.isFinite(answer.epochs) && answer.epochs > 0) notes.push(`${number(answer.epochs)} passes over the unique tokens`);
-    out("notes").textContent = notes.join("; ") + ".";
+    out("notes").textContent = notes.length ? notes.join("; ") + "." : "";
     trusted.className = answer.calibrated && !facts.warned ? "badge good" : "badge bad";
     const checked = answer.decades_beyond ? `${answer.decades_beyond.toFixed(2)} decades beyond the data, within what the roll-outs checked` : "inside the data's range";
     trusted.textContent = answer.calibrated ? `Calibrated: ${checked}.${facts.warned ? " Read the warnings at the top first." : ""}` : `Out of the calibrated range: ${answer.reasons.join("; ")}.`;
@@ -245,4 +254,4 @@ function startWhatIf(facts, root) {
   refresh();
 }
 
-if (typeof module !== "undefined") module.exports = { whatIf, parseAmount, count, scientific };
+if (typeof module !== "undefined") module.exports = { whatIf, parseAmount, count, scientific, stated };

@@ -306,14 +306,14 @@ def test_weighing_by_seed_noise_draws_the_fit_nearer_to_the_truth(tmp_path: Path
 
 
 def test_a_report_says_which_errors_its_fits_used(tmp_path: Path) -> None:
-    from scaling.analysis.report import prose, tables
+    from scaling.analysis.report import fit_tables, prose
 
     observed = simulated.observe(uneven(-1.0), tmp_path)
     for errors, said in (("given", "weighed equally"), ("seeds", "by 1 / sd^2 of the measured seed noise")):
         results = analyse(observed, bootstrap=0, holdout=None, errors=errors)
         health_words = next(one for one in prose.sections(results) if one.id == "health").words
         assert said in health_words[0]
-        assert (said in tables.parameters(results)[0].note) == (errors == "seeds")
+        assert (said in fit_tables.parameters(results)[0].note) == (errors == "seeds")
         assert (said in " ".join(results["notes"])) == (errors == "seeds")
     with pytest.raises(ValueError, match="unknown errors 'noise': choose from given, seeds"):
         analyse(observed, errors="noise")

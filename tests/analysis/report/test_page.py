@@ -20,8 +20,8 @@ from scaling.analysis.figures.chart import BLACK, Absent, Chart
 from scaling.analysis.judgement import forecast
 from scaling.analysis.laws import LAWS, jet
 from scaling.analysis.laws.law import Law, amplitude, build, exponent, level
+from scaling.analysis.report import calculator, prose
 from scaling.analysis.report import page as report
-from scaling.analysis.report import prose
 from scaling.analysis.report.blocks import Section, Table
 from scaling.analysis.results.run_words import run_words
 from scaling.analysis.runs.observations import load
@@ -149,7 +149,7 @@ def test_names_from_data_are_text_and_never_markup(written: Path) -> None:
 
 def test_json_in_a_script_cannot_end_it() -> None:
     value = ["</script>", "<!--", "\u2028\u2029", "&amp;", 'quote "', "名"]
-    text = report.script_json(value)
+    text = calculator.script_json(value)
     assert not set(text) & set("<>&\u2028\u2029")
     assert json.loads(text) == value
 
@@ -233,7 +233,7 @@ def test_long_tables_are_cut_and_say_so(results: Results, monkeypatch: pytest.Mo
 def calculate(code: str, facts: Any = None, **values: Any) -> Any:
     """The value of an expression over `given` and `whatIf`, the calculator's functions, and the page's FORMULAS."""
     before = f"const whatIf = require({json.dumps(str(report.TEMPLATES / 'what_if.js'))});"
-    return evaluate(code, before=before + (report.formulas_js(facts) if facts else ""), facts=facts, **values)
+    return evaluate(code, before=before + (calculator.formulas_js(facts) if facts else ""), facts=facts, **values)
 
 
 @needs_node
@@ -244,7 +244,7 @@ def test_the_calculator_agrees_with_the_forecast(times: float, results: Results)
     expected = forecast.predict(results, flops=flops)
     found = calculate(
         "whatIf.whatIf(given.facts, FORMULAS, {flops: given.flops, served: 0, unique: Infinity})",
-        facts=report.what_if_facts(results),
+        facts=calculator.what_if_facts(results),
         flops=flops,
     )
     for name in ("params", "tokens", "loss"):
@@ -267,7 +267,7 @@ def test_the_calculator_takes_the_log_mean_of_the_forecasters(times: float, aver
     flops = averaged["settings"]["target_flops"] * times
     expected = forecast.predict(averaged, flops=flops)
     assert len(expected["members"]) == 4
-    facts = report.what_if_facts(averaged)
+    facts = calculator.what_if_facts(averaged)
     ask = "{flops: given.flops, served: 0, unique: Infinity}"
     found = calculate(f"whatIf.whatIf(given.facts, FORMULAS, {ask})", facts=facts, flops=flops)
     for name in ("params", "tokens", "loss"):
@@ -281,7 +281,7 @@ def test_serving_moves_the_log_mean_and_spends_the_same_compute(averaged: Result
     flops = averaged["settings"]["target_flops"]
     ask = "{flops: given.flops, served, unique: Infinity}"
     code = f"given.served.map((served) => whatIf.whatIf(given.facts, FORMULAS, {ask}))"
-    facts = report.what_if_facts(averaged)
+    facts = calculator.what_if_facts(averaged)
     plain, served, nothing_left = calculate(code, facts=facts, flops=flops, served=[0, 1e9, 1e20])
     assert served["params"]["value"] < plain["params"]["value"]
     assert served["loss"]["value"] > plain["loss"]["value"]
@@ -302,13 +302,13 @@ def test_the_forecasters_stand_beside_the_headline_and_no_badge_is_green_under_a
     warned = render({**averaged, "warnings": ["look here"]})
     assert 'class="badge good"' not in warned
     assert "Read the warnings at the top first." in warned
-    assert report.what_if_facts({**averaged, "warnings": ["look here"]})["warned"]
+    assert calculator.what_if_facts({**averaged, "warnings": ["look here"]})["warned"]
 
 
 @needs_node
 def test_the_calculator_takes_the_dip_near_the_sizes_tried_that_the_law_takes(results: Results) -> None:
     farseer = build(LAWS["farseer"], LAWS["farseer"].example)
-    facts: Any = report.what_if_facts(results)
+    facts: Any = calculator.what_if_facts(results)
     form = {"law": "farseer", "names": list(farseer.params), "values": list(farseer.params.values()), "draws": []}
     code = "given.flops.map((flops) => whatIf.whatIf(given.facts, FORMULAS, {flops, served: 0, unique: Infinity}))"
     for near, there in (((5.0, 80.0), True), ((1e7, 1e8), False)):
@@ -325,7 +325,7 @@ def test_the_calculator_takes_the_dip_near_the_sizes_tried_that_the_law_takes(re
 
 @needs_node
 def test_serving_more_tokens_buys_a_smaller_model_trained_longer(results: Results) -> None:
-    facts = report.what_if_facts(results)
+    facts = calculator.what_if_facts(results)
     flops = results["settings"]["target_flops"]
     ask = "{flops: given.flops, served, unique: Infinity}"
     code = f"given.served.map((served) => whatIf.whatIf(given.facts, FORMULAS, {ask}))"
@@ -340,7 +340,7 @@ def test_serving_more_tokens_buys_a_smaller_model_trained_longer(results: Result
 
 @needs_node
 def test_few_unique_tokens_cost_loss_and_are_never_called_calibrated(results: Results) -> None:
-    facts = report.what_if_facts(results)
+    facts = calculator.what_if_facts(results)
     flops = results["range"]["flops"][1]
     code = "given.unique.map((unique) => whatIf.whatIf(given.facts, FORMULAS, {flops: given.flops, served: 0, unique}))"
     enough, few = calculate(code, facts=facts, flops=flops, unique=[1e15, 1e7])
@@ -382,7 +382,7 @@ def test_a_law_of_the_users_own_is_in_the_pages_calculator(monkeypatch: pytest.M
     expected = forecast.predict(results, flops=flops)
     (script,) = (text for text in Page(render(results)).scripts if "function whatIf(" in text)
     ask = "{flops: given.flops, served: 0, unique: Infinity}"
-    facts = report.what_if_facts(results)
+    facts = calculator.what_if_facts(results)
     found = evaluate(f"whatIf(given.facts, FORMULAS, {ask})", before=script, facts=facts, flops=flops)
     for name in ("params", "tokens", "loss"):
         for end in ("value", "low", "high"):
@@ -390,7 +390,7 @@ def test_a_law_of_the_users_own_is_in_the_pages_calculator(monkeypatch: pytest.M
 
 
 def test_the_pages_formulas_cannot_end_its_script() -> None:
-    text = report.formulas_js({"forms": [{"law": name} for name in LAWS]})
+    text = calculator.formulas_js({"forms": [{"law": name} for name in LAWS]})
     assert all(json.dumps(name) in text for name in LAWS)
     assert not set(text) & set("<&\u2028\u2029")
 
@@ -412,6 +412,15 @@ def test_amounts_are_read_as_people_write_them() -> None:
     read = calculate('["3e24", " 70B", "1.5 T", "2,000", "", "-1", "x", "1e3M"].map(whatIf.parseAmount)')
     assert read == [3e24, 70e9, 1.5e12, 2000, None, None, None, 1e9]
     assert calculate("[34e9, 999.6e9, 5e15, 1e6].map(whatIf.count)") == ["34.0B", "1.00T", "5.00×10¹⁵", "1.00M"]
+
+
+@needs_node
+def test_a_quantity_that_its_interval_leaves_open_is_no_number() -> None:
+    code = "given.ends.map(([low, high]) => whatIf.stated({value: 1.4, low, high}, (v) => v.toFixed(4)))"
+    narrow, wide, none = calculate(code, ends=[[1.2, 1.6], [1e-7, 4256875.6], [None, None]])
+    assert narrow == ["1.4000", "1.2000 to 1.6000"]
+    assert wide == ["–", "not determined: its interval spans more than a factor of 1000"]
+    assert none == ["1.4000", "no interval"]
 
 
 PRESSES = """

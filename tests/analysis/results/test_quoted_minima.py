@@ -1,5 +1,6 @@
 """The minima quoted: their agreement with published exponents, their error on simulated grids, and their warnings."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from scaling.analysis.judgement.spread import Form
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.law import Law
 from scaling.analysis.results.isoflop import isoflop_section
+from scaling.analysis.results.quoted_minima import disagreement
 from scaling.analysis.runs.budgets import group_budgets
-from scaling.analysis.schema.isoflop import ASKABLE
+from scaling.analysis.schema.isoflop import ASKABLE, CurveModel
+from scaling.analysis.words import count, flops_text
 from tests.analysis.simulated import BUDGETS, TRUTH, observe, table
 from tests.published import PORIAN, needs_published
 
@@ -84,6 +87,22 @@ def test_curves_that_disagree_beyond_their_intervals_are_named(tmp_path: Path) -
     assert "parabolas put N*" in said
     calm = measure(observe(table(noise_nats=0.01), tmp_path), draws=100, seed=0)
     assert isoflop_section(calm, None, GRID)["disagreement"] == ""
+
+
+def test_a_spline_through_few_sizes_contradicts_nothing(tmp_path: Path) -> None:
+    frame = table(spreads=(0.25, 0.5, 1, 2, 4), noise_nats=0.003, seeds=2)
+    study = measure(observe(frame, tmp_path), draws=100, seed=0)
+    section = isoflop_section(study, None, GRID)
+    assert study.quoted == "parabola"
+    budget = section["budgets"][-1]
+    far = 2 * (budget["estimates"]["parabola"]["params"]["high"] or 0.0)
+    held_against: tuple[tuple[CurveModel, bool], ...] = (("akima", False), ("mean", True))
+    for name, named in held_against:
+        moved = copy.deepcopy(section)
+        moved["budgets"][-1]["estimates"][name]["params"].update(low=far, high=2 * far)
+        said = disagreement("parabola", moved["budgets"], moved["laws"])
+        assert (said != "") == named, name
+    assert f"put N* at {flops_text(budget['budget_flops'])} at {count(far)} to" in said
 
 
 def test_below_six_sizes_the_cubic_is_a_parabola_of_the_nearest(tmp_path: Path) -> None:

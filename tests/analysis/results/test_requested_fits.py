@@ -11,7 +11,7 @@ import pytest
 from scaling.analysis.fitting.bootstrap import bootstrap, identify
 from scaling.analysis.fitting.fit import fit
 from scaling.analysis.judgement.forecast import describe, predict
-from scaling.analysis.report import prose, tables
+from scaling.analysis.report import fit_tables, prose
 from scaling.analysis.results.document import summary
 from tests.analysis.conformance import analyse
 from tests.analysis.simulated import TRUTH, observe, table
@@ -30,7 +30,7 @@ def runs(count: int, *, checkpoints: int = 1, named: bool = True) -> pd.DataFram
 
 def described(results: Any) -> str:
     """Return all words of the terminal and of the page's tables and answer."""
-    cells = [cell.words for made in tables.parameters(results) for row in made.rows for cell in row]
+    cells = [cell.words for made in fit_tables.parameters(results) for row in made.rows for cell in row]
     return "\n".join([summary(results), *cells, *prose.answer(results).lead])
 
 
@@ -57,7 +57,7 @@ def test_as_many_parameters_as_runs_leave_no_interval(frame: pd.DataFrame, law: 
     for name, value in entry["params"].items():
         assert f"{name} = {value:.5g} (no interval: {why})" in text
     assert f"no interval: {why}" in [
-        cell.words for made in tables.parameters(found) for row in made.rows for cell in row
+        cell.words for made in fit_tables.parameters(found) for row in made.rows for cell in row
     ]
 
 

@@ -300,6 +300,22 @@ def test_equal_run_ids_of_different_files_stay_different_runs(tmp_path: Path) ->
     assert len(set(found.clusters)) == 3
 
 
+def test_bytes_per_token_are_those_of_the_records_or_declared(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study")
+    assert load(study).bytes_per_token == pytest.approx(4.0)
+    assert "loss_bytes_per_token" not in load(study).names
+    assert load(csv(tmp_path, GOOD.replace("loss", "bpb")), bytes_per_token=3.5).bytes_per_token == 3.5
+    assert load(csv(tmp_path, GOOD)).bytes_per_token is None
+
+
+def test_runs_of_several_tokenizers_have_no_one_ratio(tmp_path: Path) -> None:
+    found = load(write_study(tmp_path / "study"))
+    found.table.loc[0, "loss_bytes_per_token"] *= 1.01
+    assert found.bytes_per_token is None
+    found.table.loc[0, "loss_bytes_per_token"] = np.nan
+    assert found.bytes_per_token is None
+
+
 def test_offline_wandb_runs_are_read_back_with_counts_curves_and_state(tmp_path: Path) -> None:
     wandb = pytest.importorskip("wandb")
     for k in range(3):

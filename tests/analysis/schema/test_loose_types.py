@@ -15,7 +15,7 @@ ALLOWED = {
     ("laws/law.py", "Law"): "jets in the place of a law's parameters",
     ("laws/law.py", "_declare"): "a parameter's keyword options",
     ("laws/law.py", "build"): "a law's keyword parameters, floats or arrays or jets",
-    ("report/page.py", "formulas_js"): "expressions in the place of numbers",
+    ("report/calculator.py", "formulas_js"): "expressions in the place of numbers",
 }
 
 
