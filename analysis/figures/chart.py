@@ -161,6 +161,7 @@ class ColorScale:
     label: str
     low: float
     high: float
+    counts: bool = True  # ticks as 100M, 1B rather than powers of ten
 
     def color(self, value: float) -> str:
         """The colour of a value."""

@@ -71,7 +71,8 @@ def cooldowns(results: Results) -> Chart | Absent:
     )
     caption = (
         f"{sum(map(len, shown))} runs of {len(shown)} of {len(found)} trunks: each cooldown starts from its trunk's "
-        "weights and ends in a run of its own (Hägele et al. 2024). Lines: training loss; points: validation loss at the end."
+        "weights and ends in a run of its own (Hägele et al. 2024). Lines: training loss; points: "
+        "validation loss at the end."
     )
     return Chart(TITLE, caption, panels, 1, 5.2, (2.4, 1.0), scale=scale, matrix=True)
 

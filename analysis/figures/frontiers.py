@@ -110,7 +110,7 @@ def _law_words(name: FrontierVariable, entry: FrontierEntry) -> str:
     interval = law["interval"]
     return (
         f"{head}\nL = ({SYMBOLS[name]}/{scale})^−{law['exponent']:.3f}\n"
-        f"exponent {interval['low']:.3f} to {interval['high']:.3f}"
+        f"({interval['low']:.3f} to {interval['high']:.3f})"
     )
 
 

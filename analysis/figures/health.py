@@ -189,7 +189,7 @@ def seed_noise(results: Results) -> Chart | Absent:
         line = trend["line"]
         label = f"trend with size, N^{trend['slope']:.2f}".replace("-", "−")
         marks.append(Line(array(line["params"]), array(line["sd_nats"]), RED, label=label, hover=label))
-    scale = ColorScale(words_of(results, "flops"), min(cells["flops"]), max(cells["flops"]))
+    scale = ColorScale(words_of(results, "flops"), min(cells["flops"]), max(cells["flops"]), counts=False)
     beside = _apart(params, float(np.log(ends[1] / ends[0])))
     low, high = array(cells["low"]), array(cells["high"])
     for k, (n, c, runs) in enumerate(zip(params, cells["flops"], cells["runs"], strict=True)):

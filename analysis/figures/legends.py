@@ -5,7 +5,7 @@ from typing import Literal
 
 from scaling.analysis.figures.chart import Band, Bars, Chart, Legend, Line, Mark, Points, Span, viridis
 from scaling.analysis.figures.web import DASHES, text
-from scaling.analysis.words import count
+from scaling.analysis.words import count, scientific
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def scale(chart: Chart) -> Ramp | None:
     if chart.scale is None:
         return None
     colors = [viridis(k / 8) for k in range(9)]
-    return Ramp(chart.scale.label, count(chart.scale.low), count(chart.scale.high), colors)
+    spell = count if chart.scale.counts else scientific
+    return Ramp(chart.scale.label, spell(chart.scale.low), spell(chart.scale.high), colors)
 
 
 def _entry(label: str, mark: Mark) -> LegendEntry:

@@ -176,7 +176,8 @@ def _draw_panel(panel: Panel, axes: Axes, width: float, height: float) -> list[A
     for mark in panel.marks:
         draw_mark(mark, axes)
     if panel.title:
-        axes.set_title(plain(panel.title, int(width / CHARACTER)))
+        lines = panel.title.splitlines()  # a title of several lines is broken as it should be
+        axes.set_title("\n".join(map(plain, lines)) if len(lines) > 1 else plain(panel.title, int(width / CHARACTER)))
     _draw_axis(panel.x, charts.limits(panel, "x"), axes, "x", width)
     limits = charts.limits(panel, "y")
     _draw_axis(panel.y, limits, axes, "y", height)
@@ -213,7 +214,7 @@ def _draw_scale(scale: charts.ColorScale, figure: FigureBase, axes: list[Axes]) 
     )
     bar.outline.set_visible(False)
     bar.ax.grid(False)
-    axis = Axis(scale.label, log=True, counts=True)
+    axis = Axis(scale.label, log=True, counts=scale.counts)
     _draw_axis(axis, (scale.low, high), bar.ax, "y", 2.4)
 
 

@@ -126,9 +126,7 @@ def _glyphs() -> frozenset[int]:
 
 
 def plain(text: str, width: int = 0) -> str:
-    """Text with raised exponents and ? for signs that the font lacks, each line of it wrapped to `width` characters."""
-    if "\n" in text and width:
-        return "\n".join(plain(line, width) for line in text.splitlines())
+    """Text with raised exponents and ? for signs that the font lacks, wrapped to `width` characters where given."""
     text = raised(text)
     shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else " " if c.isspace() else "?" for c in text)
     if shown.startswith("_"):  # matplotlib takes a leading underscore for a private label

@@ -75,7 +75,9 @@ def _contour_lines(params: Array, tokens: Array, loss: Array) -> list[Mark]:
     lows = np.log([params[0], tokens[0]])
     inset = 0.05 * np.log([params[-1] / params[0], tokens[-1] / tokens[0]])
     highs = lows + inset / 0.05 - inset
-    for level in _levels(loss):
+    levels = _levels(loss)
+    decimals = next((d for d in range(6) if all(round(one, d) == one for one in levels)), 6)
+    for level in levels:
         lines = [np.asarray(line) for line in finder.lines(level)]
         for line in lines:
             marks.append(Line(np.exp(line[:, 0]), np.exp(line[:, 1]), PALE, width=0.8, hover=f"loss {level:g}"))
@@ -84,7 +86,7 @@ def _contour_lines(params: Array, tokens: Array, loss: Array) -> list[Mark]:
         if inner:
             longest = max(inner, key=len)
             x, y = longest[np.argmax(longest[:, 0])]
-            marks.append(Words(float(np.exp(x)), float(np.exp(y)), f"{level:g}"))
+            marks.append(Words(float(np.exp(x)), float(np.exp(y)), f"{level:.{decimals}f}"))
     return marks
 
 

@@ -37,7 +37,7 @@ def measure(
         return None
     cells = table.groupby(cells_of(table))
     means = cells[["params", "tokens", "flops", "loss"]].mean().to_numpy(dtype=float)
-    counts: NDArray[np.intp] = cells["run_id"].nunique().to_numpy(dtype=np.intp)
+    counts = np.array(cells["run_id"].nunique(), dtype=float)
     ratio, basis = _optimal_ratio(study, fits)
     by: dict[FrontierVariable, FrontierEntry] = {}
     for place, name in enumerate(ALIKE):
@@ -56,9 +56,7 @@ def _frontier(x: Array, loss: Array, alike: float) -> NDArray[np.intp]:
     return kept
 
 
-def _entry(
-    name: FrontierVariable, points: Array, counts: NDArray[np.intp], ratio: float | None, level: float
-) -> FrontierEntry:
+def _entry(name: FrontierVariable, points: Array, counts: Array, ratio: float | None, level: float) -> FrontierEntry:
     params, tokens, _, loss = points.T
     x = points[:, list(ALIKE).index(name)]
     known = np.full(len(x), np.nan) if ratio is None else tokens / params / ratio
