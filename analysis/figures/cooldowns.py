@@ -40,7 +40,7 @@ def cooldowns(results: Results) -> Chart | Absent:
     ]
     sizes = [branches[0]["params"] for branches in shown]
     scale = ColorScale(words_of(results, "params"), min(sizes), max(sizes))
-    above: list[Mark] = [_key("trunk, at a constant rate", GREY, 0.8), _key("cooldown", BLACK, 1.8)]
+    above: list[Mark] = [_key("trunk, before its cooldowns", GREY, 0.8), _key("cooldown", BLACK, 1.8)]
     below: list[Mark] = []
     losses: list[Array] = []
     for branches in shown:
@@ -69,12 +69,15 @@ def cooldowns(results: Results) -> Chart | Absent:
         ),
         Panel(axis_of(results, "tokens", x), Axis("learning rate"), tuple(below)),
     )
+    whose = f"{len(shown)} trunk{'s' if len(shown) > 1 else f', {count(sizes[0])} parameters'}"
+    if len(shown) < len(found):
+        whose += f" (of {len(found)}, evenly by size)"
     caption = (
-        f"{sum(map(len, shown))} runs of {len(shown)} of {len(found)} trunks: each cooldown starts from its trunk's "
+        f"{sum(map(len, shown))} runs of {whose}: each cooldown starts from its trunk's "
         "weights and ends in a run of its own (Hägele et al. 2024). Lines: training loss; points: "
         "validation loss at the end."
     )
-    return Chart(TITLE, caption, panels, 1, 5.2, (2.4, 1.0), scale=scale, matrix=True)
+    return Chart(TITLE, caption, panels, 1, 5.2, (2.4, 1.0), scale=scale if len(shown) > 1 else None, matrix=True)
 
 
 def trunks(curves: list[CurveEntry]) -> list[list[CurveEntry]]:

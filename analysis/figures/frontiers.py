@@ -64,7 +64,7 @@ def _runs(results: Results, name: FrontierVariable) -> list[Mark]:
     runs = results["observations"]
     rows = thin(len(runs["row"]))
     x, y = array(runs[name])[rows], array(runs["loss"])[rows]
-    return [Points(x, y, GREY, size=2.6, opacity=0.35, label="run", hover=run_texts(results, rows))]
+    return [Points(x, y, GREY, size=2.6, opacity=0.5, label="run", hover=run_texts(results, rows))]
 
 
 def _points(entry: FrontierEntry, name: FrontierVariable) -> list[Mark]:

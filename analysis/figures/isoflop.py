@@ -140,7 +140,7 @@ def estimators(results: Results) -> Chart | Absent:
         return Absent(title, NO_STUDY)
     names = [name for name in ESTIMATORS if any(name in budget["estimates"] for budget in study["budgets"])]
     words = tuple(ESTIMATORS[name][0] for name in names)
-    columns = min(4, len(study["budgets"]))
+    columns = min(2, len(study["budgets"]))
     panels = []
     for k, budget in enumerate(study["budgets"]):
         marks: list[Mark] = []

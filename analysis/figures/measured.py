@@ -13,7 +13,7 @@ LONGEST_TITLE = 40  # characters of a law's name above its panel
 
 def predicted(results: Results) -> Chart | Absent:
     """The law's value at each run against the measured value, a panel a law."""
-    title = "Predicted against measured"
+    title = "Predicted against measured at the fitted runs"
     entries = [entry for entry in results["fits"] if entry["status"] != "refused" and entry.get("predicted")]
     if not entries:
         return Absent(title, "these results hold no predicted values: fit the data again")

@@ -36,7 +36,7 @@ def budgets(results: Results) -> Table:
         rows.append(
             [
                 value_cell(budget["budget_flops"], scientific),
-                Cell(counted(results, budget["observations"]), budget["n"]),
+                Cell(counted(results, budget["observations"]).removesuffix(" runs"), budget["n"]),
                 *values,
                 *([] if bits is None else [value_cell(None if nats is None else nats * bits, _loss)]),
                 value_cell(budget["parabola_bias"], percent),
@@ -45,8 +45,8 @@ def budgets(results: Results) -> Table:
         )
     headings = columns(
         *("#budget, FLOPs", "#runs", "#N*", "#D*", "#D*/N*", "#L*, nats per token"),
-        *([] if bits is None else ["#L*, bits per byte"]),
-        *("#parabola's bias in N*", "minimum lies"),
+        *([] if bits is None else ["#bits per byte"]),
+        *("#parabola's bias in N*", "minimum"),
     )
     return Table("Minima", headings, rows, "" if study is None else sentence(study["why"]))
 

@@ -56,9 +56,11 @@ function widthOf(figure, box) {
 }
 
 const LETTER = 6.6; // pixels of a letter, on average
+const ABOVE = { x: 0, xref: "paper", xanchor: "left", y: 1, yref: "paper", yanchor: "bottom", yshift: 3 }; // a panel
 
-// Breaks a label (already escaped) into lines that fit.
+// Breaks a label (already escaped) into lines that fit; lines that it has stay.
 function wrapped(label, pixels) {
+  if (label.includes("<br>")) return label.split("<br>").map((line) => wrapped(line, pixels)).join("<br>");
   const most = Math.max(Math.floor(pixels / LETTER), 14);
   const lines = [""];
   for (const word of label.split(" ")) {
@@ -77,7 +79,7 @@ function layoutOf(panel, figure, box) {
   const width = whole - beside - 20;
   const yaxis = { ...layout.yaxis };
   if (panel.names && window.innerWidth <= 640) yaxis.showticklabels = true; // panels lie below each other
-  const most = Math.floor((left - 16) / LETTER);
+  const most = Math.floor((left - 16) / (1.1 * LETTER));
   if (left < gutter) yaxis.ticktext = yaxis.ticktext.map((one) => (one.length > most && !one.includes("&") ? one.slice(0, most - 1) + "…" : one));
   const lines = { linecolor: colorOf("axis"), tickcolor: colorOf("axis"), gridcolor: colorOf("grid") };
   const font = { ...FONT, color: colorOf("ink") };
@@ -92,7 +94,8 @@ function layoutOf(panel, figure, box) {
     width: whole,
     height: panel.height + Math.max(above - 25, 0),
     margin: { l: left, r: 12, t: above, b: layout.xaxis.showticklabels ? 40 : layout.xaxis.title.text ? 30 : 8 },
-    title: title ? { text: title, font: { size: 12 }, x: 0, xref: "paper", xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 4 } } : undefined,
+    // A title of plotly's own lies too high where it has several lines.
+    annotations: [...layout.annotations, ...(title ? [{ text: title, font: { size: 12 }, align: "left", showarrow: false, ...ABOVE }] : [])],
     font,
     showlegend: false,
     hovermode: "closest",

@@ -202,12 +202,12 @@ function parseAmount(text) {
   return Number(found[1]) * unit;
 }
 
-const MOST_TIMES = 1000; // between the ends of an interval, beyond which its value states nothing
+const MOST_TIMES = { params: 1000, tokens: 1000, loss: 4 }; // between an interval's ends, beyond which its value states nothing
 
 // A quantity and its interval in words; a dash where the interval leaves it open.
-function stated(one, words) {
+function stated(one, words, most) {
   if (one.low === null) return [words(one.value), "no interval"];
-  if (!(one.high <= MOST_TIMES * one.low)) return ["–", `not determined: its interval spans more than a factor of ${MOST_TIMES}`];
+  if (!(one.high <= most * one.low)) return ["–", `not determined: its interval spans more than a factor of ${most}`];
   return [words(one.value), `${words(one.low)} to ${words(one.high)}`];
 }
 
@@ -238,7 +238,7 @@ function startWhatIf(facts, root) {
       return;
     }
     for (const [name, words] of [["params", count], ["tokens", count], ["loss", (v) => v.toFixed(4)]]) {
-      [out(name).textContent, out(`${name}-interval`).textContent] = stated(answer[name], words);
+      [out(name).textContent, out(`${name}-interval`).textContent] = stated(answer[name], words, MOST_TIMES[name]);
     }
     const known = (name) => out(name).textContent !== "–";
     const notes = known("params") ? [`${number(answer.tokens_per_param.value)} tokens per parameter`] : [];

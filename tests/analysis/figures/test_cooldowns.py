@@ -62,7 +62,7 @@ def test_a_trunk_is_drawn_once_and_every_cooldown_from_its_start() -> None:
     rates = [mark for mark in below.marks if isinstance(mark, Line)]
     assert max(float(one.y.max()) for one in rates) == 1e-3
     assert min(float(one.y.min()) for one in rates) == 0.0
-    assert "4 runs of 2 of 2 trunks" in chart.caption
+    assert "4 runs of 2 trunks:" in chart.caption
 
 
 def test_trunk_and_rate_are_drawn_on_paper_over_the_same_tokens() -> None:

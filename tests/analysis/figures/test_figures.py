@@ -62,7 +62,7 @@ def every_label(chart: Chart) -> list[Axis]:
 def test_a_table_fills_every_figure_but_those_of_training_curves(name: str, table_results: Results) -> None:
     found = figures.CHARTS[name](table_results)
     of_studies = ("prices", "registered")
-    of_curves = ("envelope", "training_curves", "collapse", "noise_scale")
+    of_curves = ("envelope", "training_curves", "cooldowns", "collapse", "noise_scale")
     assert isinstance(found, Absent) == (name in (*of_studies, *of_curves))
     if isinstance(found, Absent) and name not in of_studies:
         assert "no training curves" in texts(draw(name, table_results)).replace("\n", " ")

@@ -416,7 +416,7 @@ def test_amounts_are_read_as_people_write_them() -> None:
 
 @needs_node
 def test_a_quantity_that_its_interval_leaves_open_is_no_number() -> None:
-    code = "given.ends.map(([low, high]) => whatIf.stated({value: 1.4, low, high}, (v) => v.toFixed(4)))"
+    code = "given.ends.map(([low, high]) => whatIf.stated({value: 1.4, low, high}, (v) => v.toFixed(4), 1000))"
     narrow, wide, none = calculate(code, ends=[[1.2, 1.6], [1e-7, 4256875.6], [None, None]])
     assert narrow == ["1.4000", "1.2000 to 1.6000"]
     assert wide == ["–", "not determined: its interval spans more than a factor of 1000"]

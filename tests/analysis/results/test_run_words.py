@@ -42,5 +42,5 @@ def test_budgets_of_checkpoints_are_counted_by_both(tmp_path: Path) -> None:
     pd.DataFrame(rows, columns=["run_id", "params", "tokens", "loss"]).to_csv(path, index=False)
     results = analyse(load(path), bootstrap=0)
     assert "(18 checkpoints of 9 runs): N*" in summary(results)
-    assert [row[1].words for row in tables.budgets(results).rows] == ["18 checkpoints of 9 runs"] * 2
+    assert [row[1].words for row in tables.budgets(results).rows] == ["18 checkpoints of 9"] * 2
     assert prose.scope(results).startswith("36 checkpoints of 9 runs, 0 excluded")
