@@ -130,14 +130,16 @@ def sections(results: Results) -> list[Section]:
     def section(id: str, title: str, figures: Sequence[str] = (), words: Iterable[str] = (), *tables: Table) -> Section:
         return Section(id, title, figures, [w for w in words if w], tables)
 
+    graded = grades(results)
+    registered = [section("registered", "Registered forecasts", ("registered",), (), graded)]
     return [
         section("answer", "Answer"),
-        section("what-if", "What if"),
-        section("registered", "Registered forecasts", ("registered",), (), grades(results)),
+        *(registered if graded.rows else []),
         section(
             "isoflop", "IsoFLOP minima", ("isoflop", "estimators"), [_noise_words(results)], tables.budgets(results)
         ),
         section("allocation", "Optimal size and tokens", ("allocation", "exponents"), (), tables.exponents(results)),
+        section("what-if", "What if"),
         section("predicted", "Predicted against measured", ("held_out", "predicted")),
         section("loss-laws", "Loss laws", ("kaplan", "loss_laws")),
         section("surface", "Loss surface", ("surface",)),
@@ -152,6 +154,7 @@ def sections(results: Results) -> list[Section]:
         ),
         section("choices", "Choices", ("choices",), (), tables.choices(results)),
         section("influence", "Influence", ("influence",)),
+        *([] if graded.rows else registered),
         section("prices", "Prices of the models", ("prices", "serving")),
         section("envelope", "Envelope and training curves", ("envelope", "training_curves", "cooldowns")),
         section("health", "Health", ("collapse", "noise_scale", "seed_noise"), [_errors_words(results)]),

@@ -162,12 +162,13 @@ def test_warnings_come_first_then_the_answer_then_the_sections_in_order(results:
         f'id="{name}"'
         for name in (
             "answer",
-            "what-if",
             "registered",
             "isoflop",
             "allocation",
-            "surface",
+            "what-if",
+            "predicted",
             "loss-laws",
+            "surface",
             "residuals",
             "rollout",
         )
