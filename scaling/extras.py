@@ -1,4 +1,4 @@
-"""Optional libraries, imported only when a setting needs them, and the command that installs each."""
+"""Optional libraries, imported only when a setting needs them, the command that installs each, and their errors."""
 
 import importlib
 from typing import Any
@@ -18,3 +18,15 @@ def library(name: str, extra: str, wanted_for: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ValueError(f"{wanted_for} needs {name} ({error}); {install(extra)}") from None
+
+
+def extra(name: str, wanted_for: str) -> Any:
+    """Import the module `name` of the extra `hf`; ValueError states how to install it."""
+    return library(name, "hf", wanted_for)
+
+
+def root_cause(error: BaseException) -> str:
+    """The root cause of an error, as one line: its type and its message, cut at 300 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -124,6 +124,7 @@ RECORD = RunRecord(
     ended_at="2026-01-01T00:00:01+00:00",
     imported=None,
     publication="link",
+    truth=None,
     finetuned=None,
     continued=None,
 )

@@ -8,6 +8,7 @@ from scaling.analysis.report import fit_tables, tables
 from scaling.analysis.report.blocks import Answer, Section, Table, stated
 from scaling.analysis.report.facts import RepeatFacts
 from scaling.analysis.report.grades import grades
+from scaling.analysis.report.ground_truth import ground_truth
 from scaling.analysis.results.run_words import counted, outside
 from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.intervals import NO_ENDS
@@ -135,6 +136,7 @@ def sections(results: Results) -> list[Section]:
     return [
         section("answer", "Answer"),
         *(registered if graded.rows else []),
+        section("ground-truth", "Does this machine measure what it should?", (), (), ground_truth(results)),
         section(
             "isoflop", "IsoFLOP minima", ("isoflop", "estimators"), [_noise_words(results)], tables.budgets(results)
         ),

@@ -30,6 +30,7 @@ from scaling.analysis.results.forecast import (
     forms_of_fits,
     influence_section,
 )
+from scaling.analysis.results.ground_truth import ground_truth_section
 from scaling.analysis.results.holdout import holdout_section, roll_out
 from scaling.analysis.results.isoflop import isoflop_section, measure_minima
 from scaling.analysis.results.request import Request, parse_laws, settings_section
@@ -122,6 +123,7 @@ def analyse(
         "prices": prices_section(observations),
         "serving": None,
         "comparison": None,
+        "ground_truth": ground_truth_section(observations, entries, isoflop, LEVEL),
         "health": _health(observations, entries, [form.name for form in forms], isoflop, noise, seed),
     }
     if laws is None and not fix and not bounds and forms:

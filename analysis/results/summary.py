@@ -95,6 +95,7 @@ def summary(results: Results) -> str:
             *_envelope(results),
             *_holdout(results),
             *_decision(results),
+            *_ground_truth(results),
             *_health(results),
             *(f"note: {line}" for line in results["notes"]),
         ]
@@ -246,3 +247,13 @@ def _decision(results: Results) -> Iterator[str]:
         run, change = largest
         moved = move_text(change)
         yield f"  most influential run: {run}{_which(results, run)}; without it N* moves by {moved}"
+
+
+def _ground_truth(results: Results) -> Iterator[str]:
+    section = results.get("ground_truth")
+    if section is None:
+        return
+    yield f"ground truth, {section['law']}: {section['words']}"
+    for one in section["exponents"]:
+        measured = f"{one['value']:.4g} {interval(one['low'], one['high'])}"
+        yield f"  {one['quantity']} by {one['by']}: {measured}, known {one['known']:.4g}"

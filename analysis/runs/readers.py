@@ -5,7 +5,7 @@ Every reader returns a `Reading`. A file keeps its own column names. Records and
     run_id, group, params_total, params_non_embedding, params_non_embedding_head, tokens, flops, loss,
     loss_se, unique_tokens, epochs, budget, and every scalar of the run's spec under its dotted name, as in
     "recipe.optimizer.learning_rate"; a run with a profile, what it cost to serve under "price.", as in
-    "price.token_s".
+    "price.token_s"; a run on a source of known law, the law under "truth.", as in "truth.params".
 
 Row numbers count from 1, the header not counted.
 """
@@ -136,7 +136,7 @@ def _record_row(record: RunRecord) -> Row:
         epochs=float(record.epochs),
         budget=math.nan if record.budget_flops is None else float(record.budget_flops),
     )
-    return row
+    return row | {f"truth.{name}": float(value) for name, value in (record.truth or {}).items()}
 
 
 def _bytes_per_token(record: RunRecord) -> float:

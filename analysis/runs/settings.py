@@ -109,7 +109,7 @@ def _may_set(name: str) -> bool:
     if name.startswith(SPEC):
         return True
     words = set(words_of(name))
-    own = name in OWN or name.startswith(("params_", "price.", "Unnamed:")) or _is_seed(name)
+    own = name in OWN or name.startswith(("params_", "price.", "truth.", "Unnamed:")) or _is_seed(name)
     label = usual(name) in NAMES["run_id"] or usual(name) in LABELS or bool(words & MEASURED)
     return not own and not label
 

@@ -10,6 +10,7 @@ from scaling.analysis.schema.curves import CurveEntry, EnvelopeSection
 from scaling.analysis.schema.fits import FitEntry, LossSettings
 from scaling.analysis.schema.forecast import ForecastSection
 from scaling.analysis.schema.frontiers import FrontiersSection
+from scaling.analysis.schema.ground_truth import GroundTruthSection
 from scaling.analysis.schema.health import HealthSection
 from scaling.analysis.schema.isoflop import CurveModel, IsoflopSection
 from scaling.analysis.schema.judgement import ChoicesSection, HoldoutSection, InfluenceSection
@@ -166,4 +167,10 @@ class Results(TypedDict):
     health: Annotated[HealthSection, "diagnostics of the study"]
     registered: NotRequired[
         Annotated[GradesSection | None, "grades of registered forecasts; null or absent where none was registered"]
+    ]
+    ground_truth: NotRequired[
+        Annotated[
+            GroundTruthSection | None,
+            "measured exponents beside known ones; null where no source has a known law; absent in earlier versions",
+        ]
     ]

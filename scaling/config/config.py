@@ -18,6 +18,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from scaling.config.presets import CONF_DIR
 from scaling.config.settings import Config, DataSettings, ModelSettings, RuntimeSettings
+from scaling.data.associations import check_recall
 from scaling.data.prepare import DataConfig, identify, known_specials
 from scaling.data.pretrained import END_TOKENS
 from scaling.data.sources import SOURCES, Source, TextSource
@@ -195,6 +196,7 @@ def run_of(config: Config, known: Known | None = None, specials: Mapping[str, in
             f"{setting} asks where words or sentences begin, which a {data.source.kind} source of ready tokens does "
             f"not say; use a source of text"
         )
+    check_recall(data.source, objective, shape.context)
     rules, optimizer_flops = config.recipe, OPTIMIZER_FLOPS[config.recipe.optimizer](shape)
     allocation = allocate(shape, config.budget, rules.batch_tokens, optimizer_flops, rules.reference_flops)
     by_law = None

@@ -1,7 +1,7 @@
 """Training batches, each a pure function of (seed, step), and the fixed validation set."""
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,22 @@ class TrainingChunks:
 
     Within an epoch no token is predicted twice, and every token is predicted when T divides the split. Chunk k of
     the run is the same for every batch size. The split's beginning follows its end, as one document follows
-    another. Raises ValueError when the split is too short for one chunk.
+    another. Borders of `aligned` chunks stay at multiples of T, so that no record of T tokens is cut. Raises
+    ValueError when the split is too short for one chunk, and when aligned chunks do not fill it.
     """
 
-    def __init__(self, tokens: Ids, context: int, batch_sequences: int, seed: int) -> None:
+    def __init__(self, tokens: Ids, context: int, batch_sequences: int, seed: int, *, aligned: bool = False) -> None:
         _check(len(tokens), context, batch_sequences)
+        if aligned and len(tokens) % context:
+            raise ValueError(
+                f"the split's {len(tokens):,} tokens are no whole number of records of {context}: set model.context to "
+                f"the tokens of a record less one"
+            )
         self.context = context
         self.batch_sequences = batch_sequences
         self.chunks = len(tokens) // context
         self._tokens = np.asarray(tokens)
-        self._starts = lru_cache(maxsize=2)(lambda epoch: _chunk_starts(len(tokens), context, seed, epoch))
+        self._starts = lru_cache(maxsize=2)(partial(_chunk_starts, len(tokens), context, seed, aligned))
 
     def batch(self, step: int) -> NDArray[np.int64]:
         """Batch number `step` (from 0), shape (B, T + 1): inputs are [:, :-1], targets [:, 1:]."""
@@ -45,7 +51,7 @@ class TrainingChunks:
         return tokens_seen / epoch_tokens(len(self._tokens), self.context)
 
 
-def _chunk_starts(split_tokens: int, context: int, seed: int, epoch: int) -> NDArray[np.int64]:
+def _chunk_starts(split_tokens: int, context: int, seed: int, aligned: bool, epoch: int) -> NDArray[np.int64]:
     """Positions of the first token of an epoch's chunks, in reading order.
 
     Raw words of the bit generator decide them, because NumPy keeps their stream across versions (NEP 19), unlike
@@ -54,7 +60,8 @@ def _chunk_starts(split_tokens: int, context: int, seed: int, epoch: int) -> NDA
     chunks = split_tokens // context
     words = np.random.PCG64([seed, epoch]).random_raw(chunks + 1)
     order = np.argsort(words[1:], kind="stable")
-    return (order * context + int(words[0] % split_tokens)) % split_tokens
+    first = 0 if aligned else int(words[0] % split_tokens)
+    return (order * context + first) % split_tokens
 
 
 def validation_chunks(tokens: Ids, context: int, batch_sequences: int, max_tokens: int) -> Iterator[NDArray[np.int64]]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from scaling.data.extra import extra, root_cause
 from scaling.data.files import combine, file_sha256, local_path
 from scaling.data.text_files import checked_text
+from scaling.extras import extra, root_cause
 from scaling.registry import choose
 
 COMMIT = re.compile("[0-9a-f]{40}")

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from scaling.data.files import SHOWN_DIGITS, file_sha256
+from scaling.data.token_source import Truth
 
 MANIFEST = "manifest.json"
 FILES, OWN = "sha256", "own_sha256"
+LATER = {"truth"}  # entries that manifests of earlier versions lack
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Manifest:
     entropies_nats: tuple[float, ...] | None  # entropy given the last 1, 2, … tokens; known for synthetic data
     tokenizer_sha256: str | None  # digest of tokenizer.json
     end_id: int | None  # id that ends a document
+    truth: Truth | None = None  # known law of the loss, of associations alone
 
     @property
     def entropy_rate_nats(self) -> float | None:
@@ -83,7 +86,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, dict[str, str]]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     names = {entry.name for entry in fields(Manifest)}
-    if not isinstance(values, dict) or values.keys() - {FILES, OWN} != names:
+    if not isinstance(values, dict) or (values.keys() | LATER) - {FILES, OWN} != names:
         raise ValueError(f"{path} is damaged: it does not hold the entries of a manifest")
     own, digests = values.pop(OWN, None), values.get(FILES)
     if (own is None) != (digests is None) or (own is not None and own != _own_sha256(values)):

@@ -276,4 +276,5 @@ def _collect(source: TokenSource, spec: DataSpec, draft: Path, cache_dir: Path, 
         entropies_nats=written.entropies_nats,
         tokenizer_sha256=None,
         end_id=None,
+        truth=written.truth,
     )

@@ -5,9 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scaling.data.extra import extra, root_cause
 from scaling.data.files import local_path
 from scaling.data.tokenizers import LibraryTokenizer
+from scaling.extras import extra, root_cause
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HfTokenizer

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
+from scaling.data.associations import Associations
 from scaling.data.files import combine, decode
 from scaling.data.hf_dataset import HfDataset
 from scaling.data.synthetic import Synthetic
@@ -82,4 +83,4 @@ def _is_skipped(folder: str) -> bool:
     return folder in SKIPPED_FOLDERS or folder.startswith("config-")
 
 
-SOURCES = {source.kind: source for source in (Stdlib, Text, HfDataset, TokenFiles, Synthetic)}
+SOURCES = {source.kind: source for source in (Stdlib, Text, HfDataset, TokenFiles, Synthetic, Associations)}

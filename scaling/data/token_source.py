@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Protocol, runtime_checkable
+from typing import Any, BinaryIO, ClassVar, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,15 @@ Ids = NDArray[np.integer[Any]]
 Report = Callable[[int], None]  # takes the number of tokens written since the last call
 
 
+class Truth(TypedDict):
+    """The known law of a source's loss, floor + A / N^params + B / D^tokens, and its least loss, nats."""
+
+    floor_nats: float
+    params: float
+    tokens: float
+    least_loss_nats: float
+
+
 @dataclass(frozen=True)
 class Written:
     """Counts of the data that a token source wrote into the two token files."""
@@ -22,6 +31,7 @@ class Written:
     val_documents: int
     dropped_documents: int  # exact copies of another document
     entropies_nats: tuple[float, ...] | None  # entropy given the last 1, 2, … symbols; the final one is the rate
+    truth: Truth | None = None  # known for associations
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scaling.data.extra import extra
+from scaling.extras import extra
 from scaling.finetune.plan import FinetuningPlan, PlannedFinetuning, describe, make_plan
 from scaling.finetune.settings import read_settings
 from scaling.launch.jobs import Channel, Job

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from scaling.data.extra import extra
+from scaling.extras import extra
 from scaling.train.validation import ratio_and_error
 
 BUCKETS = 64  # buckets of documents whose sums a record keeps: enough for the error of a paired difference

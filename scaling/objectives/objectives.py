@@ -43,6 +43,14 @@ def prefix(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None)
     return batch_of((chunk_BS[:, :-1], seen_B), chunk_BS[:, 1:], weights_BT)
 
 
+def recall(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Batch:
+    """Predict the last token of a record from the others; the chunk's own last token is the next record's first."""
+    record_BT = chunk_BS[:, :-1]
+    weights_BP = np.zeros((len(record_BT), record_BT.shape[1] - 1), dtype=bool)
+    weights_BP[:, -1] = True
+    return batch_of((record_BT[:, :-1],), record_BT[:, 1:], weights_BP)
+
+
 def masked(spec: RunSpec, chunk_BS: Chunk, draws: Draws, text: TokenText | None) -> Batch:
     """Predict hidden tokens from both sides (Devlin et al. 2019, section 3.1)."""
     objective, ids = spec.objective, added_ids(spec)
@@ -102,6 +110,7 @@ Function = Callable[[RunSpec, Chunk, Draws, TokenText | None], Batch]
 OBJECTIVES: dict[str, Function] = {
     "causal": causal,
     "prefix": prefix,
+    "recall": recall,
     "masked": masked,
     "denoising": denoising,
     "infilling": infilling,

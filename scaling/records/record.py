@@ -78,6 +78,7 @@ class RunRecord:
     imported: dict[str, Any] | None  # origin of a checkpoint trained elsewhere, with the digests of its files
     publication: str  # LINK, or RESERVATION where the file system has no hard links
     finetuned: dict[str, Any] | None  # task, scores and parent of a fine-tuned run
+    truth: dict[str, Any] | None  # known law of the loss on the source's records, and its least loss
     continued: dict[str, Any] | None  # parent of a run that went on from its weights, and all training before
 
 
@@ -131,13 +132,14 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
     # Before these fields existed, every token was predicted, AdamW was the only optimizer, no run was imported,
-    # fine-tuned or continued, no trunk was shared, and no activations were recomputed.
+    # fine-tuned or continued, no trunk was shared, no activations were recomputed, and no source had a known law.
     since: dict[str, Any] = {
         "optimizer_flops": 0,
         "recompute_flops": 0,
         "imported": None,
         "finetuned": None,
         "continued": None,
+        "truth": None,
         "trunk": None,
         "publication": LINK,
     }

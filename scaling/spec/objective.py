@@ -21,6 +21,7 @@ class Lengths:
     text: int  # tokens of the data that the sequence uses up
     predicted: int  # tokens that count in the loss, at most
     target: int = 0  # tokens of an encoder-decoder's target
+    aligned: bool = False  # sequences begin at multiples of `text`, where the data's records begin
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,16 @@ class Prefix(Objective):
 
     def lengths(self, context: int) -> Lengths:
         return Lengths(text=context, predicted=context)
+
+
+@dataclass(frozen=True)
+class Recall(Objective):
+    """Recall: the data are records of context + 1 tokens, and the last token of each is predicted from the others."""
+
+    families = ("decoder",)
+
+    def lengths(self, context: int) -> Lengths:
+        return Lengths(text=context + 1, predicted=1, aligned=True)
 
 
 @dataclass(frozen=True)
@@ -241,6 +252,7 @@ def top_ids(names: Sequence[str], vocab_size: int) -> dict[str, int]:
 OBJECTIVE_SPECS: dict[str, type[Objective]] = {
     "causal": Causal,
     "prefix": Prefix,
+    "recall": Recall,
     "masked": Masked,
     "denoising": Denoising,
     "infilling": Infilling,

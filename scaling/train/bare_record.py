@@ -58,6 +58,7 @@ def bare_record(spec: RunSpec, attempt: Attempt, model: nn.Module, device: torch
         ended_at=now(),
         imported=None,
         publication=LINK,
+        truth=None,
         finetuned=None,
         continued=None,
     )

@@ -47,7 +47,9 @@ async def train(
 
     # The data: the batch of a step is a function of (seed, step).
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
-    chunks = TrainingChunks(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
+    chunks = TrainingChunks(
+        tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed, aligned=spec.lengths.aligned
+    )
 
     def validate() -> Validation:
         with life.heartbeat.doing("validating"):
@@ -143,6 +145,7 @@ def _filled(
         entropy_rate_nats=manifest.entropy_rate_nats if bounded else None,
         least_loss_nats=manifest.least_loss_nats(spec.model.context) if bounded else None,
         hardware=bare.hardware | {"devices_per_run": run.runtime.devices_per_run},
+        truth=None if manifest.truth is None else dict(manifest.truth),
         wall_s=progress.wall_s,
         train_s=progress.train_s,
         continued=None if run.parent is None else run.parent.facts(spec.data, run.runtime.cache_dir),

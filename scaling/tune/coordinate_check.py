@@ -102,7 +102,7 @@ def measure(
     recipe = replace(spec.recipe, batch_sequences=SEQUENCES)
     spec = replace(spec, recipe=recipe, seed=seed)
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
-    batches = TrainingChunks(tokens.train, spec.lengths.text, SEQUENCES, seed)
+    batches = TrainingChunks(tokens.train, spec.lengths.text, SEQUENCES, seed, aligned=spec.lengths.aligned)
     model = build(spec.model, seed, recipe.multipliers)
     stepper = Stepper(model, replace(recipe, precision="fp32", compile=False), SEQUENCES, torch.device("cpu"))
     probe = training_batch(spec, batches.batch(0), 1, text)

@@ -122,3 +122,15 @@ def test_validation_chunks_are_spread_over_the_whole_split_and_do_not_depend_on_
     by_seven = np.concatenate(list(validation_chunks(tokens, 10, 7, 500)))
     np.testing.assert_array_equal(by_one, by_seven)
     assert by_one[:, 0].tolist() == list(range(0, 10_000, 200))
+
+
+def test_aligned_chunks_begin_at_multiples_of_their_length_in_every_epoch():
+    batches = TrainingChunks(np.arange(40), context=4, batch_sequences=10, seed=2, aligned=True)
+    for epoch in range(3):
+        assert sorted(batches.batch(epoch)[:, 0]) == list(range(0, 40, 4))
+    assert list(batches.batch(0)[:, 0]) != list(batches.batch(1)[:, 0])  # the order is new
+
+
+def test_aligned_chunks_that_do_not_fill_the_split_are_refused():
+    with pytest.raises(ValueError, match="no whole number of records of 4"):
+        TrainingChunks(np.arange(42), context=4, batch_sequences=1, seed=0, aligned=True)

@@ -94,7 +94,7 @@ def test_examples_are_a_function_of_seed_and_step(name: str) -> None:
     ]
     for other in others:
         same = [a.shape == b.shape and torch.equal(a, b) for a, b in zip(tensors(first), tensors(other), strict=True)]
-        assert all(same) == (name == "causal")
+        assert all(same) == (name in ("causal", "recall"))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -154,6 +154,17 @@ def test_causal_targets_are_the_inputs_one_later() -> None:
     assert torch.equal(inputs[:, 1:], example.targets_BP[:, :-1])
     assert inputs.shape == example.targets_BP.shape == (2, 10)
     assert (example.weights_BP, example.predicted) == (None, 20)
+
+
+def test_recall_predicts_the_last_token_of_a_record_from_the_others() -> None:
+    spec = spec_for(ALL["recall"], 3)
+    chunk = np.arange(1, 11).reshape(2, 5)  # a record of four tokens, and the first of the next
+    example = training_batch(spec, chunk, 0, None)
+    (read_BT,) = example.inputs
+    assert read_BT.tolist() == [[1, 2, 3], [6, 7, 8]]
+    assert example.weights_BP is not None
+    assert example.targets_BP[example.weights_BP.bool()].tolist() == [4, 9]
+    assert example.predicted == 2
 
 
 def test_prefix_predicts_what_follows_the_prefix_and_nothing_of_it() -> None:

@@ -42,7 +42,9 @@ def plain_losses(spec: RunSpec, path: Path) -> list[float]:
         eps=asked.eps,
         foreach=False,
     )
-    batches = TrainingChunks(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
+    batches = TrainingChunks(
+        tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed, aligned=spec.lengths.aligned
+    )
     losses = []
     for step in range(1, STEPS + 1):
         for group in optimizer.param_groups:

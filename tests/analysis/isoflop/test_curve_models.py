@@ -26,6 +26,4 @@ def test_a_minimum_that_the_spline_overshoots_to_is_none() -> None:
     losses = np.array([2.065, 2.038, 2.01, 2.0, 1.99, 2.017, 2.067, 2.094, 2.084])
     assert np.isnan(akima(sizes, losses[:, None], np.ones(len(sizes))).loss[0])
     smooth = 2.0 + 0.1 * (sizes - 1.2) ** 2
-    assert akima(sizes, smooth[:, None], np.ones(len(sizes))).loss[0] == pytest.approx(
-        2.0, abs=0.005
-    )
+    assert akima(sizes, smooth[:, None], np.ones(len(sizes))).loss[0] == pytest.approx(2.0, abs=0.005)
