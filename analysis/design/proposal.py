@@ -1,6 +1,6 @@
 """The proposal of runs: a target, its interval before and after, and whether new cells or repeats are worth more."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from scaling.analysis.schema.intervals import Estimated
 from scaling.analysis.schema.proposal import Proposal, ProposedRun
 from scaling.analysis.words import count, flops_text, listed, share_text
 
+REACH_FLOPS = 10.0
 ALIKE = 0.9  # share of the other's half-width below which one way of spending is clearly better
 
 
@@ -26,25 +27,33 @@ def propose(
     laws: Sequence[str],
     width: float = 0.0,
     seed: int = 0,
+    price_of: Callable[[Cell], float] | None = None,
 ) -> Proposal:
     """The runs that lower the variance of the target's log loss most for `budget` FLOPs.
 
-    `width` stops the purchase once the interval is within so large a share of the forecast either way. ValueError where
-    no law suits the runs, and where the budget buys no run.
+    With `price_of` a run costs what that states, in the budget's unit; cells then end at the target's FLOPs, or at
+    REACH_FLOPS times the largest run's. `width` stops the purchase once the interval is within so large a share of the
+    forecast either way. ValueError where no law suits the runs, and where the budget buys no run.
     """
     if not (np.isfinite(budget) and budget > 0):
-        raise ValueError(f"--budget must be positive FLOPs, got {budget:g}")
+        raise ValueError(f"--budget must be positive and finite, got {budget:g}")
     runs = (observations.column("params"), observations.column("tokens"))
     trusted = believed(*runs, observations.column("loss"), laws, seed=seed)
     params, tokens = _point(observations, trusted, target)
     noise, noise_words = _noise(observations, trusted)
-    cells = candidates(observations, budget)
-    if not cells:
-        least = float(observations.column("flops").min())
-        raise ValueError(f"--budget {budget:g} buys no run: the cheapest of these runs took {least:.3g} FLOPs")
+    flops = observations.column("flops")
+    most = float(max(REACH_FLOPS * flops.max(), observations.cost.flops(params, tokens)))
+    cells = candidates(observations, budget if price_of is None else most)
+    price = np.array([one.flops if price_of is None else price_of(one) for one in cells])
+    if not (price <= budget).any():
+        cheapest = (
+            f"the cheapest of these runs took {flops.min():.3g} FLOPs"
+            if price_of is None
+            else f"the cheapest costs {price.min():.3g} in the unit of --price"
+        )
+        raise ValueError(f"--budget {budget:g} buys no run: {cheapest}")
     ahead = (np.array([*(one.params for one in cells), params]), np.array([*(one.tokens for one in cells), tokens]))
     spread = covariance(trusted, runs, ahead, noise)
-    price = np.array([one.flops for one in cells])
     enough = (np.log1p(width) / Z_LEVEL) ** 2
     bought = buy(spread, price, budget, noise=noise**2, enough=enough)
     trained = [10**6 if one.trained else 0 for one in cells]
@@ -65,7 +74,7 @@ def propose(
         "laws": {one.fit.law.name: one.weight for one in trusted},
         "noise": noise,
         "noise_words": noise_words,
-        "price": bought.price,
+        "price": float(sum(one["flops"] * len(one["seeds"]) for one in chosen)),
         "budget": budget,
         "runs": chosen,
         "words": _words(chosen, bought, repeats, width),

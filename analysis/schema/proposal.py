@@ -1,6 +1,6 @@
 """The runs to buy next, as `scaling next --json` prints them."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 from scaling.analysis.schema.forecast import Given
 from scaling.analysis.schema.intervals import Estimated
@@ -17,6 +17,17 @@ class ProposedRun(TypedDict):
     trained: Annotated[int, "runs of this cell so far"]
 
 
+class MachinePrice(TypedDict):
+    """The price of the proposed runs on a named machine."""
+
+    device: Annotated[str, "device, of which each trains a run at a time"]
+    count: Annotated[int, "devices"]
+    gpu_hours: Annotated[float, "hours of training, summed over the runs"]
+    wall_s: Annotated[float, "wall time, seconds"]
+    usd: Annotated[float | None, "dollars of all devices over the wall time; null without a price"]
+    ranked_by: Annotated[Literal["flops", "hours", "usd"], "price of a run by which the runs are ranked"]
+
+
 class Proposal(TypedDict):
     """The whole answer."""
 
@@ -31,6 +42,7 @@ class Proposal(TypedDict):
     noise: Annotated[float, "sd of one run's log loss"]
     noise_words: Annotated[str, "origin of the noise"]
     price: Annotated[float, "FLOPs of the proposed runs"]
-    budget: Annotated[float, "FLOPs to spend"]
+    budget: Annotated[float, "budget, FLOPs, or in the unit of machine.ranked_by"]
     runs: Annotated[list[ProposedRun], "runs to buy, in the order of purchase"]
     words: Annotated[list[str], "the answer in sentences"]
+    machine: NotRequired[Annotated[MachinePrice, "price on a named machine; absent where none was named"]]

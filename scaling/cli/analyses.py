@@ -170,18 +170,27 @@ def next_runs(options: Any) -> int:
     """Propose the runs to buy."""
     from scaling.analysis.design.proposal import lines, propose
     from scaling.analysis.runs.observations import load
+    from scaling.cli import next_price
     from scaling.config.presets import presets
     from scaling.config.proposed_sweep import write_sweep
 
     observations = load(options.data, params=options.params)
     flops = observations.column("flops")
     target = _target(options.target or [f"flops={10 * flops.max():g}"])
-    found = propose(observations, target, options.budget, width=options.width, laws=options.law or DESIGN_LAWS)
+    on = next_price.asked_device(options)
+    seconds = None if on is None else next_price.seconds_of(observations, options)
+    price_of = None if seconds is None else next_price.price_of(seconds, options)
+    laws = options.law or DESIGN_LAWS
+    found = propose(observations, target, options.budget, width=options.width, laws=laws, price_of=price_of)
+    if on is not None and seconds is not None:
+        found["machine"] = next_price.machine_price(found, options, on, seconds)
     if options.json:
         print(json.dumps(found))
         return 0
     for line in lines(found):
         print(line)
+    if "machine" in found:
+        print(next_price.in_words(found["machine"]))
     study = Path(options.data).name
     base = options.sweep or (study if study in presets("sweep") else None)
     runs = found["runs"]

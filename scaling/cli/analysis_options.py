@@ -89,7 +89,7 @@ def add_analyses(command: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_next_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", metavar="STUDY", help="runs/STUDY, or a table of runs, for which no sweep is written")
-    add("--budget", type=float, required=True, metavar="FLOPS", help="to spend on the runs")
+    add("--budget", type=float, required=True, metavar="X", help="to spend on the runs: FLOPs, or the unit of --price")
     add(
         "--target",
         nargs="+",
@@ -106,6 +106,15 @@ def _add_next_options(parser: argparse.ArgumentParser) -> None:
     laws = ", ".join(analyses.DESIGN_LAWS)
     add("--law", action="append", metavar="NAME", help=f"a law of the mixture, repeatable (default: {laws})")
     add("--params", metavar="N", help="total, non_embedding, non_embedding_head or a column (default: non_embedding)")
+    add("--on", metavar="DEVICE", help="price the runs on this machine, e.g. h100: GPU-hours, wall time and dollars")
+    add("--count", type=int, default=1, metavar="N", help="devices of --on, a run on each (default: %(default)s)")
+    add("--usd-per-hour", type=float, metavar="USD", help="price of one device of --on for an hour")
+    add(
+        "--price",
+        choices=("flops", "hours", "usd"),
+        default="flops",
+        help="unit of --budget, by which runs are ranked: hours are GPU-hours on --on (default: %(default)s)",
+    )
     add("--sweep", metavar="NAME", help="the sweep that trained the study (default: the one of the study's name)")
     add("--json", action="store_true", help="print one JSON document; no sweep is written")
 

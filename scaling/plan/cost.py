@@ -1,7 +1,7 @@
 """The cost of a plan on machines that are not here: GPU-hours, wall time, dollars and energy."""
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scaling.machine.devices import Device
@@ -36,14 +36,10 @@ def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int
     if usd_per_hour is not None and not usd_per_hour >= 0:
         raise ValueError(f"--usd-per-hour {usd_per_hour:g}: must be 0 or above")
     runs = plan.missing
-    busy = [0.0] * count
     if (most := max((run.devices_per_run for run in runs), default=1)) > count:
         raise ValueError(f"--count {count}: a run of the plan takes runtime.devices_per_run={most}")
-    for run in runs:  # longest first; a run of several devices starts when the last of them is free
-        taken = [heapq.heappop(busy) for _ in range(run.devices_per_run)]
-        for _ in taken:
-            heapq.heappush(busy, taken[-1] + run.estimated_s)
-    wall_s, gpu_hours = max(busy), sum(run.slot_s for run in runs) / 3600
+    wall_s = wall_seconds([(run.estimated_s, run.devices_per_run) for run in runs], count)
+    gpu_hours = sum(run.slot_s for run in runs) / 3600
     peaks = {run.run_id: device.peak_flops(specs[run.run_id].recipe.precision) for run in runs}
     shares = [run.paid_flops / run.slot_s / peaks[run.run_id] for run in runs] or [0.0]
     return Cost(
@@ -59,6 +55,19 @@ def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int
             run.run_id for run in runs if step_bytes(specs[run.run_id], 1, recomputed=True) > device.memory_bytes
         ),
     )
+
+
+def wall_seconds(runs: Sequence[tuple[float, int]], count: int) -> float:
+    """The wall time of runs of so many seconds and devices each, the longest first, on `count` devices.
+
+    A run starts when the last of its devices is free.
+    """
+    busy = [0.0] * count
+    for run_s, devices in runs:
+        taken = [heapq.heappop(busy) for _ in range(devices)]
+        for _ in taken:
+            heapq.heappush(busy, taken[-1] + run_s)
+    return max(busy)
 
 
 def in_words(cost: Cost, device: Device, usd_per_hour: float | None) -> list[str]:

@@ -52,7 +52,8 @@ def follow(run: Run, setup: Setup, values: Mapping[str, Any], rank: int, stop: S
     resume_from = None if values["checkpoint"] is None else checkpoint.read(Path(values["checkpoint"]))
     stepper = stepper_of(run, setup, resume_from)
     text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
-    chunks = TrainingChunks(tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed)
+    lengths = spec.lengths
+    chunks = TrainingChunks(tokens.train, lengths.text, recipe.batch_sequences, spec.seed, aligned=lengths.aligned)
 
     timeout_s = run.runtime.rank_timeout_s
     host, port = values["store"]

@@ -1,5 +1,6 @@
 """The next runs to buy: better than plain orders on known truths, within the budget, and a sweep that trains."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,64 @@ def test_what_cannot_be_proposed_is_refused(
     options: list[str], said: str, runs: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["next", runs.source[0], "--law", "chinchilla", *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def shaped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study's table: shapes of 12 d^2 parameters, and 1,000 steps a run."""
+    frame = simulated.table(budgets=BUDGETS, seeds=2, noise_nats=0.01)
+    width = (2 * np.round(np.sqrt(frame["params"] / 24) / 2)).astype(int)
+    shapes = {"model.n_layers": 2, "model.d_model": width, "model.n_heads": 1}
+    path = tmp_path_factory.mktemp("priced") / "runs.csv"
+    frame.assign(**shapes, **{"recipe.steps": 1000, "recipe.precision": "bf16"}).to_csv(path, index=False)
+    return path
+
+
+def priced(shaped: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
+    asked = ["--law", "chinchilla", "--target", "flops=1e16", "--json", "--on", "h100", *options]
+    assert main(["next", str(shaped), *asked]) == 0
+    return dict(json.loads(capsys.readouterr().out))
+
+
+def test_a_named_machine_prices_the_proposed_runs(shaped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = priced(shaped, capsys, "--budget", "3e15", "--count", "2", "--usd-per-hour", "3")
+    machine = found["machine"]
+    runs = sum(len(one["seeds"]) for one in found["runs"])
+    assert machine["gpu_hours"] > runs * 1000 * 2e-3 / 3600 * 0.9  # steps of 2 ms before any arithmetic
+    assert machine["gpu_hours"] * 1800 <= machine["wall_s"] < machine["gpu_hours"] * 3600
+    assert machine["usd"] == pytest.approx(2 * 3 * machine["wall_s"] / 3600)
+    assert machine["ranked_by"] == "flops"
+
+
+def test_runs_ranked_by_hours_are_fewer_and_larger_where_small_ones_are_slow(
+    shaped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_flops = priced(shaped, capsys, "--budget", "3e15")
+    hours = by_flops["machine"]["gpu_hours"]
+    by_hours = priced(shaped, capsys, "--budget", f"{hours}", "--price", "hours")
+    assert by_hours["machine"]["gpu_hours"] <= hours
+    assert by_hours["after"]["high"] / by_hours["after"]["low"] < by_flops["after"]["high"] / by_flops["after"]["low"]
+    mean = [one["price"] / sum(len(run["seeds"]) for run in one["runs"]) for one in (by_flops, by_hours)]
+    assert mean[1] > mean[0]
+    by_dollars = priced(shaped, capsys, "--budget", f"{2 * hours}", "--price", "usd", "--usd-per-hour", "2")
+    assert by_dollars["runs"] == by_hours["runs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--count", "2"], "name it with --on"),
+        (["--price", "hours"], "name it with --on"),
+        (["--on", "h100", "--price", "usd"], "give the price of a device"),
+        (["--on", "h100"], "whose records state shapes and steps"),
+        (["--on", "abacus"], "abacus"),
+    ],
+)
+def test_a_price_without_its_ground_is_refused(
+    options: list[str], said: str, runs: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["next", runs.source[0], "--law", "chinchilla", "--budget", "1e15", *options]) == 2
     assert said in capsys.readouterr().err
 
 
