@@ -86,11 +86,13 @@ def tune(options: Any) -> int:
 def worker(options: Any) -> int:
     """Train planned runs of a study; the exit codes are those of `launch/exit_codes.py`."""
     from scaling.launch.slurm import requeue
-    from scaling.launch.worker import work
+    from scaling.launch.worker import stop_at_eof, work
 
     for name, value in (("--max-runs", options.max_runs), ("--slots", options.slots)):
         if value is not None and value < 1:
             raise ValueError(f"{name} {value}: must be at least 1")
+    if options.until_eof:
+        stop_at_eof()
     code = work(options.study, options.until, options.max_runs, options.slots, options.allow_other_code)
     return requeue(code) if options.requeue else code
 

@@ -111,6 +111,9 @@ def _add_sweeps(command: Command) -> None:
         help="train though the plan was made by other code; attempts record it",
     )
     worker.add_argument(
+        "--until-eof", action="store_true", help="stop once standard input ends, as when the starting process dies"
+    )
+    worker.add_argument(
         "--requeue", choices=("slurm",), help="where the exit code would be 75, let the batch system start it again"
     )
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from scaling.launch.in_process import InProcess
 from scaling.launch.jobs import Job, Target
 from scaling.launch.local import Local
+from scaling.launch.ray import start_ray
 from scaling.launch.slurm import start_slurm
 from scaling.launch.table import LiveTable
 from scaling.machine.slots import Slot
@@ -41,7 +42,7 @@ LAUNCHERS: dict[str, Callable[..., Launcher]] = {"local": Local, "in_process": I
 
 # A starter only starts workers of a planned study elsewhere. It is called with the study's folder, the plan's id, a
 # count of the unfinished runs, and the settings of its YAML, and returns whether it has waited for the runs.
-STARTERS: dict[str, Callable[..., bool]] = {"slurm": start_slurm}
+STARTERS: dict[str, Callable[..., bool]] = {"slurm": start_slurm, "ray": start_ray}
 
 
 def make_launcher(settings: Mapping[str, Any], use_gpus: bool) -> Launcher:

@@ -20,6 +20,7 @@ LOOK_S = 5.0  # between two looks at the study's files
 QUEUE_EVERY_S = 60.0  # between two questions to the controller
 PATIENCE_S = 300.0  # for a controller that does not answer
 COMMAND_S = 60.0  # for one command of Slurm
+GLANCE_S = 5.0  # for the queue, where a person waits for a status
 MAX_ARRAY = 1001  # Slurm's own default
 UNREACHABLE = ("contact slurm controller", "timed out", "Zero Bytes", "Connection refused", "Socket", "communication")
 TOO_MANY = ("MaxSubmit", "GrpSubmit", "MaxJobs", "QOS policy", "limit")  # words of limits on the number of jobs
@@ -91,9 +92,10 @@ def submit(study_dir: Path, comment: str, settings: SlurmSettings, runs: int) ->
     return arrays
 
 
-def queue(comment: str) -> list[QueuedJob]:
+def queue(comment: str, within_s: float = COMMAND_S) -> list[QueuedJob]:
     """Workers of this user in the queue under the comment; TimeoutError where the controller does not answer."""
-    lines = _call("squeue", "--noheader", "--array", "--me", "--format=%F|%T|%r|%k").splitlines()
+    asked = ("squeue", "--noheader", "--array", "--me", "--format=%F|%T|%r|%k")
+    lines = _call(*asked, within_s=within_s).splitlines()
     parts = [line.strip().split("|", 3) for line in lines if line.count("|") >= 3]
     return [QueuedJob(array, state, reason) for array, state, reason, of in parts if of == comment]
 
@@ -104,7 +106,7 @@ def queue_in_words(study_dir: Path) -> str:
     if intent is None:
         return ""
     try:
-        jobs = queue(str(intent["comment"]))
+        jobs = queue(str(intent["comment"]), GLANCE_S)
     except (ValueError, TimeoutError, KeyError) as error:
         return f"slurm: the queue is not known here ({error})"
     counts = Counter(
@@ -161,16 +163,16 @@ def _max_array_size() -> int:
     return int(found[0]) if found and found[0].isdigit() and int(found[0]) else MAX_ARRAY
 
 
-def _call(*command: str) -> str:
+def _call(*command: str, within_s: float = COMMAND_S) -> str:
     """The output of a command of Slurm; TimeoutError where the controller does not answer, ValueError for a refusal."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
     except FileNotFoundError:
         raise ValueError(
             f"hydra/launcher=slurm: {command[0]} is not here; start on a login node of the cluster"
         ) from None
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{command[0]} did not answer within {COMMAND_S:.0f} s") from None
+        raise TimeoutError(f"the controller does not answer: {command[0]} waited {within_s:.0f} s") from None
     if done.returncode == 0:
         return done.stdout
     words = " ".join(done.stderr.split())

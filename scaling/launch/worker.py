@@ -1,6 +1,8 @@
 """A worker: it claims a planned run of a study, trains it, publishes it and takes the next, until nothing is left."""
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,6 +54,17 @@ def work(study_dir: Path, until: str | None, max_runs: int | None, slot_count: i
             pool_here(here, _train, study.study_dir, queue, _show(queue, last))
         stopped = stop.requested or (last is not None and time.time() > last)
         return _conclude(queue, study_dir, stopped=stopped)
+
+
+def stop_at_eof() -> None:
+    """Stop this process, as by a signal, once standard input ends: whoever started it is gone, or asks it to stop."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def moment(until: str, now: float) -> float:

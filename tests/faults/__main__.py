@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 
 from scaling.registry import choose
-from tests.faults.machine import namespaces
 from tests.faults.scenarios import SCENARIOS
 
 chosen = {name: choose("scenario", SCENARIOS, name) for name in sys.argv[1:] or SCENARIOS}
 print("| scenario | injury | injuries | runs | seconds |\n|---|---|--:|--:|--:|", flush=True)
 for name, scenario in chosen.items():
-    if why := namespaces(*scenario.needs) if scenario.needs else "":
+    if why := scenario.missing():
         print(f"| {name} | {scenario.words} | not run: {why} | | |", flush=True)
         continue
     with tempfile.TemporaryDirectory() as folder:

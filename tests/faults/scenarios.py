@@ -1,9 +1,10 @@
-"""The scenarios by name, and the namespaces that some need."""
+"""The scenarios by name, and the namespaces, Slurm or Ray that some need."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from tests.faults import files, kills, machine
+from tests.faults import clusters, files, fleet, kills, machine
 from tests.faults.runs import Tally
 
 
@@ -13,7 +14,7 @@ class Scenario:
 
     run: Callable[..., Tally]
     within_s: float  # the time that a long run may take
-    needs: tuple[str, ...] = ()  # namespaces
+    missing: Callable[[], str] = lambda: ""  # the reason why it cannot run here
 
     @property
     def words(self) -> str:
@@ -29,12 +30,17 @@ SCENARIOS = {
     "launchers": Scenario(kills.launchers, 300),
     "damaged-runs": Scenario(files.damaged_runs, 300),
     "damaged-studies": Scenario(files.damaged_studies, 900),
-    "full-disk": Scenario(machine.full_disk, 120, ("--mount",)),
-    "read-only": Scenario(machine.read_only, 120, ("--mount",)),
+    "full-disk": Scenario(machine.full_disk, 120, partial(machine.namespaces, "--mount")),
+    "read-only": Scenario(machine.read_only, 120, partial(machine.namespaces, "--mount")),
     "no-permission": Scenario(machine.no_permission, 60),
     "no-hard-links": Scenario(machine.no_links, 120),
     "limits": Scenario(machine.limits, 240),
-    "small-shm": Scenario(machine.small_shm, 120, ("--mount",)),
+    "small-shm": Scenario(machine.small_shm, 120, partial(machine.namespaces, "--mount")),
     "clocks": Scenario(machine.clocks, 60),
-    "containers": Scenario(machine.containers, 120, ("--pid", "--fork", "--mount-proc")),
+    "containers": Scenario(machine.containers, 120, partial(machine.namespaces, "--pid", "--fork", "--mount-proc")),
+    "workers": Scenario(fleet.workers, 600),
+    "two-kinds": Scenario(fleet.two_kinds, 600),
+    "preemption": Scenario(fleet.preemption, 600),
+    "slurm": Scenario(clusters.slurm_jobs, 900, clusters.without_slurm),
+    "ray": Scenario(clusters.ray_actors, 900, clusters.without_ray),
 }

@@ -4,10 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.machine import namespaces
 from tests.faults.scenarios import SCENARIOS
 
-SLOW = ("signals", "launchers", "damaged-studies", "full-disk", "limits")
+SLOW = (
+    "signals",
+    "launchers",
+    "damaged-studies",
+    "full-disk",
+    "limits",
+    "workers",
+    "two-kinds",
+    "preemption",
+    "slurm",
+    "ray",
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +25,6 @@ SLOW = ("signals", "launchers", "damaged-studies", "full-disk", "limits")
 )
 def test_no_injury_loses_a_run_or_changes_its_record(name: str, tmp_path: Path) -> None:
     scenario = SCENARIOS[name]
-    if why := namespaces(*scenario.needs) if scenario.needs else "":
+    if why := scenario.missing():
         pytest.skip(f"{name}: {why}")
     assert scenario.run(tmp_path, long=False).injuries > 0

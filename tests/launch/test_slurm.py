@@ -98,6 +98,17 @@ def test_status_shows_the_queue_in_one_question(cluster: Path, tmp_path: Path) -
     assert "is not known here (Unable to contact" in queue_in_words(tmp_path / "s")
 
 
+def test_status_waits_seconds_for_a_dead_controller(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(tmp_path / "s", "s:1", PLAIN, runs=1)
+    (cluster / "squeue").write_text("#!/bin/bash\nexec sleep 30\n")
+    monkeypatch.setattr(slurm, "GLANCE_S", 0.2)
+    began = time.monotonic()
+    assert "the controller does not answer: squeue waited 0 s" in queue_in_words(tmp_path / "s")
+    assert time.monotonic() - began < 5
+
+
 def test_a_worker_with_work_left_requeues_its_own_task(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert requeue(START_AGAIN) == START_AGAIN  # no job of Slurm
