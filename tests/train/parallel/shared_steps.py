@@ -25,6 +25,7 @@ from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, SPEC, TINY
 
 STEPS, SEQUENCES, MEASURED = 40, 6, 7  # three ranks share six sequences evenly, four do not
 CPU = torch.device("cpu")
+PATIENT_S = 600.0  # four processes that load torch on a busy machine take their time
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ def taken(case: Case, ranks: Ranks | None) -> Found:
 
 def _follow(rank: int, count: int, port: int, names: Sequence[str]) -> None:
     torch.set_num_threads(1)
-    store = meeting_place("127.0.0.1", port, 60.0, opened=False)
-    ranks = Ranks(rank, count, store, CPU, 60.0)
+    store = meeting_place("127.0.0.1", port, PATIENT_S, opened=False)
+    ranks = Ranks(rank, count, store, CPU, PATIENT_S)
     for name in names:
         taken(cases()[name], ranks)
     ranks.close()
@@ -124,12 +125,12 @@ def _follow(rank: int, count: int, port: int, names: Sequence[str]) -> None:
 def leading(count: int, names: Sequence[str]) -> Iterator[Ranks]:
     """The first of `count` ranks, whose others take the steps of the named cases in order."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = meeting_place("127.0.0.1", 0, 60.0, opened=True)
+    store = meeting_place("127.0.0.1", 0, PATIENT_S, opened=True)
     context = multiprocessing.get_context("spawn")
     others = [context.Process(target=_follow, args=(rank, count, store.port, names)) for rank in range(1, count)]
     for other in others:
         other.start()
-    ranks = Ranks(0, count, store, CPU, 60.0)
+    ranks = Ranks(0, count, store, CPU, PATIENT_S)
     try:
         yield ranks
     finally:
