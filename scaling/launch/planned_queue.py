@@ -13,6 +13,7 @@ from scaling.plan.admission import pace_of
 from scaling.plan.branches import furthest_step, is_begun
 from scaling.plan.dropping import dropped
 from scaling.plan.labels import labels
+from scaling.plan.plan_file import slot_seconds
 from scaling.plan.work import Work
 from scaling.records.attempt import FAILED, LOST, Attempt, is_trained_now
 from scaling.records.files import read_json
@@ -181,7 +182,7 @@ class PlannedQueue:
         idle = [line for line in to_do if not is_trained_now(folder / line["run_id"])]
         pace = pace_of(study, self._work.lines)
         rest = {
-            line["run_id"]: Spent(line["paid_flops"] * share, line["estimated_s"] * share * pace)
+            line["run_id"]: Spent(line["paid_flops"] * share, slot_seconds(line) * share * pace)
             for line, share in ((line, self._share(line)) for line in idle)
         }
         gone = sum((rest.pop(line["run_id"]) for line in idle if self._is_mine(line["run_id"])), gone)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.plan.plan import expected_speed, wants_gpu
-from scaling.plan.plan_file import read_plan, sweep_ids
+from scaling.plan.plan_file import read_plan, slot_seconds, sweep_ids
 from scaling.plan.run import Run
 from scaling.records.attempt import PREEMPTED, Attempt, RunIsLiveError, is_trained_now, now
 from scaling.records.files import create_text, has_links, read_json
@@ -115,7 +115,7 @@ def short_of(budget: Budget, study: StudySpending, estimate: Spent) -> str:
 
 def pace_of(study: StudySpending, lines: Sequence[Mapping[str, Any]]) -> float:
     """Seconds of devices for each planned second, by the study's finished runs; 1 where none is finished."""
-    planned = {line["run_id"]: line.get("estimated_s") or 0.0 for line in lines}
+    planned = {line["run_id"]: slot_seconds(line) for line in lines}
     done = {run_id: run for run_id, run in study.runs.items() if run.finished and planned.get(run_id)}
     spent_s = sum(run.spent.device_s - run.repeated.device_s for run in done.values())
     return (spent_s / sum(planned[run_id] for run_id in done) or 1.0) if done else 1.0

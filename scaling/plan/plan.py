@@ -158,7 +158,7 @@ def within_caps(plan: Plan, runs: Mapping[str, Run], caps: Budget) -> Plan:
         total = sum(rest, gone)
         return caps.beyond(total.flops, total.device_s)
 
-    planned = caps.beyond(plan.total_flops, sum(run.estimated_s for run in plan.runs))
+    planned = caps.beyond(plan.total_flops, sum(run.slot_s for run in plan.runs))
     startable = [[run for run in found if run.run_id in to_start] for found in order]
     out = dropped([found for found in startable if found], lambda out: not beyond(out))
     if planned and caps.over == REFUSE:
@@ -192,7 +192,7 @@ def without(priced: Sequence[PlannedRun], out: Sequence[PlannedRun], runs: Mappi
 def _rest(study_dir: Path, run: PlannedRun) -> Spent:
     """What is left of a run to spend, from its furthest checkpoint on."""
     share = 1.0 if run.trunk is not None else 1 - furthest_step(study_dir / run.run_id) / run.steps
-    return Spent(run.paid_flops * share, run.estimated_s * share)
+    return Spent(run.paid_flops * share, run.slot_s * share)
 
 
 def _losses(plan: Plan) -> dict[str, float]:

@@ -51,6 +51,11 @@ def sweep_caps(study_dir: Path) -> Budget | None:
         return None
 
 
+def slot_seconds(line: Mapping[str, Any]) -> float:
+    """Seconds of all slots that a planned run takes, by its line: its time times its devices."""
+    return float(line.get("estimated_s") or 0.0) * int(line.get("devices_per_run", 1))
+
+
 def _is_planned_run(line: Any) -> bool:
     return isinstance(line, dict) and isinstance(line.get("run_id"), str)
 

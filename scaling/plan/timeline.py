@@ -16,7 +16,7 @@ BAR = 38  # columns of the bars, so that a line has 80
 
 @dataclass(frozen=True)
 class Stay:
-    """A run on its slot, seconds from the start."""
+    """A run on a slot, seconds from the start; a run of several devices stays on as many slots."""
 
     run_id: str
     slot: int
@@ -26,7 +26,7 @@ class Stay:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The runs of a plan on slots that each train one at a time."""
+    """The runs of a plan on slots that each take part in one at a time."""
 
     slots: int
     stays: tuple[Stay, ...]  # in the order of their start
@@ -60,16 +60,20 @@ def timeline(plan: Plan, slot_count: int) -> Timeline:
     waiting = list(plan.missing)
     while waiting:
         start_s, slot = heapq.heappop(free)
-        ready = [run for run in waiting if _ready_s(run, leaders, ends) <= start_s]
-        if not ready:  # the slot waits for the next end of a trunk's run
+        run = next((run for run in waiting if _ready_s(run, leaders, ends) <= start_s), None)
+        if run is None:  # the slot waits for the next end of a trunk's run
             later = min(end for end in ends.values() if end > start_s)
             heapq.heappush(free, (later, slot))
             continue
-        run = ready[0]
         waiting.remove(run)
+        taken = [slot]
+        while len(taken) < min(run.devices_per_run, slot_count):  # it starts when the last of its slots is free
+            start_s, slot = heapq.heappop(free)
+            taken.append(slot)
         ends[run.run_id] = start_s + run.estimated_s
-        stays.append(Stay(run.run_id, slot, start_s, ends[run.run_id]))
-        heapq.heappush(free, (ends[run.run_id], slot))
+        for slot in taken:
+            stays.append(Stay(run.run_id, slot, start_s, ends[run.run_id]))
+            heapq.heappush(free, (ends[run.run_id], slot))
     stays.sort(key=lambda stay: (stay.start_s, stay.slot))
     return Timeline(slot_count, tuple(stays), _lower_bound_s(plan.missing, leaders, slot_count))
 
@@ -125,4 +129,4 @@ def _lower_bound_s(runs: Sequence[PlannedRun], leaders: Mapping[str, str], slot_
         run.estimated_s + (seconds[leader] if (leader := leaders.get(run.trunk or "", run.run_id)) != run.run_id else 0)
         for run in runs
     ]
-    return max([sum(seconds.values()) / slot_count, *chains], default=0.0)
+    return max([sum(run.slot_s for run in runs) / slot_count, *chains], default=0.0)

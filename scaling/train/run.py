@@ -51,7 +51,7 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
 def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
     """Claim the run and find the checkpoint to resume from; return the record where an earlier attempt finished it."""
     start = checkpoint.latest(run.directory)
-    admitted = admission(run, start.step, setup.share)
+    admitted = admission(run, start.step, setup.share * run.runtime.devices_per_run)
     admitted.check()
     meta = {"hardware": hardware.describe(setup.device), "code": code_digest(), "warnings": start.warnings}
     claimed = claim_run(run.spec, run.runtime, start.own_step, meta | admitted.meta)

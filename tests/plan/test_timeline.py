@@ -14,10 +14,12 @@ from scaling.cli import main
 from scaling.plan.timeline import in_lines, slots_of, timeline
 
 
-def plan_of(*seconds: float, trunk: str | None = None) -> Any:
+def plan_of(*seconds: float, trunk: str | None = None, devices: int = 1) -> Any:
     """A plan of runs of these seconds, the longest first; the first of a trunk pays its steps."""
     runs = [
-        SimpleNamespace(run_id=f"{i:012x}", estimated_s=s, trunk=trunk, paid_flops=s)
+        SimpleNamespace(
+            run_id=f"{i:012x}", estimated_s=s, trunk=trunk, paid_flops=s, devices_per_run=devices, slot_s=s * devices
+        )
         for i, s in enumerate(sorted(seconds, reverse=True))
     ]
     return SimpleNamespace(missing=runs)
@@ -36,6 +38,13 @@ def test_slots_train_one_run_at_a_time_and_the_bound_holds(seconds: list[float],
         assert found.makespan_s <= (sum(seconds) / slots + max(seconds)) * (1 + 1e-9)
     lines = in_lines(found)
     assert max(map(len, lines)) <= 80
+
+
+def test_a_run_of_two_devices_stays_on_two_slots() -> None:
+    found = timeline(plan_of(4.0, 3.0, 2.0, devices=2), 3)
+    assert [(stay.start_s, stay.end_s) for stay in found.stays] == [(0, 4), (0, 4), (4, 7), (4, 7), (7, 9), (7, 9)]
+    assert all(first.slot != second.slot for first, second in zip(found.stays[::2], found.stays[1::2], strict=True))
+    assert (found.makespan_s, found.lower_bound_s) == (9.0, 6.0)
 
 
 def test_branches_start_where_their_trunk_has_ended() -> None:
