@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ from scaling.analysis.report.ground_truth import ground_truth
 from scaling.analysis.results.document import analyse, summary
 from scaling.analysis.results.ground_truth import ground_truth_section
 from scaling.analysis.runs.choices import Choices
-from scaling.analysis.runs.observations import Observations, validate
+from scaling.analysis.runs.observations import Observations, load, validate
 from scaling.analysis.runs.reading import Reading
+from scaling.cli import main
 from tests.analysis.associations import SOURCE, expected_loss, memory_runs
 from tests.analysis.design.replay import STRATEGIES, Pool, error
 
@@ -147,3 +149,16 @@ def test_next_shrinks_the_interval_of_the_memorys_loss_around_the_truth() -> Non
     assert low < loss < high
     assert upper / lower < (high / low) ** 0.9
     assert found["price"] <= 3e7
+
+
+@pytest.mark.long
+def test_transformers_that_learn_associations_show_the_known_exponents(tmp_path: Path) -> None:
+    assert main(["train", "--multirun", "+sweep=ground-truth", f"runs_dir={tmp_path}", "runtime.progress=false"]) == 0
+    runs = load(tmp_path / "ground-truth", params="total")
+    assert (runs.column("loss") > runs.table["truth.least_loss_nats"]).all()
+    section = ground_truth_section(runs, [], None, 0.95)
+    assert section is not None
+    measured = {one["quantity"]: one["value"] for one in section["exponents"]}
+    # Measured below the asymptotes: views of a code, and sizes, are both finite (docs/ground-truth.md).
+    assert measured["loss against N"] == pytest.approx(A, abs=0.12)
+    assert measured["loss against D"] == pytest.approx(B, abs=0.07)
