@@ -163,7 +163,7 @@ def _lay_out(figure: Figure, drawn: list[Axes]) -> None:
             if text and (taken > room * 1.15 or leaves):
                 longest = max(len(line) for line in text.splitlines())
                 width = max(int(longest * room / taken * 1.1), 10)
-                own.set_label_text("\n".join(textwrap.wrap(" ".join(text.split()), width)))
+                own.set_label_text("\n".join(textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)))
                 broken = True
     if broken:
         figure.draw_without_rendering()

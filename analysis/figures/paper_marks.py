@@ -131,4 +131,4 @@ def plain(text: str, width: int = 0) -> str:
     shown = "".join(c if ord(c) in _glyphs() and c.isprintable() else " " if c.isspace() else "?" for c in text)
     if shown.startswith("_"):  # matplotlib takes a leading underscore for a private label
         shown = " " + shown
-    return "\n".join(textwrap.wrap(shown, width)) if width else shown
+    return "\n".join(textwrap.wrap(shown, width, break_on_hyphens=False)) if width else shown

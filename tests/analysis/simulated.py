@@ -84,7 +84,7 @@ def with_forecast(results: Any, study: Path) -> Any:
 
 
 NOISE_SCALE = 4096.0  # tokens, of a study's runs
-BYTES_PER_TOKEN = 4.0
+BYTES_PER_TOKEN = 1.25
 
 
 def write_study(root: Path, *, points: int = 60, cooldown: bool = True, repeats: int = 0) -> Path:

@@ -239,7 +239,7 @@ def test_a_document_without_anything_but_refused_fits_draws_nothing_and_says_so(
             "residuals": [],
         }
     results |= {"isoflop": None, "envelope": None, "curves": [], "holdout": None, "influence": None, "choices": None}
-    results |= {"prices": None, "serving": None, "registered": None}
+    results |= {"prices": None, "serving": None, "registered": None, "frontiers": None}
     results["health"] = {name: {"why": "nothing was fitted"} for name in results["health"]}
     results["forecast"] |= {"forms": [], "at_target": None}
     results["observations"]["budget"] = [None] * len(results["observations"]["budget"])

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from scaling.analysis import figures, words
-from scaling.analysis.figures import legends, paper, web
+from scaling.analysis.figures import legends, paper_marks, web
 from scaling.analysis.figures.chart import BLACK, Absent, Chart
 from scaling.analysis.judgement import forecast
 from scaling.analysis.laws import LAWS, jet
@@ -496,7 +496,7 @@ def test_exponents_are_superscripts_wherever_they_are_read(results: Results) -> 
     assert "Nᵅ" in text
     assert not re.search(r"\^[−\d]", text)
     assert web.text("C^0.5 <") == "C⁰·⁵ &lt;"
-    assert paper.plain("C^0.5") == "C⁰·⁵"
+    assert paper_marks.plain("C^0.5") == "C⁰·⁵"
 
 
 def test_the_legend_explains_the_star(results: Results) -> None:

@@ -302,7 +302,7 @@ def test_equal_run_ids_of_different_files_stay_different_runs(tmp_path: Path) ->
 
 def test_bytes_per_token_are_those_of_the_records_or_declared(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study")
-    assert load(study).bytes_per_token == pytest.approx(4.0)
+    assert load(study).bytes_per_token == pytest.approx(1.25)
     assert "loss_bytes_per_token" not in load(study).names
     assert load(csv(tmp_path, GOOD.replace("loss", "bpb")), bytes_per_token=3.5).bytes_per_token == 3.5
     assert load(csv(tmp_path, GOOD)).bytes_per_token is None
