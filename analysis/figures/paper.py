@@ -35,6 +35,7 @@ from scaling.analysis.words import shorten
 
 FONT_SIZE = 9.0
 PAD = 0.07  # inches around every axes
+LEAST_LABEL = 14  # characters in a line of an axis label: "non-embedding" is one word
 CHARACTER = 0.075  # inches that a character of an axis label takes, on average
 STYLE: Any = {
     "font.family": FONT,
@@ -163,10 +164,15 @@ def _lay_out(figure: Figure, drawn: list[Axes]) -> None:
             if text and (taken > room * 1.15 or leaves):
                 longest = max(len(line) for line in text.splitlines())
                 width = max(int(longest * room / taken * 1.1), 10)
-                own.set_label_text("\n".join(textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)))
+                own.set_label_text("\n".join(_words_wrapped(text, width)))
                 broken = True
     if broken:
         figure.draw_without_rendering()
+
+
+def _words_wrapped(text: str, width: int) -> list[str]:
+    """Lines of whole words, of so many characters where no word is longer."""
+    return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
 
 def _draw_panel(panel: Panel, axes: Axes, width: float, height: float) -> list[Axes]:
@@ -195,7 +201,7 @@ def _draw_panel(panel: Panel, axes: Axes, width: float, height: float) -> list[A
 def _draw_axis(axis: Axis, limits: tuple[float, float], axes: Axes, along: str, inches: float) -> None:
     own = axes.xaxis if along == "x" else axes.yaxis
     (axes.set_xlim if along == "x" else axes.set_ylim)(*limits)
-    own.set_label_text(plain(axis.label, max(int(inches / CHARACTER), 12)))
+    own.set_label_text(plain(axis.label, max(int(inches / CHARACTER), LEAST_LABEL)))
     major, labels, minor = ticks(axis, limits, inches, across=along == "x")
     own.set_major_locator(FixedLocator(major))
     own.set_major_formatter(FixedFormatter([plain(shorten(label, 36)) if axis.ticks else "" for label in labels]))
