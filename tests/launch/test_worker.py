@@ -21,6 +21,7 @@ from scaling.spec.run_spec import to_dict
 from tests.faults.runs import SCALING, check, outcomes, wait_for
 
 STUDY = Path("runs/s")
+GRACE_S = 10.0  # from SIGTERM to SIGKILL, as a batch system or a cloud gives
 GRID = (
     "data=synthetic",
     "data.source.tokens=200000",
@@ -43,10 +44,9 @@ def planned(where: Path, monkeypatch: pytest.MonkeyPatch, *settings: str) -> lis
     return [json.loads(line)["run_id"] for line in (STUDY / "plan.jsonl").read_text().splitlines()]
 
 
-def started(*options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [str(SCALING), "worker", str(STUDY), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def started(*options: str, stdin: int | None = None) -> subprocess.Popen[str]:
+    command = [str(SCALING), "worker", str(STUDY), *options]
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def ended(worker: subprocess.Popen[str], code: int, within_s: float = 120.0) -> str:
@@ -79,15 +79,28 @@ def test_a_signal_saves_at_the_next_step_and_asks_for_another_start(
 ) -> None:
     (run_id,) = planned(tmp_path, monkeypatch, "budget.flops=2e10")
     worker = started()
-    wait_for(lambda: run_state(STUDY / run_id).step > 0, worker)
+    wait_for(lambda: run_state(STUDY / run_id).step > 0, worker, s=180.0)
     for process in (worker.pid, *children_of(run_id)):  # a batch system signals every process, and again at the end
         os.kill(process, number)
     os.kill(worker.pid, signal.SIGTERM)
-    assert "stopped, 1 run left: start the worker again" in ended(worker, START_AGAIN)
+    assert "stopped, 1 run left: start the worker again" in ended(worker, START_AGAIN, within_s=GRACE_S)
     state = run_state(STUDY / run_id)
     assert state.status == "preempted"
     assert "checkpoint written" in state.why
     assert [path.name.partition("-")[2] for path in (STUDY / run_id / "checkpoint").glob("*")][-1] != "00000000"
+
+
+def test_the_end_of_standard_input_saves_and_asks_for_another_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run_id,) = planned(tmp_path, monkeypatch, "budget.flops=2e10")
+    read, write = os.pipe()
+    worker = started("--until-eof", stdin=read)
+    os.close(read)
+    wait_for(lambda: run_state(STUDY / run_id).step > 0, worker, s=180.0)
+    os.close(write)
+    assert "stopped, 1 run left" in ended(worker, START_AGAIN)
+    assert run_state(STUDY / run_id).status == "preempted"
 
 
 def children_of(run_id: str) -> list[int]:
@@ -147,6 +160,21 @@ def test_a_failing_run_is_tried_again_once_and_the_others_are_trained(
     assert f"{first} is not tried again: failed 2 times" in capfd.readouterr().out
     assert main(["worker", str(STUDY)]) == FAILURES_LEFT  # and no third attempt
     assert len(attempt_dirs(STUDY / first)) == 2
+
+
+def test_a_failure_under_a_launcher_counts_for_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (run_id,) = planned(tmp_path, monkeypatch, "budget.flops=2e8", "retries=0")
+    (STUDY / run_id).mkdir()
+    (STUDY / run_id / "checkpoint").write_text("no folder, so that every save fails")
+    sweep = ["train", "-m", *GRID, "budget.flops=2e8", "retries=0"]
+    assert main(sweep) == 1
+    assert main(["worker", str(STUDY)]) == FAILURES_LEFT
+    assert len(attempt_dirs(STUDY / run_id)) == 1
+    assert f"{run_id} is not tried again: failed once (retries=0)" in capfd.readouterr().out
+    assert main(sweep) == 1  # a launcher's own command is an order to try
+    assert len(attempt_dirs(STUDY / run_id)) == 2
 
 
 def test_other_code_than_the_plans_is_refused_unless_allowed(
