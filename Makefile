@@ -1,6 +1,6 @@
 # make quickstart: train the quickstart sweep, fit its laws, write the report.   make test: run the tests.
 # make long: run the tests that take long, such as simulations of how often intervals hold the truth.
-# make faults: kill, damage and starve runs for half an hour, and check that nothing is lost.
+# make faults: kill, damage and starve runs and fleets for an hour, and check that nothing is lost.
 # Both make .venv first. PYTHON chooses the interpreter, e.g. make PYTHON=python3.12 test.
 PYTHON ?= python3
 EXTRAS ?= test
