@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scaling.analysis.runs.files import read_file
 from scaling.analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
 from scaling.analysis.runs.wandb_logs import find_logs, read_folder, read_project
+from scaling.records.orders import cancelled_why
 from scaling.records.record import DONE, PROFILE, RunRecord, read_metrics, read_profile, read_record
 
 Array = NDArray[np.float64]
@@ -72,7 +73,9 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
             damaged.append(one_line(error))
             continue
         if record is None:
-            excluded.append(Exclusion(None, run_dir.name, "unfinished: the run has left no record yet"))
+            why = cancelled_why(run_dir)
+            reason = "unfinished: the run has left no record yet" if why is None else f"cancelled: {why}"
+            excluded.append(Exclusion(None, run_dir.name, reason))
         elif record.status != DONE:
             excluded.append(Exclusion(None, record.run_id, f"{record.status}: {record.why or 'no reason recorded'}"))
         elif record.finetuned is not None:

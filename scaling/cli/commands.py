@@ -124,7 +124,7 @@ def launch(options: Any) -> int:
         plan_id=work.plan_id,
         directory=str(work.directory),
         count=min(left, settings.array_parallel or left),
-        python=options.python or sys.executable,
+        python=options.python or (sys.executable if options.render == "sbatch" else "python"),
         image=options.image,
         storage=options.storage,
         gpu=options.gpu,

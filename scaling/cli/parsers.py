@@ -137,7 +137,9 @@ def _add_launch(command: Command) -> None:
         "--storage", metavar="NAME", help="volume claim (k8s) or bucket (skypilot) of the study's files"
     )
     launch.add_argument("--gpu", metavar="KIND", help="kind of GPU in SkyPilot's names, as H100")
-    launch.add_argument("--python", metavar="PATH", help="the workers' Python (default: this one)")
+    launch.add_argument(
+        "--python", metavar="PATH", help="the workers' Python (default: this one, or an image's `python`)"
+    )
 
 
 def _add_status(command: Command) -> None:

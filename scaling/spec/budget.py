@@ -26,6 +26,7 @@ class Budget:
     gpu_hours: float | None = None  # cap on a study's hours of devices
     usd: float | None = None  # cap on the price of a study's hours of devices
     usd_per_hour: float | None = None  # price of a device for an hour
+    stop_early: float | None = None  # share above a cheaper run's loss from which a run is hopeless: plan/hopeless.py
     over: str = REFUSE  # REFUSE a plan beyond a cap, or DROP the runs that its optima need least
 
     def __post_init__(self) -> None:
@@ -44,6 +45,8 @@ class Budget:
                 f"budget.usd={self.usd:g} needs the price of a device for an hour: give budget.usd_per_hour, as "
                 f"budget.usd_per_hour=2.5"
             )
+        if self.stop_early is not None and not self.stop_early > 0:
+            raise ValueError(f"budget.stop_early={self.stop_early}: must be above 0, as 0.1 for 10%, or null for never")
         if self.over not in (REFUSE, DROP):
             raise ValueError(f"budget.over={self.over!r}: choose from {REFUSE}, {DROP}")
         if (self.flops is None) == (self.tokens is None):

@@ -14,8 +14,10 @@ from scaling.data.token_text import TokenText
 from scaling.machine import hardware
 from scaling.objectives.objectives import training_batch
 from scaling.plan.branches import trunk_id, trunk_steps
+from scaling.plan.hopeless import hopeless
 from scaling.plan.run import Run
 from scaling.records.life import Life
+from scaling.records.orders import cancel
 from scaling.records.record import DIVERGED, DONE, RunRecord
 from scaling.shapes import flops
 from scaling.train import checkpoint
@@ -88,6 +90,9 @@ async def train(
         row = rows.make(step, rate, norm, progress.train_s, cache(validate))
         if row is not None:
             life.log(row, steps, **_utilisation(row, run, device))
+            if why := hopeless(run, row):
+                cancel(run.directory, why)
+                life.heartbeat.cancelled = why  # at once, not at the next beat
         progress.wall_s = wall_before + pace.seconds() - started
         if rows.diverged:
             break
