@@ -44,6 +44,9 @@ def optimum(
         }
         for name, logs in found.items()
     ]
+    for one in members:
+        if "verdict" in entries[one["name"]]:
+            one["verdict"] = entries[one["name"]]["verdict"]["words"]
     params = quantity(results, section, "params", log_params, decades)
     return params, quantity(results, section, "loss", log_loss, decades), members
 

@@ -4,7 +4,7 @@ The log mean of forecasters answers where the results hold one (see `ensemble`).
 and three spreads add up, in logs: of the parameters (bootstrap draws), of one run's noise (loss only), and of the form
 (the other fitted laws that the data do not reject, and the isoFLOP optima's own power law). The roll-outs' factor
 widens the first two, on which it was calibrated. Beyond the longest roll-out nothing was checked, and the interval is
-marked as uncalibrated.
+marked as uncalibrated, as is the answer of a law that its own runs reject.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +30,7 @@ from scaling.analysis.schema.forecast import (
     Prediction,
     Trust,
 )
+from scaling.analysis.schema.verdicts import is_rejected
 from scaling.analysis.words import share_text
 
 Array = NDArray[np.float64]
@@ -206,13 +207,16 @@ def trust(results: Results, flops: float, law: str, notes: list[str]) -> Trust:
     single = (
         "" if len(forms) > 1 or results["isoflop"] else "; one law only, so the form's spread is not in the interval"
     )
-    why = next((no_interval(one) for one in results["fits"] if one["name"] == law and one["status"] != "refused"), "")
-    return _trust(results, flops, law, notes, results["forecast"]["reach_decades"], why, single)
+    entry = next((one for one in results["fits"] if one["name"] == law and one["status"] != "refused"), None)
+    why = "" if entry is None else no_interval(entry)
+    doubt = f"the runs reject the {law} law" if entry is not None and is_rejected(entry) else ""
+    return _trust(results, flops, law, notes, results["forecast"]["reach_decades"], why, single, doubt)
 
 
 def _trust_of_ensemble(results: Results, section: EnsembleSection, flops: float, notes: list[str]) -> Trust:
     gone = [f"{one['name']} falls out: {one['why']}" for one in section["absent"]]
-    return _trust(results, flops, section["name"], [*gone, *notes], section["reach_decades"], "", "")
+    doubt = "the runs reject every forecaster behind it" if all(map(is_rejected, section["members"])) else ""
+    return _trust(results, flops, section["name"], [*gone, *notes], section["reach_decades"], "", "", doubt)
 
 
 def decades_beyond(results: Results, flops: float) -> float:
@@ -222,9 +226,12 @@ def decades_beyond(results: Results, flops: float) -> float:
 
 
 def _trust(
-    results: Results, flops: float, law: str, notes: list[str], reach: float, no_ends: str, single: str
+    results: Results, flops: float, law: str, notes: list[str], reach: float, no_ends: str, single: str, doubt: str
 ) -> Trust:
-    """The trust at a distance; `no_ends` is the reason why there is no interval, `single` words about its terms."""
+    """The trust at a distance; `no_ends` is the reason why there is no interval, `single` words about its terms.
+
+    `doubt` states the verdict that rejects the answer's laws; empty where none does.
+    """
     least, most = results["range"]["flops"]
     decades = decades_beyond(results, flops)
     where = (
@@ -238,6 +245,8 @@ def _trust(
         words = f"{where}; no resamples were drawn, so there is no interval: fit with --bootstrap 1000"
     elif no_ends:
         words = f"{where}; no interval: {no_ends}"
+    elif doubt:
+        words = f"{where}; the interval is UNCALIBRATED ({doubt}, so it may be too narrow){single}"
     elif reach == 0:
         words = (
             f"{where}; the interval is UNCALIBRATED (no prediction could be tested, so it may be too narrow){single}"
@@ -297,10 +306,14 @@ def describe(prediction: Prediction) -> str:
 
 
 def members_in_words(prediction: Prediction) -> list[str]:
-    """A line for every forecaster behind a log mean, with the error of its roll-outs; none of one law alone."""
+    """A line for every forecaster behind a log mean, with roll-out error and verdict; none of one law alone."""
 
     members = prediction.get("members", [])
-    return [f"{one['name']}: N* {one['params']:.4g}, loss {one['loss']:.4g}{_tried(one)}" for one in members]
+    return [
+        f"{one['name']}: N* {one['params']:.4g}, loss {one['loss']:.4g}{_tried(one)}"
+        + (f"; {one['verdict']}" if "verdict" in one else "")
+        for one in members
+    ]
 
 
 def _tried(one: MemberPrediction) -> str:

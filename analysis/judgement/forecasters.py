@@ -3,11 +3,13 @@
 The near set: the Chinchilla and gamma laws fitted only to runs near their budget's minimum, and the power laws of N*
 and L* through the minima, over a floor and without. Measured on sixteen isoFLOP studies, held out from a tenth of the
 largest compute: the log mean has .28 of the Chinchilla law's error in L* and in N*; the choice of the best member by
-roll-out is worse, and weights by roll-out are about equal.
+roll-out is worse, and weights by roll-out are about equal. A verdict stands beside each member and takes none out (see
+`verdicts`): their errors cancel, and without the rejected ones the log mean errs by 2.8% in L* on four published
+studies, where it errs by 1.1%.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +17,9 @@ from numpy.typing import NDArray
 
 from scaling.analysis.fitting.fit import Loss, fit
 from scaling.analysis.isoflop.minima import IsoFlop, edge
+from scaling.analysis.isoflop.minimum_errors import standard_errors
 from scaling.analysis.isoflop.power_law import floored_power_law, power_law
+from scaling.analysis.judgement.verdicts import Verdict, of_law, of_power_law
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.cost import Cost
 from scaling.analysis.laws.law import Law
@@ -32,11 +36,14 @@ LEAST_FOR_FLOOR = 3
 
 @dataclass(frozen=True)
 class Minimum:
-    """A budget with its measured minimum inside the sizes tried: log params and loss, nats."""
+    """A budget with its measured minimum inside the sizes tried: log params and loss, nats, with standard errors."""
 
     budget: BudgetRuns
     log_params: float
     loss: float
+    log_params_error: float
+    loss_error: float
+    noise_freedom: int  # degrees of freedom behind the errors
 
     @property
     def near(self) -> NDArray[np.intp]:
@@ -88,10 +95,11 @@ Forecaster = OfSurface | OfMinima
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The forecasters that the runs allow, and by name the reason of each that falls out."""
+    """The forecasters that answer, by name the reason of each that falls out, and the verdict on each."""
 
     members: tuple[Forecaster, ...]
     absent: Mapping[str, str]
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
     @cached_property
     def surfaces(self) -> tuple[OfSurface, ...]:
@@ -119,16 +127,23 @@ def log_mean(found: Mapping[str, Array]) -> Array:
 
 def trusted_minima(study: IsoFlop) -> list[Minimum]:
     """The budgets whose minimum lies inside the sizes tried, by rising compute."""
+    model, noise = study.quoted, study.noise
     return [
-        Minimum(budget, float(minima[study.quoted].log_params[0]), float(minima[study.quoted].loss[0]))
-        for budget, minima in zip(study.budgets, study.minima, strict=True)
-        if not edge(budget, minima[study.quoted])
+        Minimum(
+            budget,
+            float(minima[model].log_params[0]),
+            float(minima[model].loss[0]),
+            *standard_errors(budget, followed, noise, model),
+            noise.degrees_of_freedom,
+        )
+        for budget, followed, minima in zip(study.budgets, study.followed, study.minima, strict=True)
+        if not edge(budget, minima[model])
     ]
 
 
 def near_set(observations: Observations, minima: Sequence[Minimum], loss: Loss) -> Ensemble:
     """The near set of these budgets by point fits; fewer than LEAST_MINIMA minima give no member."""
-    makers: dict[str, Callable[[str], Forecaster]] = {
+    makers: dict[str, Callable[[str], tuple[Forecaster, Verdict]]] = {
         f"{law} near the minima": lambda name, law=law: _near(name, LAWS[law], observations, minima, loss)  # type: ignore[misc]
         for law in NEAR_LAWS
     }
@@ -138,25 +153,31 @@ def near_set(observations: Observations, minima: Sequence[Minimum], loss: Loss) 
     }
     members: list[Forecaster] = []
     absent: dict[str, str] = {}
+    verdicts: dict[str, Verdict] = {}
     for name, make in makers.items():
         try:
-            members.append(make(name))
+            member, verdicts[name] = make(name)
         except ValueError as error:
             absent[name] = str(error)
-    return Ensemble(tuple(members), absent)
+        else:
+            members.append(member)
+    return Ensemble(tuple(members), absent, verdicts)
 
 
-def _near(name: str, law: type[Law], observations: Observations, minima: Sequence[Minimum], loss: Loss) -> OfSurface:
+def _near(
+    name: str, law: type[Law], observations: Observations, minima: Sequence[Minimum], loss: Loss
+) -> tuple[OfSurface, Verdict]:
     _need(minima, LEAST_MINIMA)
     near = np.concatenate([one.near for one in minima])
     runs = observations.select(np.isin(np.arange(len(observations.table)), near))
-    fitted = fit(law, runs.variables(("N", "D")), runs.column("loss"), loss=loss, weights=runs.column("weight"))
+    x, y = runs.variables(("N", "D")), runs.column("loss")
+    fitted = fit(law, x, y, loss=loss, weights=runs.column("weight"))
     if fitted.status == "did_not_converge":
         raise ValueError(fitted.why)
-    return OfSurface(name, fitted.law, observations.cost)
+    return OfSurface(name, fitted.law, observations.cost), of_law(fitted, x, y, runs)
 
 
-def _through(name: str, minima: Sequence[Minimum], *, floored: bool) -> OfMinima:
+def _through(name: str, minima: Sequence[Minimum], *, floored: bool) -> tuple[OfMinima, Verdict]:
     _need(minima, LEAST_FOR_FLOOR if floored else LEAST_MINIMA)
     compute = np.array([one.budget.flops for one in minima])
     sizes, losses = (np.array([getattr(one, name) for one in minima])[:, None] for name in ("log_params", "loss"))
@@ -168,9 +189,28 @@ def _through(name: str, minima: Sequence[Minimum], *, floored: bool) -> OfMinima
     else:
         (exponent,), (coefficient,) = power_law(compute, losses)
         floor = 0.0
-    return OfMinima(
+    member = OfMinima(
         name, PowerLaw(float(factor), float(slope)), PowerLaw(float(coefficient), float(exponent), float(floor))
     )
+    return member, _verdict(member, compute, minima)
+
+
+def _verdict(member: OfMinima, compute: Array, minima: Sequence[Minimum]) -> Verdict:
+    """The verdict of the minima's errors on the power laws through them, N* in logs and L* as it was fitted."""
+    free = min(one.noise_freedom for one in minima)
+    log_compute = np.log(compute)
+    line = np.stack([np.ones(len(compute)), log_compute], axis=1)
+    sizes, errors = (np.array([getattr(one, name) for one in minima]) for name in ("log_params", "log_params_error"))
+    off = sizes - np.log([member.params(flops) for flops in compute])
+    of_params = of_power_law("params", line, off, errors, free)
+    losses, errors = (np.array([getattr(one, name) for one in minima]) for name in ("loss", "loss_error"))
+    predicted = np.array([member.loss(flops) for flops in compute])
+    if member.loss.floor:
+        rise = predicted - member.loss.floor
+        tangent = np.stack([np.ones(len(compute)), rise, rise * log_compute], axis=1)
+        return Verdict((*of_params, *of_power_law("loss", tangent, losses - predicted, errors, free)))
+    off, errors = np.log(losses / predicted), errors / losses
+    return Verdict((*of_params, *of_power_law("loss", line, off, errors, free)))
 
 
 def _need(minima: Sequence[Minimum], least: int) -> None:

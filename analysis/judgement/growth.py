@@ -1,6 +1,7 @@
 """Roll-outs of the forecasters, and the growth of the ensemble's errors with the distance that they state.
 
 At each cut the near set is fitted, by point fits alone, to the budgets below and predicts the minima of those beyond.
+Budgets beyond a cut decide nothing below: curve model, noise and verdicts are those of the budgets fitted.
 The log mean's errors grow with distance: one standard deviation per decade, estimated over the cuts of this study and
 over those of others (PRIOR), which count as PRIOR_CUTS more. Measured: nominal 95% intervals of L* hold 96%, of N* 97%
 of held-out minima of four published isoFLOP studies and of simulated ones; the study's own cuts alone, without the
@@ -14,7 +15,8 @@ import numpy as np
 from scipy.stats import t as student
 
 from scaling.analysis.fitting.fit import Loss
-from scaling.analysis.judgement.forecasters import LEAST_MINIMA, Minimum, log_mean, near_set
+from scaling.analysis.isoflop.minima import IsoFlop, measure_budgets
+from scaling.analysis.judgement.forecasters import LEAST_MINIMA, log_mean, near_set, trusted_minima
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.judgement import Predicted
 
@@ -54,13 +56,16 @@ class Growth:
         return quantile * self.sd_per_decade * max(decades, LEAST_HORIZON)
 
 
-def roll_out(observations: Observations, minima: Sequence[Minimum], loss: Loss) -> list[Trial]:
+def roll_out(observations: Observations, study: IsoFlop, loss: Loss) -> list[Trial]:
     """Errors of every member and of the log mean at every budget beyond every cut; at most MOST_CUTS cuts."""
+    minima = trusted_minima(study)
     count = min(MOST_CUTS, len(minima) - LEAST_MINIMA)
     cuts = np.linspace(LEAST_MINIMA, len(minima) - 1, max(count, 0)).round().astype(int)
     trials: list[Trial] = []
     for cut in cuts.tolist():
-        below, most = near_set(observations, minima[:cut], loss), minima[cut - 1].budget.flops
+        most = minima[cut - 1].budget.flops
+        smaller = measure_budgets(tuple(one for one in study.budgets if one.flops <= most), draws=0, seed=0)
+        below = near_set(observations, trusted_minima(smaller), loss)
         for held in minima[cut:]:
             measured = np.array([held.log_params, np.log(held.loss)])
             found = below.log_optima(held.budget.flops)

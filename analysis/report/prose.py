@@ -50,6 +50,7 @@ def answer(results: Results) -> Answer:
         lead.append(
             "No fitted law of parameters and tokens has a compute optimum, so nothing is predicted beyond the runs."
         )
+    more += _member_verdicts(results)
     more += _isoflop_sentences(results)
     more += _spread_sentence(results)
     return Answer(lead, more, trust, calibrated, tables.members(results))
@@ -59,6 +60,23 @@ def _in_bits(results: Results, nats: float) -> str:
     """The same loss in bits per byte, where all runs have as many bytes to a token."""
     bits = bits_of(results)
     return "" if bits is None else f", {nats * bits:.3f} bits per byte"
+
+
+def _member_verdicts(results: Results) -> list[str]:
+    """The verdict on every forecaster behind the headline, in a sentence."""
+    section = results["forecast"].get("ensemble")
+    members = [] if section is None else section["members"]
+    each = [f"{one['name']} {one['verdict']['words']}" for one in members if "verdict" in one]
+    return [sentence(f"verdicts of the runs: {'; '.join(each)}")] if each else []
+
+
+def _law_verdicts(results: Results) -> list[str]:
+    """The verdict on every fitted law, a sentence each."""
+    return [
+        sentence(f"verdict of the runs on {entry['name']}: {entry['verdict']['words']}")
+        for entry in results["fits"]
+        if entry["status"] != "refused" and "verdict" in entry
+    ]
 
 
 def _isoflop_sentences(results: Results) -> list[str]:
@@ -164,7 +182,7 @@ def sections(results: Results) -> list[Section]:
             "fits",
             "Fits and their evidence",
             ("parameters",),
-            (),
+            _law_verdicts(results),
             *fit_tables.parameters(results),
             fit_tables.evidence(results),
         ),

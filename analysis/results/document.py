@@ -35,7 +35,7 @@ from scaling.analysis.results.holdout import holdout_section, roll_out
 from scaling.analysis.results.isoflop import isoflop_section, measure_minima
 from scaling.analysis.results.request import Request, parse_laws, settings_section
 from scaling.analysis.results.requested_fits import fit_all
-from scaling.analysis.results.summary import summary, warnings_of
+from scaling.analysis.results.summary import rejections, summary, warnings_of
 from scaling.analysis.results.training_curves import curves_section, envelope_section
 from scaling.analysis.runs.comparable import refuse_mixture
 from scaling.analysis.runs.observations import Observations
@@ -131,7 +131,14 @@ def analyse(
     others = observations.without({name for _, names in request.laws.values() for name in names})
     settings = [*varying_warning(others.table), *explaining_warnings(others)]
     first = [words] if isoflop is not None and (words := isoflop.get("disagreement")) else []
-    results["warnings"] = [*first, *observations.damaged, *observations.doubts, *settings, *warnings_of(results)]
+    results["warnings"] = [
+        *rejections(results),
+        *first,
+        *observations.damaged,
+        *observations.doubts,
+        *settings,
+        *warnings_of(results),
+    ]
     answer(results)
     return results
 

@@ -36,7 +36,7 @@ def let_forecasters_answer(
     """Enter the near set into the forecast, or the reason why the leading law answers alone."""
     minima = [] if study is None else trusted_minima(study)
     forecast["ensemble"] = None
-    if len(minima) < LEAST_MINIMA:
+    if study is None or len(minima) < LEAST_MINIMA:
         forecast["alone"] = (
             f"one law answers alone: an average of forecasters takes {LEAST_MINIMA} compute budgets with a minimum "
             f"inside their sizes, here are {len(minima)}"
@@ -47,7 +47,7 @@ def let_forecasters_answer(
         forecast["alone"] = "one law answers alone: no forecaster near the minima has an optimum at the target"
         return
     judged = request.holdout is not None and request.bootstrap > 0
-    trials = roll_out(observations, minima, request.loss) if judged else []
+    trials = roll_out(observations, study, request.loss) if judged else []
     forecast["ensemble"] = _section(ensemble, trials, None if noise is None else noise.pooled_sd)
 
 
@@ -56,7 +56,7 @@ def _section(ensemble: Ensemble, trials: Sequence[Trial], noise_sd_nats: float |
     grown = {name: growth(trials, name) for name in QUANTITIES}
     return {
         "name": f"{ENSEMBLE} of {len(ensemble.members)} forecasters",
-        "members": [_member(one, trials) for one in ensemble.members],
+        "members": [_member(one, trials) | {"verdict": ensemble.verdicts[one.name].entry} for one in ensemble.members],
         "absent": [{"name": name, "why": why} for name, why in ensemble.absent.items()],
         "error": {name: rms(trials, ENSEMBLE, name) for name in QUANTITIES},
         "growth": {

@@ -92,6 +92,7 @@ def _fitted(name: str, one: Fitted, grid: ComputeGrid) -> FittedEntry:
         "surface": _surface(law, data, grid.target) if of_both else None,
         "curve": _curve(law, resamples, data) if len(law.inputs) == 1 else None,
         "profiles": {symbol: _profile(profile) for symbol, profile in one.profiles.items()},
+        "verdict": one.verdict.entry,
     }
     _add_predicted(entry, one)
     return entry

@@ -16,7 +16,10 @@ from scaling.analysis.schema.numbers import number
 
 
 def forms_of_fits(surfaces: Mapping[str, Fitted], order: Sequence[str]) -> list[Form]:
-    """The laws with an optimum that the data do not reject, in the order given: the best predictor first."""
+    """The laws with an optimum that the data do not reject, in the order given: the best predictor first.
+
+    Where the verdict rejects all, all stay.
+    """
     with_optimum = []
     for name in order:
         one = surfaces[name]
@@ -28,8 +31,9 @@ def forms_of_fits(surfaces: Mapping[str, Fitted], order: Sequence[str]) -> list[
             with_optimum.append(name)
     if not with_optimum:
         return []
-    least = aicc(surfaces[with_optimum[0]].fit)
-    kept = [name for name in with_optimum if aicc(surfaces[name].fit) - least <= REJECTED_DELTA_AICC]
+    standing = [name for name in with_optimum if not surfaces[name].verdict.rejected] or with_optimum
+    least = aicc(surfaces[standing[0]].fit)
+    kept = [name for name in standing if aicc(surfaces[name].fit) - least <= REJECTED_DELTA_AICC]
     drawn = {name: surfaces[name].resamples for name in kept}
     return [Form(name, surfaces[name].fit.law, None if (r := drawn[name]) is None else r.law) for name in kept]
 

@@ -1,4 +1,4 @@
-"""Every law that was asked for, fitted with its resamples and profiles, or refused with the reason."""
+"""Every law that was asked for, fitted with its verdict, resamples and profiles, or refused with the reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from scaling.analysis.fitting.bootstrap import Resamples, lacks_freedom
 from scaling.analysis.fitting.bootstrap import bootstrap as resample
 from scaling.analysis.fitting.fit import Fit, fit
 from scaling.analysis.fitting.profile_likelihood import ProfileLikelihood, profile_likelihood
+from scaling.analysis.judgement.verdicts import Verdict, of_law
 from scaling.analysis.laws.law import Law
 from scaling.analysis.results.request import Request
 from scaling.analysis.runs.budgets import group_budgets
@@ -24,7 +25,7 @@ LEAST_DRAWS_TO_PROFILE = 200  # fewer resamples ask for a quick look
 
 @dataclass(frozen=True)
 class Fitted:
-    """One law's fit, its resamples and profiles, and the observations and variables that it was given.
+    """One law's fit, its resamples, profiles and verdict, and the observations and variables that it was given.
 
     no_interval: the reason why there are no resamples; empty where there are.
     """
@@ -35,6 +36,7 @@ class Fitted:
     observations: Observations
     variables: tuple[str, ...]
     no_interval: str
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def fit_all(observations: Observations, request: Request) -> Fits:
         if drawn is not None and not drawn.converged.any():
             drawn, why = None, "no resample converged"
         profiled = request.bootstrap >= LEAST_DRAWS_TO_PROFILE and not few
-        fits[name] = Fitted(fitted, drawn, _profile(fitted, data, variables) if profiled else {}, data, variables, why)
+        profiles = _profile(fitted, data, variables) if profiled else {}
+        fits[name] = Fitted(fitted, drawn, profiles, data, variables, why, of_law(fitted, x, y, data))
     if not fits:
         raise ValueError("; ".join(dict.fromkeys(refused.values())))
     return Fits(fits, refused)

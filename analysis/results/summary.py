@@ -10,6 +10,7 @@ from scaling.analysis.schema.document import Results
 from scaling.analysis.schema.fits import NO_RESAMPLES, FitEntry, FittedEntry, no_interval
 from scaling.analysis.schema.intervals import NO_ENDS, Ends
 from scaling.analysis.schema.judgement import InfluenceSection
+from scaling.analysis.schema.verdicts import is_rejected
 from scaling.analysis.words import move_text, share_of, share_text
 
 UNDER_SIX_N_D = ("a", "b", "G")  # derived quantities of a law that hold for that cost alone
@@ -34,6 +35,22 @@ def warnings_of(document: Results) -> list[str]:
         *_influential(document),
         *(line for entry in others for line in _of_fit(entry)),
     ]
+
+
+def rejections(document: Results) -> list[str]:
+    """The laws that the runs reject, each in a line with its test and its weight in the answer."""
+    forms, section = document["forecast"]["forms"], document["forecast"].get("ensemble")
+    lines = []
+    if section is not None and all(map(is_rejected, section["members"])):
+        each = [f"{one['name']} {one['verdict']['words']}" for one in section["members"]]
+        lines.append(f"the runs reject every forecaster behind the answer: {'; '.join(each)}")
+    for entry in document["fits"]:
+        if entry["status"] != "refused" and is_rejected(entry):
+            leads = section is None and entry["name"] in forms
+            weight = "the answer rests on it for want of another" if leads else "the answer does not rest on it"
+            found = entry["verdict"]["words"].removeprefix("rejected: ")
+            lines.append(f"the runs reject the {entry['name']} law: {found}; {weight}")
+    return lines
 
 
 def _undetermined(entry: FitEntry, document: Results) -> Iterator[str]:
@@ -148,6 +165,8 @@ def _laws(results: Results) -> Iterator[str]:
             f"  objective {reached} ({loss['name']}{knee} on {loss['on']} loss, summed over {entry['n']}); {ended}, "
             f"{evidence['agreed']} of {evidence['starts']} starts agree; noise {scatter}"
         )
+        if "verdict" in entry:
+            yield f"  verdict of the runs: {entry['verdict']['words']}"
 
 
 def _number(entry: FittedEntry, name: str, value: float | None) -> str:

@@ -1,8 +1,9 @@
 """The forecasters whose log mean is the headline: members, roll-outs, and the growth of their errors with distance."""
 
-from typing import Annotated, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 from scaling.analysis.schema.judgement import Predicted
+from scaling.analysis.schema.verdicts import VerdictEntry
 
 
 class ComputePower(TypedDict):
@@ -22,6 +23,7 @@ class MemberEntry(TypedDict):
     powers: Annotated[dict[Predicted, ComputePower], "power laws of N* and L*; empty for a law of N and D"]
     error: Annotated[dict[Predicted, float | None], "root mean square log error of its roll-outs; null without any"]
     trials: Annotated[int, "number of its roll-outs"]
+    verdict: NotRequired[Annotated[VerdictEntry, "whether its own runs reject it; absent in files of earlier versions"]]
 
 
 class AbsentMember(TypedDict):
@@ -73,3 +75,4 @@ class MemberPrediction(TypedDict):
     loss: Annotated[float, "loss, nats per token"]
     error: Annotated[dict[Predicted, float | None], "root mean square log error of its roll-outs; null without any"]
     trials: Annotated[int, "number of its roll-outs"]
+    verdict: NotRequired[Annotated[str, "verdict on it, in words; absent in files of earlier versions"]]

@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
 from scaling.analysis.schema.intervals import Band, Interval, Slope
+from scaling.analysis.schema.verdicts import VerdictEntry
 
 FitStatus: TypeAlias = Literal["converged", "at_bound", "did_not_converge"]
 LossName: TypeAlias = Literal["huber", "mse", "mae", "asymmetric"]
@@ -153,6 +154,9 @@ class FittedEntry(LawEntry, PredictedRuns):
         Annotated[
             dict[str, float | None], "parameters that the fit held, with values; absent in files of earlier versions"
         ]
+    ]
+    verdict: NotRequired[
+        Annotated[VerdictEntry, "whether the runs reject the law; absent in files of earlier versions"]
     ]
     rows: NotRequired[Annotated[list[int], "row of each residual; only where fewer than all observations were used"]]
 

@@ -1,9 +1,10 @@
 """Forecasts against held-out budgets: errors of the log mean, of its members, and the coverage of its intervals.
 
-`python tests/benchmarks/forecasts.py [TABLE]` simulates studies of five truths on the quickstart's grid, and takes the
-isoFLOP series of TABLE (columns series, params, tokens, flops, loss), each held out beyond a tenth of its largest
-budget. Printed are the root mean square errors in percent, and the share of 95% intervals that hold the truth. Targets:
-L* 1.5% and N* 20% of measured series, L* 1.3% of simulated ones (2% of a truth without a floor), coverage 92 to 98%.
+`python tests/benchmarks/forecasts.py [TABLE [STUDIES]]` simulates so many studies (12) of each of five truths on the
+quickstart's grid, and takes the isoFLOP series of TABLE (columns series, params, tokens, flops, loss), each held out
+beyond a tenth of its largest budget. Printed are the root mean square errors in percent, and the share of 95% intervals
+that hold the truth. Targets: L* 1.5% and N* 20% of measured series, L* 1.3% of simulated ones (2% of a truth without a
+floor), coverage 92 to 98%.
 """
 
 import sys
@@ -15,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from scaling.analysis.fitting.fit import Loss
-from scaling.analysis.isoflop.minima import measure
-from scaling.analysis.judgement.forecasters import Minimum, log_mean, near_set, trusted_minima
+from scaling.analysis.isoflop.minima import IsoFlop, measure, measure_budgets
+from scaling.analysis.judgement.forecasters import log_mean, near_set, trusted_minima
 from scaling.analysis.judgement.growth import ENSEMBLE, growth, roll_out
 from scaling.analysis.laws.law import Law
 from scaling.analysis.laws.size_and_data import Chinchilla, Gamma, PowerMean
@@ -53,41 +54,40 @@ def simulated(truth: Law, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["params", "tokens", "flops", "loss", "budget"])
 
 
-def minima_of(observations: Observations) -> list[Minimum]:
-    """The trusted minima of a study."""
-    return trusted_minima(measure(observations, draws=0, seed=0))
-
-
 def score(
     source: str,
     observed: Observations,
-    known: list[Minimum],
+    study: IsoFlop,
     flops: float,
     log_params: float,
     log_loss: float,
     noise: float,
 ) -> Iterator[tuple[str, str, float, float, bool | None]]:
-    """Source, forecaster, errors of log N* and log L*, and whether both intervals hold; None for a member."""
+    """Source, forecaster, errors of log N* and log L* by the study's budgets, and whether the interval holds.
+
+    The latter is None for a member.
+    """
+    known = trusted_minima(study)
     found = near_set(observed, known, Loss()).log_optima(flops)
     for name, logs in found.items():
         yield source, name, log_params - logs[0], log_loss - logs[1], None
     mean = log_mean(found)
     yield source, ENSEMBLE, log_params - mean[0], log_loss - mean[1], None
-    trials, decades = roll_out(observed, known, Loss()), float(np.log10(flops / known[-1].budget.flops))
+    trials, decades = roll_out(observed, study, Loss()), float(np.log10(flops / known[-1].budget.flops))
     width = {name: growth(trials, name).half_width(decades, LEVEL) for name in ("params", "loss")}
     yield source, "N* interval", log_params - mean[0], width["params"], abs(log_params - mean[0]) <= width["params"]
     half = float(np.hypot(width["loss"], Z * noise))
     yield source, "L* interval", log_loss - mean[1], half, abs(log_loss - mean[1]) <= half
 
 
-def of_truths(folder: Path) -> Iterator[tuple[str, str, float, float, bool | None]]:
+def of_truths(folder: Path, studies: int) -> Iterator[tuple[str, str, float, float, bool | None]]:
     """Scores a decade beyond the simulated studies."""
     for source, truth in TRUTHS.items():
         best = truth.optimum(10 * BUDGETS[-1])
-        for seed in range(STUDIES):
+        for seed in range(studies):
             observed = observe(simulated(truth, seed), folder)
             logs = float(np.log(best.N)), float(np.log(best.loss))
-            yield from score(source, observed, minima_of(observed), 10 * BUDGETS[-1], *logs, NOISE)
+            yield from score(source, observed, measure(observed, draws=0, seed=0), 10 * BUDGETS[-1], *logs, NOISE)
 
 
 def of_series(table: Path, folder: Path) -> Iterator[tuple[str, str, float, float, bool | None]]:
@@ -95,17 +95,19 @@ def of_series(table: Path, folder: Path) -> Iterator[tuple[str, str, float, floa
     frame = pd.read_csv(table)
     for source, rows in frame.groupby("series"):
         observed = observe(rows[["params", "tokens", "flops", "loss"]], folder)
-        minima = minima_of(observed)
-        known = [one for one in minima if one.budget.flops <= 0.101 * minima[-1].budget.flops]
-        for held in minima[len(known) :]:
+        whole = measure(observed, draws=0, seed=0)
+        minima = trusted_minima(whole)
+        most = 0.101 * minima[-1].budget.flops
+        study = measure_budgets(tuple(one for one in whole.budgets if one.flops <= most), draws=0, seed=0)
+        for held in [one for one in minima if one.budget.flops > most]:
             logs = held.log_params, float(np.log(held.loss))
-            yield from score(str(source), observed, known, held.budget.flops, *logs, 0.0)
+            yield from score(str(source), observed, study, held.budget.flops, *logs, 0.0)
 
 
 def main() -> None:
     """Print a table of errors, and the coverage and width of the intervals."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(of_truths(Path(folder)))
+        rows = list(of_truths(Path(folder), int(sys.argv[2]) if len(sys.argv) > 2 else STUDIES))
         if len(sys.argv) > 1:
             rows += of_series(Path(sys.argv[1]), Path(folder))
     found = pd.DataFrame(rows, columns=["source", "forecaster", "params", "loss", "held"])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scaling.analysis.fitting.fit import Loss
-from scaling.analysis.isoflop.minima import measure
+from scaling.analysis.isoflop.minima import IsoFlop, measure
 from scaling.analysis.judgement.forecasters import NEAR, Ensemble, Minimum, OfSurface, near_set, trusted_minima
 from scaling.analysis.judgement.growth import ENSEMBLE, PRIOR, PRIOR_CUTS, Growth, Trial, growth, rms, roll_out
 from scaling.analysis.laws.law import Law
@@ -91,7 +91,7 @@ def test_a_surface_without_an_optimum_is_left_out_of_the_mean() -> None:
 def test_roll_outs_fit_the_smaller_budgets_and_score_every_larger(tmp_path: Path) -> None:
     observed = observe(grid(TRUTHS[0]), tmp_path)
     minima = minima_of(observed)
-    trials = roll_out(observed, minima, Loss())
+    trials = roll_out(observed, measure(observed, draws=0, seed=0), Loss())
     mine = [one for one in trials if one.forecaster == ENSEMBLE]
     asked = [(round(np.log10(one.trained_to_flops), 1), round(np.log10(one.tested_at_flops), 1)) for one in mine]
     assert asked == [(11.0, 11.5), (11.0, 12.0), (11.5, 12.0)]
@@ -102,6 +102,26 @@ def test_roll_outs_fit_the_smaller_budgets_and_score_every_larger(tmp_path: Path
     below = near_set(observed, minima[:3], Loss())
     measured = minima[3]
     assert mine[-1].loss == pytest.approx(np.log(measured.loss) - mean_at(below, measured.budget.flops)[1])
+
+
+def test_budgets_beyond_a_cut_decide_nothing_about_the_fits_below(tmp_path: Path) -> None:
+    frame = grid(TRUTHS[0], noise=0.002)
+    before, trials = rolled(frame, tmp_path)
+    largest = frame["flops"] == frame["flops"].max()
+    frame.loc[largest & (frame["params"] == frame["params"][largest].min()), "loss"] *= 1.3
+    after, bent = rolled(frame, tmp_path)
+    assert (before.quoted, after.quoted) == ("parabola", "mean")  # parabolas through all sizes miss the one alone
+    assert trials[0].forecaster == bent[0].forecaster == "chinchilla near the minima"
+    known = trusted_minima(before)[2], trusted_minima(after)[2]  # predicted by the first cut
+    assert [one.budget.flops for one in known] == pytest.approx([trials[0].tested_at_flops] * 2)
+    predicted = [one.log_params - trial.params for one, trial in zip(known, (trials[0], bent[0]), strict=True)]
+    assert predicted[0] == predicted[1]
+
+
+def rolled(frame: pd.DataFrame, folder: Path) -> tuple[IsoFlop, list[Trial]]:
+    observed = observe(frame, folder)
+    study = measure(observed, draws=0, seed=0)
+    return study, roll_out(observed, study, Loss())
 
 
 def test_errors_grow_by_the_cuts_of_this_study_and_of_others() -> None:
