@@ -136,6 +136,6 @@ def leading(count: int, names: Sequence[str]) -> Iterator[Ranks]:
     finally:
         ranks.close()
         for other in others:
-            other.join(10.0)
-            other.kill()
+            other.kill()  # it has taken all its steps, or an error of this process left it alone
+            other.join()
             other.close()
