@@ -67,9 +67,12 @@ def test_probabilities_are_corrected_for_the_number_of_tests() -> None:
 
 
 def test_rows_of_one_run_share_its_noise_and_are_not_judged_by_their_order(tmp_path: Path) -> None:
-    frame = study(CHINCHILLA, seeds=1)
-    frame["cluster"] = np.tile(np.arange(len(SEVEN)), len(BUDGETS))
-    assert {one.of for one in judge("chinchilla", frame, tmp_path).tests} <= {"minima"}
+    observed = observe(study(CHINCHILLA, seeds=1), tmp_path)
+    observed.table["cluster"] = np.tile(np.arange(len(SEVEN)), len(BUDGETS))
+    x, y = observed.variables(("N", "D")), observed.column("loss")
+    found = of_law(fit("chinchilla", x, y), x, y, observed)
+    assert {one.of for one in found.tests} == {"minima"}
+    assert "on 2 and" in found.tests[0].words  # a quarter of eight columns: seven of 28 rows are independent
 
 
 def test_a_law_that_is_rejected_never_leads_while_another_stands(tmp_path: Path) -> None:
