@@ -72,7 +72,7 @@ def test_rows_of_one_run_share_its_noise_and_are_not_judged_by_their_order(tmp_p
     x, y = observed.variables(("N", "D")), observed.column("loss")
     found = of_law(fit("chinchilla", x, y), x, y, observed)
     assert {one.of for one in found.tests} == {"minima"}
-    assert "on 2 and" in found.tests[0].words  # a quarter of eight columns: seven of 28 rows are independent
+    assert "on 1.75 and 4 degrees" in found.tests[0].words  # a quarter of 7 and 16: of 28 rows, 7 are independent
 
 
 def test_a_law_that_is_rejected_never_leads_while_another_stands(tmp_path: Path) -> None:
