@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from scaling.analysis.schema import document, finetuning, forecast, proposal, registered, tuning
+from scaling.analysis.schema import document, finetuning, forecast, proposal, registered, tuning, whole_curves
 
 WORDS = {bool: "true or false", int: "integer", float: "number", str: "text", type(None): "null"}
 HEAD = """# Documents of the analysis
@@ -34,6 +34,8 @@ DOCUMENTS = (
     Document("scaling predict --serve --json", "", (forecast.ServedPrediction,)),
     Document("predictions/HASH.json", inspect.getdoc(registered) or "", (registered.RegisteredForecast,)),
     Document("scaling next --json", inspect.getdoc(proposal) or "", (proposal.Proposal,)),
+    Document("scaling predict --run --json", inspect.getdoc(whole_curves) or "", (whole_curves.RunForecast,)),
+    Document("curves.json", "", (whole_curves.CurveStudy,)),
     Document("finetune.json", inspect.getdoc(finetuning) or "", (finetuning.TunedResults,)),
     Document("tune.json", inspect.getdoc(tuning) or "", (tuning.TuneResults,)),
 )

@@ -109,7 +109,12 @@ def predict(options: Any) -> int:
     from scaling.analysis.results.document import read
     from scaling.analysis.results.parts import FILE, results_files
     from scaling.cli.laws import named_values
+    from scaling.cli.whole_curves import predict_run
 
+    if options.of_run is not None:
+        return predict_run(options)
+    if options.results is None:
+        raise ValueError("give a results.json or the study that holds it, or a run in progress with --run RUN")
     backwards = options.loss is not None or options.serve is not None
     if backwards and options.register:
         raise ValueError("--register takes a target that can be trained: --flops, or --params with --tokens or --flops")

@@ -1,10 +1,10 @@
-"""Options of the commands that analyse runs: fit, predict, next and report."""
+"""Options of the commands that analyse runs: fit, predict, curves, next and report."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from scaling.cli import analyses
+from scaling.cli import analyses, whole_curves
 
 
 def add_analyses(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -25,10 +25,20 @@ def add_analyses(command: Callable[..., argparse.ArgumentParser]) -> None:
         analyses.predict,
         "runs/quickstart/results.json --flops 1e13 --register",
         "results.json --loss 2.1 --serve 1e12",
-        "results.json --at N=1e9 V=32000",
+        "--run runs/quickstart/0123456789ab",
     )
     predict.add_argument(
-        "results", type=Path, help="a results.json that `scaling fit` wrote, or the study that holds it"
+        "results",
+        type=Path,
+        nargs="?",
+        help="a results.json that `scaling fit` wrote, or the study that holds it; with --run, the run's study",
+    )
+    predict.add_argument(
+        "--run",
+        dest="of_run",
+        metavar="RUN",
+        help="a run, in progress or not, by its folder or its id: its present loss, and the loss at its end by laws of "
+        "whole curves",
     )
     predict.add_argument("--flops", type=float, help="training compute, FLOPs")
     predict.add_argument("--params", type=float, help="parameters, in the convention of the fit")
@@ -55,6 +65,16 @@ def add_analyses(command: Callable[..., argparse.ArgumentParser]) -> None:
         "grades it by the target's record",
     )
     add_against(predict)
+    curves = command(
+        "curves",
+        "fit laws of whole curves, which know the learning rate, and predict schedules that were held out",
+        whole_curves.curves,
+        "runs/schedules",
+        "runs/branches --json",
+    )
+    curves.add_argument("study", type=Path, metavar="STUDY", help="a study's folder, runs/NAME")
+    curves.add_argument("--out", type=Path, help="folder for curves.json and the figure (default: the study's own)")
+    curves.add_argument("--json", action="store_true", help="print one JSON document; nothing is written")
     next_runs = command(
         "next",
         "propose the runs that sharpen a forecast most for their FLOPs, and write them as a sweep",

@@ -29,9 +29,9 @@ from scaling.records.record import DONE, RunRecord, read_record
 from scaling.registry import choose
 from scaling.spec.run_spec import FinetunedSpec
 from scaling.spec.runtime import Runtime
+from scaling.spec.schedule import learning_rate_factor
 from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
-from scaling.train.schedule import learning_rate_factor
 from scaling.train.step import Stepper, seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.validation import VAL_BATCH_TOKENS

@@ -20,12 +20,12 @@ from scaling.records.life import Life
 from scaling.records.orders import cancel
 from scaling.records.record import DIVERGED, DONE, RunRecord
 from scaling.shapes import flops
+from scaling.spec.schedule import learning_rate_factor
 from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
 from scaling.train.checkpoint import Progress
 from scaling.train.gradient_noise import is_measured
 from scaling.train.metric_rows import Row, validated_auxiliary
-from scaling.train.schedule import learning_rate_factor
 from scaling.train.setup import Setup, stepper_of
 from scaling.train.step import Pace, seed_dropout
 from scaling.train.stop_request import StopRequest

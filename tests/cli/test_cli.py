@@ -24,6 +24,7 @@ COMMANDS = (
     "bench",
     "fit",
     "predict",
+    "curves",
     "report",
     "import",
     "finetune",

@@ -48,6 +48,7 @@ SMALL: dict[str, list[str]] = {
     "scaling train +sweep=objectives": grid(1, "2e8"),
     "scaling train +sweep=optimisers": grid(3, "1e8", "2e8"),
     "scaling train +sweep=hero": grid(1, "8e8"),
+    "scaling train +sweep=schedules": [*grid(1, "1e8"), "hydra.sweeper.axes={seed: [0]}"],
     "scaling tune": [*SHORT, *HERE, *LIMITS, *grid(2, "1e8"), "--budgets", "1e8", "--flops", "1.6e9"],
     "scaling bench": ["hydra/launcher=in_process", "--seconds", "0.01"],
     "scaling fit": POINT,

@@ -19,8 +19,8 @@ from scaling.objectives.losses import mean_loss
 from scaling.objectives.objectives import training_batch
 from scaling.spec import memory
 from scaling.spec.run_spec import RunSpec
+from scaling.spec.schedule import learning_rate_factor
 from scaling.train.flat_parameters import BLOCK, clip_
-from scaling.train.schedule import learning_rate_factor
 from scaling.train.step import Stepper
 from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, TINY, runtime_in
 from tests.train.test_loop import DATA, curve, run, spec_for

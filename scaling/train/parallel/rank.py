@@ -18,11 +18,11 @@ from scaling.data.token_text import TokenText
 from scaling.objectives.objectives import training_batch
 from scaling.plan.run import Run
 from scaling.plan.work import run_of
+from scaling.spec.schedule import learning_rate_factor
 from scaling.train import checkpoint
 from scaling.train.parallel.followers import LEFT_ALONE
 from scaling.train.parallel.leader import evaluate_together, ready
 from scaling.train.parallel.ranks import END, VALIDATE, Ranks, RanksApartError, meeting_place
-from scaling.train.schedule import learning_rate_factor
 from scaling.train.setup import Setup, set_up, stepper_of
 from scaling.train.step import seed_dropout
 from scaling.train.stop_request import StopRequest

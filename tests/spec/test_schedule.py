@@ -5,7 +5,7 @@ import math
 import pytest
 
 from scaling.spec.run_spec import ScheduleSpec
-from scaling.train.schedule import learning_rate_factor
+from scaling.spec.schedule import learning_rate_factor
 
 
 def factors(schedule: ScheduleSpec, steps: int) -> list[float]:
