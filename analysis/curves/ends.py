@@ -30,8 +30,8 @@ NARROWEST = 0.3  # of a prior, as a share of the typical spread
 LEAST_RMS = 5e-4  # of a curve about its law
 OWN_CUTS = (0.5, 0.6, 0.7, 0.8)  # shares of a run's own curve at which it is rolled out
 LEAST_GROWTH = 0.5  # of a roll-out's error, where the end is nearer than its own target was
-# Typical coordinates (gain, log alpha and the law's shape) with their spread: medians and standard deviations over
-# runs of `sweeps/schedules.yaml` and `sweeps/quickstart.yaml`, measured; spreads doubled for other studies.
+# Typical coordinates (gain, log alpha and the law's shape) with their spread: assumed, round and wide. The runs of
+# `sweeps/schedules.yaml` have gains of 0.016 to 0.025, log alpha of -0.2 to -1.9, and memories of e^4.2 to e^5.3 steps.
 TYPICAL: dict[CurveLawName, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "annealing": ((0.03, -0.7, 5.0), (0.03, 1.0, 1.5)),
     "multi_power": ((0.04, -0.7, -4.0, -0.7, 0.5), (0.04, 1.0, 2.0, 0.7, 0.4)),
@@ -138,20 +138,20 @@ class Peers:
 def own_errors(curve: RunCurve, kind: CurveLoss, priors: Mapping[CurveLawName, Prior]) -> Array:
     """Log of measured over forecast loss at the last point of a curve, cut at earlier shares of it.
 
-    Errors grow with the log of the time ahead; each is scaled to that of the run's end. Cuts with too few points give
-    none.
+    Errors grow with the log of the time ahead; each is scaled to that of the run's end. Cuts with too few points
+    are left out.
     """
     whole = curve.points(kind)
     last = float(whole.places[-1])
     ahead = np.log(curve.steps / last)
     found = []
-    for share in OWN_CUTS:
-        points = curve.points(kind, share * last)
-        if len(points.places) < LEAST_POINTS // 2:
-            continue
+    cuts = [share * last for share in OWN_CUTS]
+    usable = [cut for cut in cuts if len(curve.points(kind, cut).places) >= LEAST_POINTS // 2]
+    for cut in usable or [float(whole.places[len(whole.places) // 2])]:  # the middle point after a long warm-up
+        points = curve.points(kind, cut)
         fits = fit_posteriors(points, priors)
         forecast = np.mean([np.log(fit.loss(curve.course, [last])[0]) for fit in fits.values()])
-        found.append((np.log(whole.losses[-1]) - forecast) * max(ahead / np.log(1 / share), LEAST_GROWTH))
+        found.append((np.log(whole.losses[-1]) - forecast) * max(ahead / np.log(last / cut), LEAST_GROWTH))
     return np.array(found)
 
 
@@ -163,6 +163,8 @@ def half_width(errors: Array, level: float = LEVEL) -> float:
 
 def inside(errors: Array) -> int:
     """The number of errors within the half-width that the others give."""
+    if len(errors) < 2:
+        return 0
     return sum(bool(abs(one) <= half_width(np.delete(errors, k))) for k, one in enumerate(errors))
 
 
