@@ -8,6 +8,7 @@ import pytest
 from scaling.analysis.curves.ends import half_width, inside
 from scaling.analysis.curves.run_forecast import describe_run, forecast_run
 from scaling.analysis.schema.whole_curves import RunForecast
+from scaling.spec.run_spec import ScheduleSpec
 from tests.analysis.conformance import assert_conforms
 from tests.analysis.curves.simulated import LINEAR, by_annealing, spec_of, write_run, write_study
 
@@ -80,3 +81,12 @@ def test_intervals_from_errors_hold_the_share_that_they_state() -> None:
     held = [abs(row[0]) <= half_width(row[1:]) for row in drawn]
     assert np.mean(held) == pytest.approx(0.95, abs=0.01)
     assert inside(np.array([0.01, -0.012, 0.011, 0.009, 0.5])) == 4
+
+
+def test_a_run_after_a_long_warm_up_is_rolled_out_from_its_middle_point(tmp_path: Path) -> None:
+    spec = spec_of(ScheduleSpec("wsd", 300, 150, "linear", 0.0))
+    found = forecast_run(write_run(tmp_path, spec, by_annealing(spec), done=400))
+    assert found["rollouts"] is not None
+    assert found["rollouts"]["count"] == 1
+    assert found["loss"] is not None
+    assert found["loss"]["low"] < found["loss"]["value"] < found["loss"]["high"]  # type: ignore[operator]
