@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scaling.train.schedule import learning_rate_factor
 
 from scaling.data.token_text import TokenText
 from scaling.model import build
@@ -18,6 +17,7 @@ from scaling.objectives.objectives import training_batch, validation_batch
 from scaling.spec.objective import Infilling, Masked, Prefix
 from scaling.spec.parametrization import Base, parametrize
 from scaling.spec.run_spec import RunSpec
+from scaling.spec.schedule import learning_rate_factor
 from scaling.train.parallel.ranks import Ranks, meeting_place
 from scaling.train.step import Stepper
 from scaling.train.validation import Validation, evaluate
