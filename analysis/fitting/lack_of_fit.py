@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import qr
 from scipy.stats import beta, rankdata
 from scipy.stats import f as fisher
 
@@ -20,7 +21,7 @@ from scaling.analysis.fitting.newton import minimise
 from scaling.analysis.laws.jet import Array
 
 EXACT = 1e-6  # of the residual, relative or in scaled units: below, rounding and the search's end are its reason
-RANK = 1e-9  # singular values below this share of the largest count as none
+RANK = 1e-9  # columns that stand out of the others by less than this share of the largest count as none
 LEAST_IN_ORDER = 10  # residuals that a rank test takes
 
 
@@ -105,7 +106,8 @@ def _span(columns: Array) -> Array:
     """An orthonormal basis of the span of columns (n, q), each taken at unit length."""
     size = np.linalg.norm(columns, axis=0)
     scaled = columns[:, size > 0] / size[size > 0]
-    left, values, _ = np.linalg.svd(scaled, full_matrices=False)
+    left, upper, _ = qr(scaled, mode="economic", pivoting=True)
+    values = np.abs(np.diag(upper))
     basis: Array = left[:, values > RANK * values.max(initial=0.0)]
     return basis
 
