@@ -19,8 +19,8 @@ from scaling.analysis.figures.chart import (
     thin,
 )
 from scaling.analysis.figures.elements import axis_of, loss_axis, run_texts, thinned_words
+from scaling.analysis.schema.curves import FrontierEntry, FrontierVariable
 from scaling.analysis.schema.document import Results
-from scaling.analysis.schema.frontiers import FrontierEntry, FrontierVariable
 from scaling.analysis.words import count, scientific
 
 TITLE = "Loss against parameters, data and compute"

@@ -16,8 +16,8 @@ from scaling.analysis.isoflop.power_law import power_law
 from scaling.analysis.runs.budgets import TOLERANCE
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.runs.settings import SAME_CELL, cells_of
+from scaling.analysis.schema.curves import FrontierEntry, FrontierLaw, FrontiersSection, FrontierVariable
 from scaling.analysis.schema.fits import FitEntry
-from scaling.analysis.schema.frontiers import FrontierEntry, FrontierLaw, FrontiersSection, FrontierVariable
 from scaling.analysis.schema.isoflop import IsoflopSection
 from scaling.analysis.schema.numbers import finite, integers, numbers
 

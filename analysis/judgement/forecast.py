@@ -209,13 +209,17 @@ def trust(results: Results, flops: float, law: str, notes: list[str]) -> Trust:
     )
     entry = next((one for one in results["fits"] if one["name"] == law and one["status"] != "refused"), None)
     why = "" if entry is None else no_interval(entry)
-    doubt = f"the runs reject the {law} law" if entry is not None and is_rejected(entry) else ""
+    doubt = f"the runs reject the {law} law" if entry is not None and is_rejected(entry.get("verdict")) else ""
     return _trust(results, flops, law, notes, results["forecast"]["reach_decades"], why, single, doubt)
 
 
 def _trust_of_ensemble(results: Results, section: EnsembleSection, flops: float, notes: list[str]) -> Trust:
     gone = [f"{one['name']} falls out: {one['why']}" for one in section["absent"]]
-    doubt = "the runs reject every forecaster behind it" if all(map(is_rejected, section["members"])) else ""
+    doubt = (
+        "the runs reject every forecaster behind it"
+        if all(is_rejected(one.get("verdict")) for one in section["members"])
+        else ""
+    )
     return _trust(results, flops, section["name"], [*gone, *notes], section["reach_decades"], "", "", doubt)
 
 

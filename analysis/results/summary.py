@@ -41,11 +41,11 @@ def rejections(document: Results) -> list[str]:
     """The laws that the runs reject, each in a line with its test and its weight in the answer."""
     forms, section = document["forecast"]["forms"], document["forecast"].get("ensemble")
     lines = []
-    if section is not None and all(map(is_rejected, section["members"])):
+    if section is not None and all(is_rejected(one.get("verdict")) for one in section["members"]):
         each = [f"{one['name']} {one['verdict']['words']}" for one in section["members"]]
         lines.append(f"the runs reject every forecaster behind the answer: {'; '.join(each)}")
     for entry in document["fits"]:
-        if entry["status"] != "refused" and is_rejected(entry):
+        if entry["status"] != "refused" and is_rejected(entry.get("verdict")):
             leads = section is None and entry["name"] in forms
             weight = "the answer rests on it for want of another" if leads else "the answer does not rest on it"
             found = entry["verdict"]["words"].removeprefix("rejected: ")

@@ -6,10 +6,9 @@ null stands for a number that could not be stated.
 
 from typing import Annotated, Literal, NotRequired, TypeAlias, TypedDict
 
-from scaling.analysis.schema.curves import CurveEntry, EnvelopeSection
+from scaling.analysis.schema.curves import CurveEntry, EnvelopeSection, FrontiersSection
 from scaling.analysis.schema.fits import FitEntry, LossSettings
 from scaling.analysis.schema.forecast import ForecastSection
-from scaling.analysis.schema.frontiers import FrontiersSection
 from scaling.analysis.schema.ground_truth import GroundTruthSection
 from scaling.analysis.schema.health import HealthSection
 from scaling.analysis.schema.isoflop import CurveModel, IsoflopSection

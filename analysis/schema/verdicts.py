@@ -1,7 +1,6 @@
 """Verdicts: whether the runs reject a law, and the tests behind that."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+from typing import Annotated, Literal, TypeAlias, TypedDict
 
 Tested: TypeAlias = Literal["repeats", "minima", "order", "params", "loss"]
 
@@ -27,6 +26,6 @@ class VerdictEntry(TypedDict):
     words: Annotated[str, "verdict in words"]
 
 
-def is_rejected(entry: Mapping[str, Any]) -> bool:
-    """Whether the runs reject the law of a fit or of a forecaster; False in files without verdicts."""
-    return bool(entry.get("verdict", {}).get("rejected", False))
+def is_rejected(verdict: VerdictEntry | None) -> bool:
+    """Whether the runs reject a law or forecaster by its verdict; False without one, as in older files."""
+    return verdict is not None and verdict["rejected"]
