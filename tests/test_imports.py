@@ -11,9 +11,8 @@ ROOT = Path(__file__).parents[1]
 # A room may import the rooms named before it, and itself. A module outside every room counts as a room.
 SCALING = """registry quantities terminal extras trackers shapes spec records data machine plan config model objectives
              train launch hf profiling tune finetune cli"""
-ANALYSIS = (
-    "old_name words schema laws runs fitting curves isoflop health judgement studies design results figures report"
-)
+ANALYSIS = """old_name words quantiles schema laws runs fitting curves isoflop health judgement studies design results
+              figures report"""
 ROOMS = {"scaling": SCALING.split(), "analysis": ANALYSIS.split()}
 ANALYSIS_SEES = {"registry", "shapes", "records"}  # of scaling: names, counts, and what runs leave on disk
 DOORS = {"__init__", "__main__", "plugins", "cli"}  # the package's own, python -m, Hydra's, and the command line

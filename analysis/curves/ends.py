@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import t as student
 
 from scaling.analysis.curves.course import Array
 from scaling.analysis.curves.fit import CurveFit, Points, Prior, fit_curves
 from scaling.analysis.curves.laws import ANNEALING, CURVE_LAWS
 from scaling.analysis.curves.reading import LEAST_POINTS, RunCurve
+from scaling.analysis.quantiles import t_quantile
 from scaling.analysis.schema.whole_curves import CurveLawName, CurveLoss
 
 LEVEL = 0.95
@@ -158,7 +158,7 @@ def own_errors(curve: RunCurve, kind: CurveLoss, priors: Mapping[CurveLawName, P
 def half_width(errors: Array, level: float = LEVEL) -> float:
     """The log half-width that errors about zero give one more of their kind, at a confidence level."""
     count = len(errors)
-    return float(student.ppf(0.5 + level / 2, count) * np.sqrt(np.mean(errors**2)))
+    return float(t_quantile(0.5 + level / 2, count) * np.sqrt(np.mean(errors**2)))
 
 
 def inside(errors: Array) -> int:

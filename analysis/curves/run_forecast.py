@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import norm
 
 from scaling.analysis.curves.course import Array
 from scaling.analysis.curves.ends import (
@@ -19,6 +18,7 @@ from scaling.analysis.curves.ends import (
     typical_priors,
 )
 from scaling.analysis.curves.reading import LEAST_POINTS, RunCurve, read_curve, read_curves
+from scaling.analysis.quantiles import normal_quantile
 from scaling.analysis.schema.intervals import Estimated
 from scaling.analysis.schema.whole_curves import (
     CurveLawName,
@@ -48,7 +48,7 @@ def forecast_run(run_dir: Path) -> RunForecast:
         return _document(curve, kind, end, _rollouts("study", errors), half_width(errors))
     end = forecast_end(curve, curve.step, kind, typical)
     errors = own_errors(curve, kind, typical)
-    width = float(np.hypot(half_width(errors), norm.ppf(0.5 + LEVEL / 2) * end.doubt))
+    width = float(np.hypot(half_width(errors), normal_quantile(0.5 + LEVEL / 2) * end.doubt))
     return _document(curve, kind, end, _rollouts("run", errors), width)
 
 

@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr
-from scipy.stats import beta, rankdata
-from scipy.stats import f as fisher
+from scipy.special import betainc
 
 from scaling.analysis.fitting.checks import check
 from scaling.analysis.fitting.fit import Fit
 from scaling.analysis.fitting.misfit import Loss, pose
 from scaling.analysis.fitting.newton import minimise
 from scaling.analysis.laws.jet import Array
+from scaling.analysis.quantiles import f_tail
 
 EXACT = 1e-6  # of the residual, relative or in scaled units: below, rounding and the search's end are its reason
 RANK = 1e-9  # columns that stand out of the others by less than this share of the largest count as none
@@ -63,7 +64,7 @@ class LeastSquares:
             return None
         F = max(before - after, 0.0) / freedom / (after / noise_freedom)
         freedoms = freedom * share, noise_freedom * share
-        return AddedColumns(F, *freedoms, float(fisher.sf(F, *freedoms)))
+        return AddedColumns(F, *freedoms, float(f_tail(F, *freedoms)))
 
 
 def least_squares(
@@ -91,10 +92,10 @@ def probability_in_order(residuals: Array) -> float | None:
     n = len(residuals)
     if n < LEAST_IN_ORDER:
         return None
-    ranks = rankdata(residuals)
+    ranks = pd.Series(residuals).rank().to_numpy(float)
     ratio = float((np.diff(ranks) ** 2).sum() / ((ranks - ranks.mean()) ** 2).sum())
     shape = 5 * n * (n + 1) * (n - 1) ** 2 / (2 * (n - 2) * (5 * n**2 - 2 * n - 9)) - 0.5
-    return float(beta.cdf(ratio / 4, shape, shape))
+    return float(betainc(shape, shape, ratio / 4))
 
 
 def indicators(labels: NDArray[np.intp]) -> Array:

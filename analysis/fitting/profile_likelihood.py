@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
 
 from scaling.analysis.fitting.checks import check
 from scaling.analysis.fitting.fit import ACCEPTED_RESIDUAL, Fit
@@ -20,6 +19,7 @@ from scaling.analysis.fitting.misfit import Problem, pose
 from scaling.analysis.fitting.newton import minimise
 from scaling.analysis.laws import jet
 from scaling.analysis.laws.jet import Array, Jet, Number
+from scaling.analysis.quantiles import t_quantile
 
 STRIDES = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 20.0])
 REFINEMENT = 7  # values tried inside the bracket of a crossing
@@ -67,7 +67,7 @@ def profile_likelihood(
     sandwich = Sandwich(problem, fit.start, member)
     error, inflation = sandwich.parameter(parameter)
     freedom = max(int(member.max()) + 1 - len(problem.names), 1)
-    rise = 0.5 * inflation * student.ppf((1 + level) / 2, freedom) ** 2
+    rise = 0.5 * inflation * t_quantile((1 + level) / 2, freedom) ** 2
     line = _Line(problem, fit, parameter, error)
     best = line.at_estimate()
     ends = [line.crossing(side, best + rise) for side in (-1.0, 1.0)]

@@ -10,7 +10,6 @@ from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from scaling.analysis.fitting.misfit import Problem
 from scaling.analysis.laws import jet
@@ -41,6 +40,8 @@ def _grid(problem: Problem) -> Array:
     axes = [(1.0,) if d.linear or name in problem.fixed else d.grid for name, d in declared.items()]
     if prod(map(len, axes)) <= MOST_POINTS:
         return np.array(list(product(*axes)), dtype=float)
+    from scipy.stats import qmc  # slow to import, and of few laws
+
     spread = qmc.Halton(len(axes), scramble=False).random(MOST_POINTS)
     columns = [np.array(axis)[(spread[:, k] * len(axis)).astype(int)] for k, axis in enumerate(axes)]
     return np.stack(columns, axis=1)

@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
-from scipy.stats import t as student
 
+from scaling.analysis.quantiles import chi2_quantile, t_quantile
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.runs.repeats import cells
 from scaling.analysis.schema.document import Errors
@@ -87,7 +86,7 @@ def measure(observations: Observations, level: float) -> SeedNoise | None:
 
 def interval(sd: Array, freedom: NDArray[np.intp] | int, level: float) -> tuple[Array, Array]:
     """The ends of standard deviations' intervals by chi-square."""
-    low, high = (np.sqrt(freedom / chi2.ppf((1 + side * level) / 2, freedom)) for side in (1, -1))
+    low, high = (np.sqrt(freedom / chi2_quantile((1 + side * level) / 2, freedom)) for side in (1, -1))
     return sd * low, sd * high
 
 
@@ -105,7 +104,7 @@ def _trend(log_params: Array, variance: Array, freedom: NDArray[np.intp], level:
     for _ in range(SCORING_STEPS):
         excess = np.minimum(variance * np.exp(-design @ found), 10.0) - 1  # a far outlier must not throw the step
         found = found + spread @ (design.T @ (freedom * excess)) / 2
-    half = float(student.ppf((1 + level) / 2, freedom.sum() - 2)) * float(np.sqrt(spread[1, 1]))
+    half = float(t_quantile((1 + level) / 2, freedom.sum() - 2)) * float(np.sqrt(spread[1, 1]))
     slope = float(found[1])
     return Trend(slope / 2, (slope - half) / 2, (slope + half) / 2, float(found[0]) / 2, centre)
 

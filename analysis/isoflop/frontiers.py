@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from scaling.analysis.isoflop.power_law import power_law
+from scaling.analysis.quantiles import t_quantile
 from scaling.analysis.runs.budgets import TOLERANCE
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.runs.settings import SAME_CELL, cells_of
@@ -86,7 +86,7 @@ def _law(x: Array, loss: Array, level: float) -> FrontierLaw | None:
     off = np.log(loss) - np.log(coefficient) - slope * np.log(x)
     free = len(x) - 2
     error = float(np.sqrt((off**2).sum() / free / ((np.log(x) - np.log(x).mean()) ** 2).sum()))
-    half = error * float(student.ppf((1 + level) / 2, free))
+    half = error * float(t_quantile((1 + level) / 2, free))
     exponent = -float(slope)
     return {
         "exponent": exponent,

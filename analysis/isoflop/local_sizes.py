@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as fisher
 
 from scaling.analysis.isoflop.curve_models import polynomial
+from scaling.analysis.quantiles import f_tail
 from scaling.analysis.runs.budgets import BudgetRuns
 from scaling.analysis.runs.repeats import deviations
 
@@ -90,4 +90,4 @@ def lack_of_fit(budgets: Sequence[BudgetRuns], *, repeated: bool) -> LackOfFit:
         return LackOfFit(0.0, 1.0)
     unit = max(below / below_free, EXACT**2)
     F = max(squares - below, 0.0) / (free - below_free) / unit
-    return LackOfFit(F, float(fisher.sf(F, free - below_free, below_free)))
+    return LackOfFit(F, float(f_tail(F, free - below_free, below_free)))

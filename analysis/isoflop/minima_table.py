@@ -12,9 +12,8 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm
-from scipy.stats import t as student
 
+from scaling.analysis.quantiles import chi2_tail, normal_quantile, t_quantile
 from scaling.analysis.runs.column_names import NAMES
 from scaling.analysis.runs.files import read_file
 
@@ -104,7 +103,7 @@ def fit_line(table: MinimaTable, level: float) -> MinimaLine:
     squares, free = float((weights * (y - start - exponent * x) ** 2).sum()), len(x) - 2
     ratio = max(1.0, float(np.sqrt(squares / free))) if free else 1.0
     se = ratio / spread**0.5
-    reach = se * float(student.ppf((1 + level) / 2, free) if ratio > 1 else norm.ppf((1 + level) / 2))
+    reach = se * float(t_quantile((1 + level) / 2, free) if ratio > 1 else normal_quantile((1 + level) / 2))
     return {
         "source": table.source,
         "n": len(x),
@@ -117,7 +116,7 @@ def fit_line(table: MinimaTable, level: float) -> MinimaLine:
         "coefficient": float(np.exp(start)),
         "chi_squared": squares,
         "degrees_of_freedom": free,
-        "probability": float(chi2.sf(squares, free)) if free else None,
+        "probability": float(chi2_tail(squares, free)) if free else None,
         "birge_ratio": ratio,
     }
 

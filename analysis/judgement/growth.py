@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
 
 from scaling.analysis.fitting.fit import Loss
 from scaling.analysis.isoflop.minima import IsoFlop, measure_budgets
 from scaling.analysis.judgement.forecasters import LEAST_MINIMA, log_mean, near_set, trusted_minima
+from scaling.analysis.quantiles import t_quantile
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.judgement import Predicted
 
@@ -52,7 +52,7 @@ class Growth:
 
     def half_width(self, decades: float, level: float) -> float:
         """Log half-width of the interval at a distance from the data, decades."""
-        quantile = float(student.ppf((1 + level) / 2, self.degrees_of_freedom))
+        quantile = float(t_quantile((1 + level) / 2, self.degrees_of_freedom))
         return quantile * self.sd_per_decade * max(decades, LEAST_HORIZON)
 
 

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
+from scaling.analysis.quantiles import t_quantile
 from scaling.analysis.runs.budgets import distinct, nearest
 from scaling.analysis.runs.comparable import Parts, treatments
 from scaling.analysis.runs.observations import Observations
@@ -124,7 +124,7 @@ def mean_difference(difference: Array, level: float) -> MeanDifference:
         found["mean_nats"] = mean = float(difference.mean())
     if n > 1:
         found["se_nats"] = se = float(difference.std(ddof=1) / np.sqrt(n))
-        half = float(student.ppf((1 + level) / 2, n - 1)) * se
+        half = float(t_quantile((1 + level) / 2, n - 1)) * se
         found["low"], found["high"] = mean - half, mean + half
     return found
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as fisher
 
 from scaling.analysis.fitting.fit import Fit
 from scaling.analysis.fitting.lack_of_fit import LeastSquares, indicators, least_squares, probability_in_order
+from scaling.analysis.quantiles import f_tail
 from scaling.analysis.runs.budgets import group_budgets
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.runs.repeats import cells
@@ -158,4 +158,4 @@ def of_power_law(quantity: Tested, tangent: Array, values: Array, sd: Array, noi
     F = float(off @ np.linalg.solve(covariance, off)) / free
     symbol = "N*" if quantity == "params" else "L*"
     words = f"the minima's {symbol} miss it by more than their errors (F = {F:.3g} on {free} and {noise_freedom} "
-    return (Test(quantity, float(fisher.sf(F, free, noise_freedom)), f"{words}degrees of freedom)"),)
+    return (Test(quantity, float(f_tail(F, free, noise_freedom)), f"{words}degrees of freedom)"),)

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import linregress
-from scipy.stats import t as student
 
+from scaling.analysis.quantiles import t_quantile
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.schema.fits import Draws, FitEntry
 from scaling.analysis.schema.ground_truth import GroundTruthSection, KnownExponent
@@ -55,6 +54,8 @@ def ground_truth_section(
 def _slices(
     observations: Observations, floor: float, known: tuple[float, float], level: float
 ) -> Iterator[KnownExponent]:
+    from scipy.stats import linregress  # slow to import, and of few studies
+
     params, tokens, loss = (observations.column(name) for name in ("params", "tokens", "loss"))
     longest, largest = tokens >= tokens.max() * (1 - SAME), params == params.max()
     for symbol, x, rows, own, where in (
@@ -65,7 +66,7 @@ def _slices(
         if len(np.unique(x[rows])) < LEAST_SLICE:
             continue
         line = linregress(np.log(x[rows]), np.log(loss[rows] - floor))
-        half = float(line.stderr * student.ppf((1 + level) / 2, rows.sum() - 2))
+        half = float(line.stderr * t_quantile((1 + level) / 2, rows.sum() - 2))
         value = -float(line.slope)
         ends: Ends = {"low": value - half, "high": value + half}
         yield _entry(f"loss against {symbol}", f"{rows.sum()} runs {where}", own, value, ends)

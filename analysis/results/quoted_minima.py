@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from scaling.analysis.isoflop.curve_models import LEAST_SIZES_OF_CUBIC, parabola
 from scaling.analysis.isoflop.minima import IsoFlop, edge, vertex_variance
 from scaling.analysis.judgement.holdout import Z_LEVEL
 from scaling.analysis.judgement.spread import Form
+from scaling.analysis.quantiles import chi2_tail
 from scaling.analysis.runs.budgets import BudgetRuns
 from scaling.analysis.schema.intervals import Quantity
 from scaling.analysis.schema.isoflop import BudgetEntry, ComputeLaw, CurveModel
@@ -165,7 +165,7 @@ def surface_agreement(study: IsoFlop, lead: Form) -> float:
         if not edge(budget, study.minima[k]["parabola"]) and 0 < (sd := vertex_sd(study, k)) < np.inf
     ]
     known = [square for square in squares if np.isfinite(square)]
-    return float(chi2.sf(sum(known), len(known))) if known else 1.0
+    return float(chi2_tail(sum(known), len(known))) if known else 1.0
 
 
 def _vertex_on_surface(budget: BudgetRuns, lead: Form) -> float:

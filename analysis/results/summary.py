@@ -42,8 +42,11 @@ def rejections(document: Results) -> list[str]:
     forms, section = document["forecast"]["forms"], document["forecast"].get("ensemble")
     lines = []
     if section is not None and all(is_rejected(one.get("verdict")) for one in section["members"]):
-        each = [f"{one['name']} {one['verdict']['words']}" for one in section["members"]]
-        lines.append(f"the runs reject every forecaster behind the answer: {'; '.join(each)}")
+        names = words.listed([one["name"] for one in section["members"]])
+        lines.append(
+            f"the runs reject every forecaster behind the answer (p < .001): {names} miss the losses by more than "
+            "noise; the test of each stands beside it below"
+        )
     for entry in document["fits"]:
         if entry["status"] != "refused" and is_rejected(entry.get("verdict")):
             leads = section is None and entry["name"] in forms

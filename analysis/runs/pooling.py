@@ -8,8 +8,8 @@ these explain for the most part follow laws of their own.
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
 
+from scaling.analysis.quantiles import f_tail
 from scaling.analysis.runs.observations import Observations
 from scaling.analysis.runs.settings import number_settings, text_settings
 
@@ -71,7 +71,7 @@ def explained_share(table: pd.DataFrame, values: NDArray[np.object_]) -> float |
         return None
     share = 1 - (apart / free_apart) / (alone / free)
     ratio = ((alone - apart) / max(free - free_apart, 1)) / (apart / free_apart) if apart > 0 else np.inf
-    chance = float(f_distribution.sf(ratio, max(free - free_apart, 1), free_apart))
+    chance = float(f_tail(ratio, max(free - free_apart, 1), free_apart))
     return float(share) if share > MOST and chance < SURE else None
 
 

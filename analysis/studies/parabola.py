@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+
+from scaling.analysis.quantiles import t_quantile
 
 Array = NDArray[np.float64]
 
@@ -72,7 +73,7 @@ class Curve:
         Unlike the delta method's, this interval has no end where the curvature itself may be zero.
         """
         _, b, a = self.coefficients
-        t2 = float(student.ppf((1 + level) / 2, freedom)) ** 2 * noise**2
+        t2 = float(t_quantile((1 + level) / 2, freedom)) ** 2 * noise**2
         v_bb, v_ab, v_aa = self.spread[1, 1], self.spread[1, 2], self.spread[2, 2]
         # (b + 2au)² <= t² var(b + 2au), a quadratic in u.
         p, q, r = 4 * (a**2 - t2 * v_aa), 4 * (a * b - t2 * v_ab), b**2 - t2 * v_bb

@@ -10,8 +10,8 @@ from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
+from scaling.analysis.quantiles import t_quantile
 from scaling.analysis.schema.numbers import finite, number
 from scaling.analysis.schema.tuning import (
     Arm,
@@ -214,7 +214,7 @@ def _least_squares(y: Array, columns: Sequence[Array], weights: Array) -> tuple[
     solution = spread @ design.T @ (weights * y)
     freedom = len(y) - design.shape[1]
     excess = float((weights * (y - design @ solution) ** 2).sum()) / freedom if freedom else 1.0
-    halves = student.ppf((1 + LEVEL) / 2, max(freedom, 1)) * np.sqrt(np.diag(spread) * max(excess, 1.0))
+    halves = t_quantile((1 + LEVEL) / 2, max(freedom, 1)) * np.sqrt(np.diag(spread) * max(excess, 1.0))
     return solution, halves
 
 

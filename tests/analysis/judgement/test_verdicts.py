@@ -117,7 +117,9 @@ def test_where_every_forecaster_is_rejected_the_first_warning_says_so(
 ) -> None:
     monkeypatch.setattr(Verdict, "rejected", property(lambda self: bool(self.tests)))
     results = analyse(observe(study(CHINCHILLA, seeds=2), tmp_path), bootstrap=20)
-    assert results["warnings"][0].startswith("the runs reject every forecaster behind the answer: chinchilla near")
+    assert results["warnings"][0].startswith(
+        "the runs reject every forecaster behind the answer (p < .001): chinchilla near"
+    )
     found = predict(results, flops=1e12)
     assert not found["calibrated"]
     assert "UNCALIBRATED (the runs reject every forecaster" in found["words"]
