@@ -34,7 +34,8 @@ def target_of(results: Results, prediction: Prediction, folder: Path) -> Target:
     elif "params_given" in prediction:
         point: LossPrediction = prediction
         counts = (point["params_given"], point["tokens_given"], point["flops"])
-        within = {"params": SAME, "tokens": SAME}
+        # A size and a compute are matched as given: the tokens beside them rest on an extrapolated cost.
+        within = {"params": SAME, "flops" if "flops" in point["given"] else "tokens": SAME}
     else:
         raise ValueError(
             f"--register: {prediction['law']} is a law of one variable, and its forecast names no run; fit a law of "

@@ -51,6 +51,23 @@ def test_a_size_near_the_predicted_optimum_is_the_target(
     assert section["entries"][0]["state"] == state
 
 
+@pytest.mark.parametrize(("of_tokens", "of_flops", "state"), [(0.9, 1.0, "graded"), (1.0, 1.1, "waiting")])
+def test_a_size_and_a_compute_are_matched_as_given_whatever_tokens_the_forecast_took(
+    of_tokens: float, of_flops: float, state: str, fitted: tuple[Path, Any], study: Path, tmp_path: Path
+) -> None:
+    """The tokens beside a size and a compute rest on a cost that is extrapolated: here it is 10% off."""
+    path, _ = ahead(fitted, study, params=2e5, flops=FLOPS)
+    record = target_record(study, path)
+    trained = replace(
+        record,
+        train_tokens=round(of_tokens * record.train_tokens),
+        train_flops=round(of_flops * record.train_flops),
+    )
+    section = grades_section(study, [publish(trained, tmp_path / "elsewhere")])
+    assert section is not None
+    assert section["entries"][0]["state"] == state
+
+
 def test_a_run_of_other_data_or_settings_is_not_the_target(
     fitted: tuple[Path, Any], study: Path, tmp_path: Path
 ) -> None:
