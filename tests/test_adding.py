@@ -344,6 +344,7 @@ class Backwards:
 '''
 
 
+@pytest.mark.long
 def test_a_launcher_touches_three_files(copied: Copied) -> None:
     launcher, launchers = "scaling/launch/backwards.py", "scaling/launch/launchers.py"
     preset = "conf/hydra/launcher/backwards.yaml"

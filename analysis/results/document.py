@@ -132,11 +132,11 @@ def analyse(
     settings = [*varying_warning(others.table), *explaining_warnings(others)]
     first = [words] if isoflop is not None and (words := isoflop.get("disagreement")) else []
     results["warnings"] = [
+        *settings,  # settings that vary make any law miss the losses
         *rejections(results),
         *first,
         *observations.damaged,
         *observations.doubts,
-        *settings,
         *warnings_of(results),
     ]
     answer(results)

@@ -14,6 +14,7 @@ from scaling.launch.task import hydra_launcher
 from scaling.plan.plan import OverBudgetError, Plan, make_plan
 from scaling.plan.run import Run
 from scaling.plan.tables import print_plan
+from scaling.plan.work import write_work
 from scaling.records.record import read_record
 from scaling.tune.cells import SHARE_OF_SWEEP, Cell, choose_cells
 
@@ -208,6 +209,7 @@ class Search:
         if plan.missing:
             print_plan(replace(plan, runs=plan.missing), self._console, None)
             prepare_data(runs)
+        write_work(plan.study_dir, runs, self.cfg.retries)
         launch_plan(plan, task_overrides(self.cfg), hydra_launcher(self.cfg), self._console)
         self._document = self._judge(self.sweep_study, self._observed(rows, runs), self.recipe())
 

@@ -12,6 +12,7 @@ SLOW = (
     "damaged-studies",
     "full-disk",
     "limits",
+    "containers",
     "workers",
     "two-kinds",
     "preemption",

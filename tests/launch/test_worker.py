@@ -122,6 +122,7 @@ def test_the_time_saves_and_a_run_too_long_for_any_worker_still_goes_on(
     assert len(attempt_dirs(STUDY / run_id)) == 1
 
 
+@pytest.mark.long
 def test_a_worker_killed_with_all_its_processes_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = planned(tmp_path, monkeypatch, "seed=0,1", "budget.flops=5e8")
     worker = started()
@@ -199,6 +200,7 @@ def test_moments_are_dates_minutes_from_now_or_seconds() -> None:
         moment("soon", 0.0)
 
 
+@pytest.mark.long
 def test_workers_at_once_never_spend_more_than_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = planned(tmp_path, monkeypatch, "budget.flops=2e8", "seed=0,1,2,3", "budget.total_flops=8.1e8")
     wasted = STUDY / ids[0] / "attempts" / "0001"  # ten steps that nobody has kept

@@ -1,5 +1,6 @@
 """W&B online, by its own client against a loopback stub: training never waits, and what is missing is replayed."""
 
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from scaling.trackers import wandb_courier
 from scaling.trackers.tracker import TrackedRun
 from scaling.train.run import train_run
 from tests.examples import asked, runtime_in
+from tests.test_pipeline import SCALING
 from tests.trackers.wandb_stub import Stub, StubRun
 from tests.train.test_loop import DATA, StopAt, run, spec_for
 
@@ -57,6 +59,11 @@ def losses(where: Path) -> list[float]:
     return [row["train_loss"] for row in read_metrics(where / "s" / SPEC.run_id)]
 
 
+def sync(folder: Path) -> None:
+    """Run wandb-sync as a user does, in a process of its own: in one process the client holds a run that it awaits."""
+    subprocess.run([SCALING, "wandb-sync", folder / "s"], check=True)
+
+
 def test_an_online_run_arrives_under_its_own_id_with_every_row(tmp_path: Path, stub: Stub) -> None:
     record = trained(tmp_path)
     (run_id,) = stub.runs
@@ -93,7 +100,7 @@ def test_an_outage_from_the_start_costs_no_time_and_wandb_sync_sends_all(
     assert "`scaling wandb-sync` with the folder of study s sends what is missing" in capfd.readouterr().out
     assert not stub.runs
     stub.start()
-    assert main(["wandb-sync", str(tmp_path / "s")]) == 0
+    sync(tmp_path)
     # The rows may have arrived meanwhile: the courier of a process that goes on tries again by itself.
     assert "rows sent, status done" in capfd.readouterr().out
     assert stub.runs[SPEC.run_id].column("train/loss") == pytest.approx(losses(tmp_path))
@@ -149,7 +156,7 @@ def test_a_restart_and_rate_limits_in_the_middle_lose_no_row(tmp_path: Path, stu
     record = train_run(asked(SPEC, DATA, runtime, 1e6), Restarting())
     assert record.status == "done"
     if stub.runs.get(SPEC.run_id, StubRun()).summary.get("status") != "done":  # the client was still waiting
-        assert main(["wandb-sync", str(tmp_path / "s")]) == 0
+        sync(tmp_path)
     assert "429" in stub.asked
     assert stub.runs[SPEC.run_id].column("train/loss") == pytest.approx(losses(tmp_path))
 

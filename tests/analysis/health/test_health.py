@@ -43,7 +43,7 @@ def with_curves(observed: Observations, bend: Bend, *, validations: int = 0) -> 
         frames.append(
             pd.DataFrame(
                 {"run_id": run["run_id"], "step": x * STEPS, "tokens": x * run["tokens"], "flops": x * run["flops"]}
-            ).assign(loss=loss, val_loss=scored, params=run["params"])
+            ).assign(loss=loss, val_loss=scored, lr=np.nan, params=run["params"])
         )
     return replace(observed, table=table, curves=pd.concat(frames, ignore_index=True))
 

@@ -20,10 +20,9 @@ from tests.analysis.simulated import TRUTH, observe, table, write_study
 from tests.published import CHINCHILLA, needs_published
 
 KEYS = {
-    "ground_truth",
-    "schema", "source", "conventions", "settings", "warnings", "notes", "excluded", "range", "cost",
-    "observations", "fits", "isoflop", "envelope", "curves", "health", "holdout", "influence", "choices", "forecast",
-    "prices", "serving", "comparison", "inferred",
+    "schema", "source", "conventions", "settings", "warnings", "notes", "excluded", "range", "cost", "bytes_per_token",
+    "observations", "fits", "isoflop", "frontiers", "envelope", "curves", "health", "holdout", "influence", "choices",
+    "forecast", "prices", "serving", "comparison", "inferred", "ground_truth",
 }  # fmt: skip
 
 
