@@ -83,9 +83,13 @@ def run_spending(run_dir: Path, counts: Callable[[Path], bool] = lambda _: True)
     run_dir = run_dir.absolute()
     if run_dir in _finished:
         return _finished[run_dir]
+    record = readable_record(run_dir)
+    if record is not None and record.attempts == 1:  # most runs of a large study: nothing was repeated or failed
+        devices = record.hardware.get("devices_per_run", 1) * record.hardware.get("gpu_share", 1.0)
+        alone = RunSpending(Spent(record.paid_flops, record.wall_s * devices), Spent(), Spent(), True)
+        return _finished.setdefault(run_dir, alone)
     attempts = [_Stretch.of(path) for path in attempt_dirs(run_dir)]
     steps, step_flops = _price(str(run_dir))
-    record = readable_record(run_dir)
     spent, repeated = Spent(), Spent()
     for number, attempt in enumerate(attempts):
         later = attempts[number + 1].start if number + 1 < len(attempts) else attempt.taken

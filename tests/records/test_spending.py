@@ -41,7 +41,7 @@ def test_steps_taken_again_are_spent_twice_and_known_as_repeated(tmp_path: Path)
 def test_a_finished_run_counts_by_its_record_and_its_repeated_steps(tmp_path: Path) -> None:
     attempt(tmp_path / "a", 1, 0, 6)
     attempt(tmp_path / "a", 2, 4, 10)
-    publish_record(tmp_path / "a", replace(RECORD, run_id="a", paid_flops=10 * STEP))
+    publish_record(tmp_path / "a", replace(RECORD, run_id="a", attempts=2, paid_flops=10 * STEP))
     study = study_spending(tmp_path)
     assert study.spent.flops == 12 * STEP
     assert study.repeated.flops == 2 * STEP
