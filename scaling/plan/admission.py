@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.plan.plan import expected_speed, wants_gpu
-from scaling.plan.plan_file import read_plan, slot_seconds, sweep_ids
+from scaling.plan.plan_file import read_plan, read_sweep, slot_seconds
 from scaling.plan.run import Run
 from scaling.records.attempt import PREEMPTED, Attempt, RunIsLiveError, is_trained_now, now
 from scaling.records.files import create_text, has_links, read_json
@@ -78,7 +78,7 @@ class Admission:
 
     def _check(self, counts: Callable[[Path], bool]) -> None:
         folder = self.run.runtime.study_dir
-        ids = sweep_ids(folder)  # a study may hold other sweeps' runs too, which have caps of their own
+        ids = read_sweep(folder).ids  # a study may hold other sweeps' runs too, which have caps of their own
         study = study_spending(folder, ids if self.run.spec.run_id in ids else None, counts)
         words = short_of(self.run.budget, study, self.estimate)
         if not words:

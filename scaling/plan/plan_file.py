@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +38,23 @@ def read_plan(study_dir: Path, damaged: list[str] | None = None) -> list[dict[st
     return lines
 
 
-def sweep_ids(study_dir: Path) -> set[str]:
-    """The ids of all runs of a study's sweep, those included that its caps have no room for; none without a plan."""
-    runs = (read_json(study_dir / WORK) or {}).get("runs")
-    return set(runs) if isinstance(runs, dict) else set()
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a study's sweep, and the caps that they share."""
+
+    ids: frozenset[str]  # those included that the caps have no room for; none without a plan
+    caps: Budget | None  # None where no plan states any
 
 
-def sweep_caps(study_dir: Path) -> Budget | None:
-    """The caps of a study's sweep; None where no plan states any."""
+def read_sweep(study_dir: Path) -> Sweep:
+    """The sweep of a study, by its work.json."""
+    work = read_json(study_dir / WORK) or {}
+    runs = work.get("runs")
     try:
-        return Budget(**(read_json(study_dir / WORK) or {})["shared"]["budget"][0])
+        caps = Budget(**work["shared"]["budget"][0])
     except (ValueError, KeyError, TypeError, IndexError):
-        return None
+        caps = None
+    return Sweep(frozenset(runs) if isinstance(runs, dict) else frozenset(), caps)
 
 
 def slot_seconds(line: Mapping[str, Any]) -> float:

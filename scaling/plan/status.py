@@ -1,7 +1,7 @@
 """The status of a study: every run with its size, budget, progress and time left, as a table and as JSON."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from scaling.plan.columns import Column, print_columns, print_prose
-from scaling.plan.plan_file import FILE, read_plan, sweep_caps, sweep_ids
+from scaling.plan.plan_file import FILE, Sweep, read_plan, read_sweep
 from scaling.quantities import duration, short
 from scaling.records.attempt import (
     CANCELLED,
@@ -26,10 +26,10 @@ from scaling.records.attempt import (
 )
 from scaling.records.files import read_json
 from scaling.records.record import DIVERGED, DONE, RunRecord, read_warnings, run_dirs
-from scaling.records.spending import Spent, StudySpending, study_spending
+from scaling.records.spending import Spent, StudySpending, run_spending
 from scaling.records.trials import trials
 from scaling.shapes.matmuls import parameter_counts
-from scaling.spec.budget import CAPS, Budget
+from scaling.spec.budget import CAPS
 from scaling.spec.run_spec import RunSpec, from_dict
 from scaling.terminal import flagged
 
@@ -66,7 +66,7 @@ class StudyStatus:
     runs: tuple[RunStatus, ...]
     warnings: tuple[str, ...]
     spending: StudySpending
-    caps: Budget | None  # None where no plan states any
+    sweep: Sweep
 
     @property
     def left_s(self) -> float | None:
@@ -92,15 +92,19 @@ def study_status(study_dir: Path) -> StudyStatus:
     warnings: list[str] = []
     lines = {line["run_id"]: line for line in read_plan(study_dir, warnings)}
     ids = dict.fromkeys([*lines, *paths])
-    runs = tuple(_run_status(study_dir / run_id, lines.get(run_id)) for run_id in ids)
+    runs, spending = [], {}
+    for run_id in ids:
+        state, record = state_and_record(study_dir / run_id)
+        runs.append(_run_status(study_dir / run_id, state, record, lines.get(run_id)))
+        if run_id in paths:
+            spending[run_id] = run_spending(study_dir / run_id, record)
     # A run that was done at its first attempt passed over no checkpoint; its files need no second look.
     looked_at = [run.run_id for run in runs if run.state.status != DONE or run.state.attempts > 1]
     warnings += [warning for run_id in looked_at for warning in read_warnings(study_dir / run_id)]
-    return StudyStatus(study_dir, runs, tuple(warnings), study_spending(study_dir), sweep_caps(study_dir))
+    return StudyStatus(study_dir, tuple(runs), tuple(warnings), StudySpending(spending), read_sweep(study_dir))
 
 
-def _run_status(run_dir: Path, line: dict[str, Any] | None) -> RunStatus:
-    state, record = state_and_record(run_dir)
+def _run_status(run_dir: Path, state: RunState, record: RunRecord | None, line: Mapping[str, Any] | None) -> RunStatus:
     facts = dict(line or {})
     if "n_params" not in facts:  # no plan of this version states the run
         facts = _facts(run_dir, record) | facts
@@ -195,12 +199,11 @@ def summary(status: StudyStatus) -> str:
 
 def spent_in_words(status: StudyStatus) -> list[str]:
     """Lines about the spending against the caps, and about spending that failed or was repeated; none without these."""
-    spending, caps, failed = status.spending, status.caps, failed_spending(status)
+    spending, caps, failed = status.spending, status.sweep.caps, failed_spending(status)
     lines = []
     if caps is not None and caps.capped():
         limits = ", ".join(f"budget.{name}={value:g}" for name in CAPS if (value := getattr(caps, name)) is not None)
-        ids = sweep_ids(status.study_dir)
-        own = StudySpending({run_id: run for run_id, run in spending.runs.items() if run_id in ids})
+        own = StudySpending({run_id: run for run_id, run in spending.runs.items() if run_id in status.sweep.ids})
         lines.append(f"spent {caps.in_words(own.spent.flops, own.spent.device_s)} of {limits}")
         if own.to_come != Spent():
             lines.append(f"held by runs in training: {caps.in_words(own.to_come.flops, own.to_come.device_s)}")
@@ -236,13 +239,13 @@ def as_json(status: StudyStatus) -> dict[str, Any]:
         row = asdict(run)
         state = row.pop("state")
         rows.append({**row, **state, "log": str(state["log"]) if state["log"] else None})
-    spending = status.spending
+    spending, caps = status.spending, status.sweep.caps
     spent = {
         "spent": asdict(spending.spent),
         "repeated": asdict(spending.repeated),
         "failed": asdict(failed_spending(status)),
         "to_come": asdict(spending.to_come),
-        "caps": None if status.caps is None else {name: getattr(status.caps, name) for name in CAPS},
+        "caps": None if caps is None else {name: getattr(caps, name) for name in CAPS},
     }
     return {
         "study_dir": str(status.study_dir),

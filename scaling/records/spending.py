@@ -13,7 +13,7 @@ from typing import Any
 
 from scaling.records.files import read_json
 from scaling.records.liveness import HEARTBEAT, is_live
-from scaling.records.record import attempt_dirs, readable_record, run_dirs
+from scaling.records.record import RunRecord, attempt_dirs, readable_record, run_dirs
 from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.run_spec import ImportedSpec, RunSpec, from_dict
 
@@ -74,20 +74,28 @@ def study_spending(
     """
     if not study_dir.is_dir():
         return StudySpending({})
+    study_dir = study_dir.absolute()
     found = [path for path in run_dirs(study_dir) if only is None or path.name in only]
-    return StudySpending({path.name: run_spending(path, counts) for path in found})
+    return StudySpending({path.name: _finished.get(path) or _read_spending(path, counts) for path in found})
 
 
-def run_spending(run_dir: Path, counts: Callable[[Path], bool] = lambda _: True) -> RunSpending:
-    """The spending of a run; nothing where its spec cannot be read or was trained elsewhere."""
-    run_dir = run_dir.absolute()
-    if run_dir in _finished:
-        return _finished[run_dir]
-    record = readable_record(run_dir)
+def _read_spending(run_dir: Path, counts: Callable[[Path], bool]) -> RunSpending:
+    found = run_spending(run_dir, readable_record(run_dir), counts)
+    if found.finished:
+        _finished[run_dir] = found
+    return found
+
+
+def run_spending(
+    run_dir: Path, record: RunRecord | None, counts: Callable[[Path], bool] = lambda _: True
+) -> RunSpending:
+    """The spending of a run with this record, if any; nothing where its spec cannot be read or was trained elsewhere.
+
+    What is to come is left out where `counts` denies its live attempt.
+    """
     if record is not None and record.attempts == 1:  # most runs of a large study: nothing was repeated or failed
         devices = record.hardware.get("devices_per_run", 1) * record.hardware.get("gpu_share", 1.0)
-        alone = RunSpending(Spent(record.paid_flops, record.wall_s * devices), Spent(), Spent(), True)
-        return _finished.setdefault(run_dir, alone)
+        return RunSpending(Spent(record.paid_flops, record.wall_s * devices), Spent(), Spent(), finished=True)
     attempts = [_Stretch.of(path) for path in attempt_dirs(run_dir)]
     steps, step_flops = _price(str(run_dir))
     spent, repeated = Spent(), Spent()
@@ -102,10 +110,7 @@ def run_spending(run_dir: Path, counts: Callable[[Path], bool] = lambda _: True)
     to_come = Spent()
     if record is None and attempts and is_live(attempts[-1].path) and counts(attempts[-1].path):
         to_come = attempts[-1].to_come(steps, step_flops)
-    found = RunSpending(spent, repeated, to_come, record is not None)
-    if found.finished:
-        _finished[run_dir] = found
-    return found
+    return RunSpending(spent, repeated, to_come, finished=record is not None)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ from functools import cache
 
 import torch
 
-from scaling.data.chunks import TrainingChunks, epoch_tokens
-from scaling.data.token_text import TokenText
+from scaling.data.chunks import epoch_tokens
 from scaling.machine import hardware
-from scaling.objectives.objectives import training_batch
 from scaling.plan.branches import trunk_id, trunk_steps
 from scaling.plan.hopeless import hopeless
 from scaling.plan.run import Run
@@ -26,7 +24,7 @@ from scaling.train.bare_record import bare_record
 from scaling.train.checkpoint import Progress
 from scaling.train.gradient_noise import is_measured
 from scaling.train.metric_rows import Row, validated_auxiliary
-from scaling.train.setup import Setup, stepper_of
+from scaling.train.setup import Setup, batches_of, stepper_of, text_of
 from scaling.train.step import Pace, seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.trunk import TrunkRows
@@ -47,11 +45,8 @@ async def train(
     stepper = stepper_of(run, setup, resume_from)
     model = stepper.model
 
-    # The data: the batch of a step is a function of (seed, step).
-    text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
-    chunks = TrainingChunks(
-        tokens.train, spec.lengths.text, recipe.batch_sequences, spec.seed, aligned=spec.lengths.aligned
-    )
+    text = text_of(spec, tokens)
+    batch_of = batches_of(spec, tokens, text)
 
     def validate() -> Validation:
         with life.heartbeat.doing("validating"):
@@ -71,7 +66,7 @@ async def train(
         factor = learning_rate_factor(recipe.schedule, step - 1, steps)
         if spec.model.dropout:
             seed_dropout(spec.seed, step)
-        batch = training_batch(spec, chunks.batch(step - 1), step, text)
+        batch = batch_of(step)
         due = rows.due(step)
         result = await pace.take(stepper, batch, factor, measure_noise=is_measured(step), due=due)
         rows.add(result)

@@ -1,18 +1,24 @@
-"""Setup of a run: before its claim its data, its device and the micro-batch that fits there, then its model."""
+"""Setup of a run: its data, device and micro-batch before its claim, then its batches and its model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from scaling.data.cache import TokenData
+from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import prepare
+from scaling.data.token_text import TokenText
 from scaling.machine import hardware
 from scaling.machine.speed import layers
 from scaling.model import build
 from scaling.model.tower import recompute_activations
+from scaling.objectives.batch import Batch
+from scaling.objectives.objectives import training_batch
 from scaling.plan.run import Run
 from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.memory import largest_micro_batch
+from scaling.spec.run_spec import RunSpec
 from scaling.train import checkpoint
 from scaling.train.cuda_graph import graph_for
 from scaling.train.step import Stepper
@@ -48,6 +54,18 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)
     hardware.use_threads(runtime.threads, device, step_flops, layers(spec), ranks)
     return Setup(tokens, device, micro_batch, hardware.gpu_share() / sharing)
+
+
+def text_of(spec: RunSpec, tokens: TokenData) -> TokenText | None:
+    """The text behind the tokens, for objectives that need its words; None for the others."""
+    return TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
+
+
+def batches_of(spec: RunSpec, tokens: TokenData, text: TokenText | None) -> Callable[[int], Batch]:
+    """The batch of each step, counted from 1: a function of (seed, step)."""
+    lengths, sequences = spec.lengths, spec.recipe.batch_sequences
+    chunks = TrainingChunks(tokens.train, lengths.text, sequences, spec.seed, aligned=lengths.aligned)
+    return lambda step: training_batch(spec, chunks.batch(step - 1), step, text)
 
 
 def stepper_of(run: Run, setup: Setup, resume_from: checkpoint.Checkpoint | None) -> Stepper:

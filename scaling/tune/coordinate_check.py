@@ -18,7 +18,6 @@ from scaling.config.sections import Rows
 from scaling.data.cache import TokenData
 from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import prepare
-from scaling.data.token_text import TokenText
 from scaling.machine import hardware
 from scaling.machine.speed import layers
 from scaling.model import build, is_hidden
@@ -29,6 +28,7 @@ from scaling.objectives.objectives import training_batch
 from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.parametrization import TRANSFERS
 from scaling.spec.run_spec import RunSpec
+from scaling.train.setup import text_of
 from scaling.train.step import Stepper
 
 SEQUENCES = 8  # sequences of a batch, in place of the recipe's number
@@ -101,7 +101,7 @@ def measure(
     """
     recipe = replace(spec.recipe, batch_sequences=SEQUENCES)
     spec = replace(spec, recipe=recipe, seed=seed)
-    text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
+    text = text_of(spec, tokens)
     batches = TrainingChunks(tokens.train, spec.lengths.text, SEQUENCES, seed, aligned=spec.lengths.aligned)
     model = build(spec.model, seed, recipe.multipliers)
     stepper = Stepper(model, replace(recipe, precision="fp32", compile=False), SEQUENCES, torch.device("cpu"))

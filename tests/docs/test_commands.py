@@ -106,8 +106,6 @@ def small(command: str) -> list[str]:
     """The words of a command with the arguments of SMALL and the words of STANDS_FOR."""
     words = shlex.split(command)
     added = [argument for key, row in SMALL.items() if set(key.split()) <= set(words) for argument in row]
-    if any(word.startswith("recipe.batch_tokens=") for word in words):  # a number has no law's settings
-        added = [argument for argument in added if not argument.startswith("recipe.batch_tokens.")]
     return overridden([filled(STANDS_FOR.get(word, word)) for word in words], added)
 
 

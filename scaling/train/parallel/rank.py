@@ -13,9 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scaling.data.chunks import TrainingChunks
-from scaling.data.token_text import TokenText
-from scaling.objectives.objectives import training_batch
 from scaling.plan.run import Run
 from scaling.plan.work import run_of
 from scaling.spec.schedule import learning_rate_factor
@@ -23,7 +20,7 @@ from scaling.train import checkpoint
 from scaling.train.parallel.followers import LEFT_ALONE
 from scaling.train.parallel.leader import evaluate_together, ready
 from scaling.train.parallel.ranks import END, VALIDATE, Ranks, RanksApartError, meeting_place
-from scaling.train.setup import Setup, set_up, stepper_of
+from scaling.train.setup import Setup, batches_of, set_up, stepper_of, text_of
 from scaling.train.step import seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.validation import validation_batches
@@ -51,9 +48,8 @@ def follow(run: Run, setup: Setup, values: Mapping[str, Any], rank: int, stop: S
     spec, tokens, recipe = run.spec, setup.tokens, run.spec.recipe
     resume_from = None if values["checkpoint"] is None else checkpoint.read(Path(values["checkpoint"]))
     stepper = stepper_of(run, setup, resume_from)
-    text = TokenText.of(tokens.tokenizer()) if spec.objective.needs_text() else None
-    lengths = spec.lengths
-    chunks = TrainingChunks(tokens.train, lengths.text, recipe.batch_sequences, spec.seed, aligned=lengths.aligned)
+    text = text_of(spec, tokens)
+    batch_of = batches_of(spec, tokens, text)
 
     timeout_s = run.runtime.rank_timeout_s
     host, port = values["store"]
@@ -66,7 +62,7 @@ def follow(run: Run, setup: Setup, values: Mapping[str, Any], rank: int, stop: S
     batch = None  # of the next step, made while rank 0 makes its own
     while True:
         if batch is None and step < recipe.steps:
-            batch = training_batch(spec, chunks.batch(step), step + 1, text)
+            batch = batch_of(step + 1)
         order = ranks.next_order(stop.requested)
         if order == END:
             break
