@@ -15,11 +15,15 @@ def standard_errors(budget: BudgetRuns, followed: BudgetRuns, noise: Noise, mode
     Infinite where noise may take the minimum away, and where none was measured.
 
     Each loss is moved by its noise up and down in turn: half the minimum's move is one run's share, and shares add in
-    quadrature. `followed` holds the runs that a parabola goes through.
+    quadrature. Runs of one size and weight have equal shares, of which one is reckoned. `followed` holds the runs that
+    a parabola goes through.
     """
     if noise.degrees_of_freedom < 1 or noise.loss_sd_nats <= EXACT:
         return float("inf"), float("inf")
-    steps = np.diag(noise.loss_sd_nats / np.sqrt(budget.weights))
+    kinds = np.stack([budget.log_params, budget.weights])
+    _, first, runs = np.unique(kinds, axis=1, return_index=True, return_counts=True)
+    steps = np.zeros((len(budget.loss), len(first)))
+    steps[first, np.arange(len(first))] = noise.loss_sd_nats / np.sqrt(budget.weights[first])
     losses = budget.loss[:, None] + np.concatenate([steps, -steps], axis=1)
     if model == "parabola":
         part = losses[np.isin(budget.rows, followed.rows)]
@@ -30,7 +34,7 @@ def standard_errors(budget: BudgetRuns, followed: BudgetRuns, noise: Noise, mode
 
     def error(values: Array) -> float:
         up, down = np.split(values, 2)
-        size = float(np.sqrt((((up - down) / 2) ** 2).sum()))
+        size = float(np.sqrt((runs * ((up - down) / 2) ** 2).sum()))
         return size if np.isfinite(size) else float("inf")
 
     return float(np.hypot(error(moved.log_params), rounding)), error(moved.loss)
