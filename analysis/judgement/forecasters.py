@@ -10,7 +10,7 @@ studies, where it errs by 1.1%.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,12 +144,12 @@ def trusted_minima(study: IsoFlop) -> list[Minimum]:
 def near_set(observations: Observations, minima: Sequence[Minimum], loss: Loss) -> Ensemble:
     """The near set of these budgets by point fits; fewer than LEAST_MINIMA minima give no member."""
     makers: dict[str, Callable[[str], tuple[Forecaster, Verdict]]] = {
-        f"{law} near the minima": lambda name, law=law: _near(name, LAWS[law], observations, minima, loss)  # type: ignore[misc]
+        f"{law} near the minima": partial(_near, law=LAWS[law], observations=observations, minima=minima, loss=loss)
         for law in NEAR_LAWS
     }
     makers |= {
-        "isoFLOP power laws": lambda name: _through(name, minima, floored=False),
-        "isoFLOP power laws over a floor": lambda name: _through(name, minima, floored=True),
+        "isoFLOP power laws": partial(_through, minima=minima, floored=False),
+        "isoFLOP power laws over a floor": partial(_through, minima=minima, floored=True),
     }
     members: list[Forecaster] = []
     absent: dict[str, str] = {}
