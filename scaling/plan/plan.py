@@ -69,7 +69,7 @@ class PlannedRun:
     memory_bytes: int  # of each device
     estimated_s: float
     warnings: tuple[PlanWarning, ...]
-    drop_rank: int = 0  # place in the order in which runs beyond a cap are dropped: dropping.py
+    drop_rank: int = 0  # place in the order in which runs beyond a cap are dropped (dropping.py); 0 without caps
 
     @property
     def slot_s(self) -> float:
@@ -144,11 +144,11 @@ def make_plan(runs: Sequence[Run], total_flops: float | None, on: str | None = N
 
 def within_caps(plan: Plan, runs: Mapping[str, Run], caps: Budget) -> Plan:
     """The plan without the runs that its caps have no room for; OverBudgetError as in `make_plan`."""
+    if not caps.capped():
+        return plan
     order = drop_order(plan.runs, _losses(plan))
     ranks = {run.run_id: rank for rank, run in enumerate(run for found in order for run in found)}
     plan = replace(plan, runs=tuple(replace(run, drop_rank=ranks[run.run_id]) for run in plan.runs))
-    if not caps.capped():
-        return plan
     study = study_spending(plan.study_dir, runs)
     gone = study.spent + study.to_come
     to_start = {run.run_id: run for run in plan.missing if run.status != RUNNING}
