@@ -209,18 +209,22 @@ def trust(results: Results, flops: float, law: str, notes: list[str]) -> Trust:
     )
     entry = next((one for one in results["fits"] if one["name"] == law and one["status"] != "refused"), None)
     why = "" if entry is None else no_interval(entry)
-    doubt = f"the runs reject the {law} law" if entry is not None and is_rejected(entry.get("verdict")) else ""
-    return _trust(results, flops, law, notes, results["forecast"]["reach_decades"], why, single, doubt)
+    return _trust(results, flops, law, notes, results["forecast"]["reach_decades"], why, single, doubt_of(results, law))
 
 
 def _trust_of_ensemble(results: Results, section: EnsembleSection, flops: float, notes: list[str]) -> Trust:
     gone = [f"{one['name']} falls out: {one['why']}" for one in section["absent"]]
-    doubt = (
-        "the runs reject every forecaster behind it"
-        if all(is_rejected(one.get("verdict")) for one in section["members"])
-        else ""
-    )
-    return _trust(results, flops, section["name"], [*gone, *notes], section["reach_decades"], "", "", doubt)
+    return _trust(results, flops, section["name"], [*gone, *notes], section["reach_decades"], "", "", doubt_of(results))
+
+
+def doubt_of(results: Results, law: str | None = None) -> str:
+    """The verdict that rejects a law, by default the headline's forecasters all together; empty where none does."""
+    if law is None and (section := results["forecast"].get("ensemble")) is not None:
+        rejected = all(is_rejected(one.get("verdict")) for one in section["members"])
+        return "the runs reject every forecaster behind it" if rejected else ""
+    name = law or results["forecast"]["forms"][0]
+    entry = next((one for one in results["fits"] if one["name"] == name and one["status"] != "refused"), None)
+    return f"the runs reject the {name} law" if entry is not None and is_rejected(entry.get("verdict")) else ""
 
 
 def decades_beyond(results: Results, flops: float) -> float:

@@ -22,7 +22,7 @@ def script_json(value: object) -> str:
 
 def what_if_facts(results: Results) -> WhatIfFacts | None:
     """Return the calculator's numbers: laws that the forecast rests on, and the terms of its intervals."""
-    from scaling.analysis.judgement.forecast import REACH_SLACK
+    from scaling.analysis.judgement.forecast import REACH_SLACK, doubt_of
 
     settings = results["forecast"]
     if not settings["forms"] or settings["at_target"] is None:
@@ -44,6 +44,7 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
         "range": results["range"],
         "level": results["settings"]["level"],
         "no_interval": why,
+        "doubt": doubt_of(results),
         "target_flops": settings["at_target"]["flops"],
         "z": settings["z"],
         "noise_sd_log": settings["noise_sd_log"] or 0.0,

@@ -70,6 +70,7 @@ class WhatIfFacts(TypedDict):
     range: Range
     level: float
     no_interval: str  # reason; empty where there are intervals
+    doubt: str  # verdict that rejects the laws of the answer; empty where none does
     target_flops: float
     z: float
     noise_sd_log: float

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from scaling.analysis import words
-from scaling.analysis.judgement.forecast import cost_of, describe, interval, members_in_words
+from scaling.analysis.judgement.forecast import cost_of, describe, doubt_of, interval, members_in_words
 from scaling.analysis.laws.law import SIX_N_D
 from scaling.analysis.results.run_words import counted, run_words
 from scaling.analysis.schema.document import Results
@@ -41,7 +41,7 @@ def rejections(document: Results) -> list[str]:
     """The laws that the runs reject, each in a line with its test and its weight in the answer."""
     forms, section = document["forecast"]["forms"], document["forecast"].get("ensemble")
     lines = []
-    if section is not None and all(is_rejected(one.get("verdict")) for one in section["members"]):
+    if section is not None and doubt_of(document):
         names = words.listed([one["name"] for one in section["members"]])
         lines.append(
             f"the runs reject every forecaster behind the answer (p < .001): {names} miss the losses by more than "

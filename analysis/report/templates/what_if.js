@@ -168,6 +168,7 @@ function trust(facts, answer, ask) {
   else if (decades > facts.reach_decades + facts.reach_slack) {
     reasons.push(`${decades.toFixed(2)} decades beyond the data; predictions were checked up to ${facts.reach_decades.toFixed(2)} decades only`);
   }
+  if (facts.doubt) reasons.push(`${facts.doubt}, so the interval may be too narrow`);
   const ratio = answer.tokens_per_param.value;
   const [few, many] = facts.range.tokens_per_param;
   if (ratio < few || ratio > many) {

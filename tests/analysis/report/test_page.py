@@ -278,6 +278,21 @@ def test_the_calculator_takes_the_log_mean_of_the_forecasters(times: float, aver
 
 
 @needs_node
+def test_the_calculator_doubts_what_the_forecast_doubts(averaged: Results) -> None:
+    """Every forecaster is rejected: neither the answer nor the calculator calls its interval calibrated."""
+    rejected = copy.deepcopy(averaged)
+    for member in rejected["forecast"]["ensemble"]["members"]:
+        member["verdict"]["rejected"] = True
+    flops = rejected["settings"]["target_flops"]
+    ask = "{flops: given.flops, served: 0, unique: Infinity}"
+    code = f"whatIf.whatIf(given.facts, FORMULAS, {ask})"
+    calm, doubted = (calculate(code, facts=calculator.what_if_facts(one), flops=flops) for one in (averaged, rejected))
+    assert (calm["calibrated"], doubted["calibrated"]) == (True, False)
+    assert not forecast.predict(rejected, flops=flops)["calibrated"]
+    assert doubted["reasons"] == ["the runs reject every forecaster behind it, so the interval may be too narrow"]
+
+
+@needs_node
 def test_serving_moves_the_log_mean_and_spends_the_same_compute(averaged: Results) -> None:
     flops = averaged["settings"]["target_flops"]
     ask = "{flops: given.flops, served, unique: Infinity}"
