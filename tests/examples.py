@@ -156,10 +156,12 @@ def asked(spec: RunSpec, data: DataConfig, runtime: Runtime, budget_flops: float
 def overridden(settings: Sequence[str], more: Sequence[str]) -> list[str]:
     """Command-line settings with `more` in the place of those of the same name; no setting may be given twice.
 
-    Of a group that the settings replace whole, as `recipe.batch_tokens=256` does, `more` sets no part.
+    Of a setting that is given whole, as `recipe.batch_tokens=256` is, `more` sets no part; of a preset that is chosen,
+    as `task=sentiment` is, it does.
     """
     names = {setting.partition("=")[0] for setting in more if "=" in setting}
-    whole = tuple(f"{setting.partition('=')[0]}." for setting in settings if "=" in setting)
+    given = (setting.partition("=")[0] for setting in settings if "=" in setting)
+    whole = tuple(f"{name}." for name in given if "." in name)
     more = [setting for setting in more if not setting.startswith(whole)]
     return [*(setting for setting in settings if setting.partition("=")[0] not in names), *more]
 
