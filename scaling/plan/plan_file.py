@@ -8,7 +8,7 @@ from typing import Any
 
 from scaling.quantities import duration
 from scaling.records.files import parse_lines, read_json, write_text
-from scaling.records.record import read_records
+from scaling.records.record import readable_record
 from scaling.spec.budget import Budget
 
 FILE, WORK = "plan.jsonl", "work.json"
@@ -72,7 +72,7 @@ def spending(study_dir: Path) -> str:
     if not lines:
         return ""
     ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
-    records = [record for record in read_records(study_dir, damaged=[]) if record.run_id in ids]
+    records = [record for run_id in ids if (record := readable_record(study_dir / run_id)) is not None]
     planned = sum(line.get("paid_flops", line.get("train_flops", 0)) for line in lines)
     spent = sum(record.paid_flops for record in records)
     validated = sum(record.eval_flops for record in records)

@@ -94,10 +94,11 @@ def study_status(study_dir: Path) -> StudyStatus:
     ids = dict.fromkeys([*lines, *paths])
     runs, spending = [], {}
     for run_id in ids:
-        state, record = state_and_record(study_dir / run_id)
-        runs.append(_run_status(study_dir / run_id, state, record, lines.get(run_id)))
+        path = paths.get(run_id) or study_dir / run_id
+        state, record = state_and_record(path)
+        runs.append(_run_status(path, state, record, lines.get(run_id)))
         if run_id in paths:
-            spending[run_id] = run_spending(study_dir / run_id, record)
+            spending[run_id] = run_spending(path, record)
     # A run that was done at its first attempt passed over no checkpoint; its files need no second look.
     looked_at = [run.run_id for run in runs if run.state.status != DONE or run.state.attempts > 1]
     warnings += [warning for run_id in looked_at for warning in read_warnings(study_dir / run_id)]

@@ -131,31 +131,34 @@ def upgrade(values: dict[str, Any]) -> RunRecord:
     """Build a record from any version's JSON; a field added later gets the value in force before it."""
     if values["schema"] > SCHEMA:
         raise ValueError(f"written by a newer version (schema {values['schema']}, this one reads up to {SCHEMA})")
-    # Before these fields existed, every token was predicted, AdamW was the only optimizer, no run was imported,
-    # fine-tuned or continued, no trunk was shared, no activations were recomputed, and no source had a known law.
-    since: dict[str, Any] = {
-        "optimizer_flops": 0,
-        "recompute_flops": 0,
-        "imported": None,
-        "finetuned": None,
-        "continued": None,
-        "truth": None,
-        "trunk": None,
-        "publication": LINK,
-    }
-    values = {"predicted_tokens": values["train_tokens"], **since, **values}
-    values = {"paid_flops": 0 if values["imported"] else values["train_flops"], **values}
+    values = {"predicted_tokens": values["train_tokens"], **_SINCE, **values}
+    if "paid_flops" not in values:
+        values["paid_flops"] = 0 if values["imported"] else values["train_flops"]
+    given = {name: values[name] for name in _KINDS if name in values}
+    if not all(map(isinstance, given.values(), map(_KINDS.__getitem__, given))):  # studies hold thousands of records
+        wrong = next(name for name, value in given.items() if not isinstance(value, _KINDS[name]))
+        raise ValueError(f"its {wrong} is {given[wrong]!r:.40}")
     start, end = VAL_AUXILIARY.split("{}")
-    given: dict[str, Any] = {}
-    auxiliary: dict[str, float] = {}
-    for name, value in values.items():
-        if (kinds := _KINDS.get(name)) is not None:
-            if not isinstance(value, kinds):
-                raise ValueError(f"its {name} is {value!r:.40}")
-            given[name] = value
-        elif name.startswith(start) and name.endswith(end) and value is not None:
-            auxiliary[name.removeprefix(start).removesuffix(end)] = value
+    auxiliary = {
+        name.removeprefix(start).removesuffix(end): values[name]
+        for name in values.keys() - _KINDS.keys()
+        if name.startswith(start) and name.endswith(end) and values[name] is not None
+    }
     return RunRecord(**given, val_auxiliary_nats=auxiliary)
+
+
+# Before these fields existed, every token was predicted, AdamW was the only optimizer, no run was imported,
+# fine-tuned or continued, no trunk was shared, no activations were recomputed, and no source had a known law.
+_SINCE: dict[str, Any] = {
+    "optimizer_flops": 0,
+    "recompute_flops": 0,
+    "imported": None,
+    "finetuned": None,
+    "continued": None,
+    "truth": None,
+    "trunk": None,
+    "publication": LINK,
+}
 
 
 def _kinds(declared: Any) -> tuple[type, ...]:
