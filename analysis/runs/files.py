@@ -3,15 +3,18 @@
 import gzip
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 import pandas as pd
 
+from scaling.analysis.runs.number_text import decimal_comma, with_points
 from scaling.analysis.runs.reading import Reading, Row, flatten, one_line
 
 LARGE_FILE_BYTES = 20_000_000  # beyond this the multi-threaded CSV parser pays for its start
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 
@@ -21,7 +24,7 @@ def read_file(path: Path) -> Reading:
         raise ValueError(f"{path} is empty; expected a header row naming params, tokens, loss")
     zipped, kind = _is_gzip(path), _kind(path)
     try:
-        table = {"Parquet": _read_parquet, "JSON": _read_json, "CSV": _read_csv}[kind](path, zipped)
+        table, inferred = {"Parquet": _read_parquet, "JSON": _read_json, "CSV": _read_csv}[kind](path, zipped)
     except (ValueError, OSError, EOFError, ImportError, RecursionError) as error:  # the parsers' own are ValueErrors
         raise ValueError(
             f"{path} cannot be read as {kind} (truncated, or another format?): {one_line(error)}"
@@ -30,11 +33,11 @@ def read_file(path: Path) -> Reading:
     repeated = sorted({str(name) for name in table.columns[table.columns.duplicated()]})
     if repeated:
         raise ValueError(f"{path} names column {repeated[0]!r} twice; keep one")
-    if len(table.columns) == 1 and any(mark in table.columns[0] for mark in ";\t|"):
+    if len(table.columns) == 1 and "|" in table.columns[0]:
         raise ValueError(f"{path} has one column, {table.columns[0]!r}; separate the columns with commas")
     if table.empty:
         raise ValueError(f"{path} has a header and no rows")
-    return Reading(table.reset_index(drop=True), str(path))
+    return Reading(table.reset_index(drop=True), str(path), inferred=tuple(inferred))
 
 
 def is_results(path: Path) -> bool:
@@ -71,19 +74,42 @@ def _open(path: Path, zipped: bool) -> IO[str]:
     return path.open(encoding="utf-8-sig", errors="replace")
 
 
-def _read_parquet(path: Path, zipped: bool) -> pd.DataFrame:
+def _read_parquet(path: Path, zipped: bool) -> tuple[pd.DataFrame, list[str]]:
     if zipped:
         raise ValueError("Parquet compresses itself: unpack the gzip first")
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path), []
     except ImportError as error:
         raise ValueError("the package pyarrow is missing; pip install pyarrow, or give a CSV file") from error
 
 
-def _read_csv(path: Path, zipped: bool) -> pd.DataFrame:
+def _read_csv(path: Path, zipped: bool) -> tuple[pd.DataFrame, list[str]]:
+    """The table, and statements on the marks that separate its columns and its decimals."""
+    with _open(path, zipped) as file:
+        first = file.readline().rstrip("\r\n")
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    named = ".tsv" in [suffix.lower() for suffix in path.suffixes]
+    separator = "\t" if named else max(SEPARATORS, key=unquoted.count)  # the comma where none stands
+    inferred = [f"the columns are separated by {SEPARATORS[separator]}"] if separator != "," and not named else []
+    table = _parse(path, zipped, separator)
+    if number := decimal_comma(table):
+        table = with_points(_parse(path, zipped, separator, text=True))
+        inferred.append(
+            f"numbers have decimal commas: {number!r} is read as {number.replace('.', '').replace(',', '.')}"
+        )
+    # pandas renames a repeated header to "loss.1"; put the file's own names back so that the repetition shows.
+    header = [name.strip().strip('"') for name in first.split(separator)]
+    if len(header) == len(table.columns):
+        table.columns = [
+            own if own and str(given).removeprefix(own).lstrip(".").isdigit() else str(given)
+            for own, given in zip(header, table.columns, strict=True)
+        ]
+    return table, inferred
+
+
+def _parse(path: Path, zipped: bool, separator: str, *, text: bool = False) -> pd.DataFrame:
     compression: Literal["gzip"] | None = "gzip" if zipped else None
-    separator = "\t" if ".tsv" in [suffix.lower() for suffix in path.suffixes] else ","
-    if path.stat().st_size > LARGE_FILE_BYTES:
+    if path.stat().st_size > LARGE_FILE_BYTES and not text:
         try:
             return pd.read_csv(path, engine="pyarrow", compression=compression, sep=separator)
         except ValueError:
@@ -95,25 +121,18 @@ def _read_csv(path: Path, zipped: bool) -> pd.DataFrame:
         low_memory=False,
         compression=compression,
         sep=separator,
+        dtype=str if text else None,
     )
     if not isinstance(table.index, pd.RangeIndex):
         raise ValueError("the rows have more fields than the header")
-    # pandas renames a repeated header to "loss.1"; put the file's own names back so that the repetition shows.
-    with _open(path, zipped) as file:
-        header = [name.strip().strip('"') for name in file.readline().rstrip("\r\n").split(separator)]
-    if len(header) == len(table.columns):
-        table.columns = [
-            own if own and str(given).removeprefix(own).lstrip(".").isdigit() else str(given)
-            for own, given in zip(header, table.columns, strict=True)
-        ]
     return table
 
 
-def _read_json(path: Path, zipped: bool) -> pd.DataFrame:
+def _read_json(path: Path, zipped: bool) -> tuple[pd.DataFrame, list[str]]:
     with _open(path, zipped) as file:
         text = file.read()
     lines = _json_lines(text)
-    return pd.DataFrame(_records(json.loads(text)) if lines is None else lines)
+    return pd.DataFrame(_records(json.loads(text)) if lines is None else lines), []
 
 
 def _json_lines(text: str) -> list[Row] | None:

@@ -1,9 +1,10 @@
 """Numbers as people write them: 1.3B, 8.02T, 2.00×10¹⁹, 1,300,000; and the units in a column's header.
 
-A loss is read as a plain number alone: a comma in a loss may be a decimal comma.
+A loss is read as a plain number alone: a comma in a loss may be a decimal comma, which a whole table settles.
 """
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pandas as pd
 
 MAGNITUDES = {
     1e3: ("k", "thousand", "thousands"),
-    1e6: ("m", "mn", "mln", "million", "millions"),
-    1e9: ("b", "bn", "bln", "g", "billion", "billions"),
+    1e6: ("m", "mn", "mln", "mio", "million", "millions"),
+    1e9: ("b", "bn", "bln", "g", "mrd", "billion", "billions"),
     1e12: ("t", "tn", "trn", "trillion", "trillions"),
 }
 FACTORS = {word: factor for factor, words in MAGNITUDES.items() for word in words}
@@ -28,6 +29,50 @@ POWER = re.compile(
     rf"(?:({PLAIN})\s*[×x*·]\s*)?10(?:\s*(?:\^|\*\*)\s*|(?=[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]))\{{?([⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺\d+-]+)\}}?"
 )
 NUMBER = re.compile(rf"({GROUPED}|(?:{PLAIN})(?:e[+-]?\d+)?)\s*([a-z/\s-]*)", re.IGNORECASE)
+REST = r"(?:e[+-]?\d+)?(?:\s*[^\d.,\s][^.,]*)?"  # an exponent and a unit
+WITH_COMMA = re.compile(rf"[+-]?(\d{{1,3}}(?:\.\d{{3}})+|\d+)(?:,(\d+))?{REST}", re.IGNORECASE)
+WITH_POINT = re.compile(rf"[+-]?\d*\.\d+{REST}", re.IGNORECASE)
+THOUSANDS = re.compile(rf"[+-]?\d{{1,3}}(?:\.\d{{3}})+{REST}", re.IGNORECASE)
+SAMPLE_ROWS = 1000  # rows in which decimal commas are looked for
+
+
+def decimal_comma(table: pd.DataFrame) -> str:
+    """A number of a table's text that has a decimal comma for certain; "" where none has.
+
+    1,234 may be a thousand and more; 1,5 and 0,125 are certain, in a column that holds such numbers alone.
+    """
+    for name in table.columns:
+        cells = table[name].iloc[:SAMPLE_ROWS].dropna()
+        if not len(cells) or pd.api.types.is_numeric_dtype(cells):
+            continue
+        found = [(text, WITH_COMMA.fullmatch(text)) for text in map(str.strip, map(str, cells))]
+        for text, match in found if all(match for _, match in found) else ():
+            if match and match[2] and (len(match[2]) != 3 or match[1].startswith("0") or len(match[1]) > 3):
+                return text
+    return ""
+
+
+def with_points(text: pd.DataFrame) -> pd.DataFrame:
+    """A table of text whose numbers have decimal commas, with decimal points and no marks of thousands.
+
+    ValueError where a column holds numbers with decimal points.
+    """
+    columns: dict[str, pd.Series[Any]] = {}
+    for name in text.columns:
+        column = text[name].str.strip()
+        cells = column.dropna()
+        pointed = cells[cells.str.fullmatch(WITH_POINT)]
+        if len(pointed) and len(odd := pointed[~pointed.str.fullmatch(THOUSANDS)]):
+            raise ValueError(
+                f"column {name!r} has decimal points, as in {odd.iloc[0]!r}, and others have decimal commas; write one "
+                f"kind"
+            )
+        if len(cells) and cells.str.fullmatch(WITH_COMMA).all():
+            column = column.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+        with suppress(ValueError):
+            column = pd.to_numeric(column)
+        columns[name] = column
+    return pd.DataFrame(columns)
 
 
 def parse_count(text: str) -> tuple[float, bool] | None:
@@ -50,7 +95,7 @@ def parse_count(text: str) -> tuple[float, bool] | None:
 
 def unit_factor(unit: str) -> float | None:
     """The factor to ones of a unit such as B, million tokens, 1e9, PFLOPs or PF-days; None for another word."""
-    text = unit.strip().lower()
+    text = unit.strip().lower().removesuffix(".")
     for lead in ("in ", "x ", "x", "×", "*"):
         if text.removeprefix(lead) != text and (lead != "x" or text[1:2].isdigit()):
             text = text.removeprefix(lead).strip()

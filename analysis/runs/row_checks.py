@@ -137,7 +137,10 @@ class RowChecks:
         """
         for name, least in SMALLEST.items():
             values = self.table[name]  # NaN, which no comparison suspects, where the source lacks the quantity
-            told = f"{name} = {{value:g}} looks like millions or billions; raw counts are needed"
+            told = (
+                f"{name} = {{value:g}} looks like millions or billions; raw counts are needed, or a unit: "
+                f"--rename 'COLUMN={name} (M)'"
+            )
             self._suspect(values < least, values, told)
             values = self.table[name]
             self._suspect(values > LARGEST[name], values, f"{name} = {{value:g}} is beyond any training run")

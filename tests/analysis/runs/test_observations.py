@@ -51,6 +51,9 @@ def test_columns_are_found_under_their_usual_names(tmp_path: Path) -> None:
     assert "no flops" not in " ".join(found.notes)
 
 
+UNIT = "raw counts are needed, or a unit: "
+
+
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
@@ -61,8 +64,8 @@ def test_columns_are_found_under_their_usual_names(tmp_path: Path) -> None:
         ("1e8,1e10,inf", "loss = inf is not finite"),
         ("1e8,1e10,-2", "loss = -2 is not positive"),
         ("0,1e10,3.1", "params = 0 is not positive"),
-        ("70,1e10,3.1", "params = 70 looks like millions or billions; raw counts are needed"),
-        ("1e8,10,3.1", "tokens = 10 looks like millions or billions; raw counts are needed"),
+        ("70,1e10,3.1", f"params = 70 looks like millions or billions; {UNIT}--rename 'COLUMN=params (M)'"),
+        ("1e8,10,3.1", f"tokens = 10 looks like millions or billions; {UNIT}--rename 'COLUMN=tokens (M)'"),
         ("1e300,1e10,3.1", "params = 1e+300 is beyond any training run"),
         ("1e8,1e10,31", "loss = 31 looks like a perplexity; nats per token are needed"),
         ("1e8,1e10,3.1", "the same as row 1"),
@@ -80,7 +83,7 @@ def test_one_bad_row_is_excluded_by_number_and_reason(tmp_path: Path, cell: str,
         ("", "is empty"),
         ("params,tokens,loss\n", "has a header and no rows"),
         ("\n\n", "cannot be read as CSV"),
-        ("params;tokens;loss\n1;2;3\n", "separate the columns with commas"),
+        ("params|tokens|loss\n1|2|3\n", "separate the columns with commas"),
         ("params,tokens,loss,loss\n1e8,1e10,3,4\n", "names column 'loss' twice"),
         ("params,tokens,loss\n1e8,1e10,3,9\n1e8,1e10,3,9\n", "cannot be read as CSV"),
         ("params,tokens,loss\n1e8,1e10,3\n1e8,1e10,3,5\n", "cannot be read as CSV"),
