@@ -11,6 +11,7 @@ from scaling.spec.run_spec import RecipeSpec, RunSpec
 
 # Limits beyond which a run's loss is confounded with another cause than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
+LARGE_VOCABULARY = 3.0  # its parameters, by those of the layers; assumed
 # Batch rule, value * D**exponent, and the tokens that it was measured at (Li et al. 2025, "Step Law").
 BATCH_RULE, BATCH_RULE_HOLDS = (0.58, 0.571), (2e9, 1e11)
 FAR_FROM_BATCH_RULE = 4.0  # assumed: the loss is flat around the best batch
@@ -84,7 +85,15 @@ def confounders(spec: RunSpec) -> list[PlanWarning]:
             f"{short(spec.train_tokens)} tokens asks for ({value:g} D^{exponent:g}, Li et al. 2025)"
         )
         found.append(PlanWarning("batch of other tokens", times, text))
-    ratio = spec.train_tokens / parameter_counts(spec.model)["non_embedding"]
+    counts = parameter_counts(spec.model)
+    times = counts["total"] / counts["non_embedding"] - 1
+    if times > LARGE_VOCABULARY:
+        text = (
+            f"has {times:.2g}x as many parameters in its embeddings as in its layers, which N counts alone: choose "
+            f"larger layers or a smaller vocabulary (data.tokenizer=bytes data.vocab_size=256)"
+        )
+        found.append(PlanWarning("large vocabulary", times, text))
+    ratio = spec.train_tokens / counts["non_embedding"]
     if ratio < FEW_TOKENS_PER_PARAM:
         text = f"sees {ratio:.2g} tokens a parameter: below {FEW_TOKENS_PER_PARAM:g} power laws in size bend"
         found.append(PlanWarning("few tokens", -ratio, text))

@@ -174,6 +174,7 @@ def write_inputs(folder: Path) -> None:
     (folder / "corpus").mkdir()
     (folder / "corpus" / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     labelled = [f"{text[:200]},{'good' if i % 2 else 'bad'}" for i, text in enumerate(texts)]
+    (folder / "novel.txt").write_text("\n\n".join(texts))
     (folder / "reviews.csv").write_text("\n".join(["text,label", *labelled]))
     law = LAWS["chinchilla"](**LAWS["chinchilla"].example)
     rows = ["params,my_column,tokens,loss"]
