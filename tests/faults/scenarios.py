@@ -29,7 +29,7 @@ SCENARIOS = {
     "race": Scenario(kills.race, 300),
     "launchers": Scenario(kills.launchers, 300),
     "damaged-runs": Scenario(files.damaged_runs, 300),
-    "damaged-studies": Scenario(files.damaged_studies, 900),
+    "damaged-studies": Scenario(files.damaged_studies, 1800),
     "full-disk": Scenario(machine.full_disk, 120, partial(machine.namespaces, "--mount")),
     "read-only": Scenario(machine.read_only, 120, partial(machine.namespaces, "--mount")),
     "no-permission": Scenario(machine.no_permission, 60),
