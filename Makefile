@@ -14,7 +14,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/scaling report runs/quickstart
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 long: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto -m long

@@ -11,6 +11,7 @@ SLOW = (
     "launchers",
     "damaged-studies",
     "full-disk",
+    "read-only",
     "limits",
     "containers",
     "workers",
