@@ -21,7 +21,7 @@ def grades(results: Results) -> Chart | Absent:
     marks: list[Mark] = [Rule(0.0, upright=True, dash="dash"), *_forecasts(shown, places), *_measured(shown, places)]
     names = tuple(_name(one) for one in reversed(shown))
     height = 1.3 + 0.32 * len(shown)
-    x = Axis("loss, % above or below the forecast")
+    x = Axis("measured loss, % above or below the forecast")
     caption = (
         "Bars: registered intervals. Diamonds: the measured loss, red outside the interval; hollow where the run had "
         f"started before the registration. {sentence(section['words'])}"
@@ -34,7 +34,7 @@ def _forecasts(shown: list[GradeEntry], places: np.ndarray[tuple[int], np.dtype[
     stated = [_forecast(one) for one in shown]
     value = array([one["loss"]["value"] for one in stated])
     low, high = (array([one["loss"][end] for one in stated]) for end in ("low", "high"))
-    texts = tuple(f"{_name(one)}\n{one['words']}" for one in shown)
+    texts = tuple(f"{_name(one)}, {_forecast(one)['method']['name']}\n{one['words']}" for one in shown)
     ends = (100 * (low / value - 1), 100 * (high / value - 1))
     return [Points(np.zeros(len(shown)), places, BLUE, "square", label="forecast", hover=texts, x_range=ends)]
 
@@ -69,4 +69,4 @@ def _forecast(entry: GradeEntry) -> RegisteredForecast:
 
 def _name(entry: GradeEntry) -> str:
     forecast = _forecast(entry)
-    return f"{flops_text(forecast['target']['flops'])}, {forecast['registered_at'][:10]}, {forecast['method']['name']}"
+    return f"{flops_text(forecast['target']['flops'])}, {forecast['registered_at'][:10]}"
