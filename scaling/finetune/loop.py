@@ -32,6 +32,7 @@ from scaling.spec.runtime import Runtime
 from scaling.spec.schedule import learning_rate_factor
 from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
+from scaling.train.checkpoint_writer import Writer
 from scaling.train.step import Stepper, seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.validation import VAL_BATCH_TOKENS
@@ -64,9 +65,9 @@ def finetune(run: PlannedFinetuning, runtime: Runtime, reporter: Reporter) -> Ru
         if isinstance(claimed, RunRecord):
             return claimed
         start.announce()
-        with live(claimed, spec, runtime, None, reporter) as life:
+        with live(claimed, spec, runtime, None, reporter) as life, Writer(device, runtime.checkpoint_every_s) as writer:
             reporter.claimed(claimed.path, spec.run_id, spec.recipe.steps, start.step)
-            course = _train(spec, runtime, model, device, parts, life, start.checkpoint, stop)
+            course = _train(spec, runtime, model, device, parts, life, start.checkpoint, stop, writer)
             with life.heartbeat.doing("validating"):
                 scored = None if course.diverged else _score(run, model, device, parts[VAL], tokenizer, course)
             if scored is not None:
@@ -89,6 +90,7 @@ def _train(
     life: Life,
     resume_from: checkpoint.Checkpoint | None,
     stop: StopRequest,
+    writer: Writer,
 ) -> Course:
     """Train to the last step, and leave the model with the weights of the step chosen by the stop examples."""
     recipe, evaluations = spec.recipe, spec.finetuned.evaluations
@@ -101,12 +103,13 @@ def _train(
         course, best = Course.at(resume_from.state), resume_from.tensors("best")
     loss_sum = torch.full((), course.loss_sum, device=device)
     wall_before = course.wall_s
-    started = mark = saved_at = time.perf_counter()
+    started = mark = time.perf_counter()
 
-    def save() -> None:
+    def save(*, stopping: bool) -> None:
         course.loss_sum, course.wall_s = float(loss_sum), wall_before + time.perf_counter() - started
         with life.heartbeat.doing("saving"):
-            checkpoint.save(life.attempt, model, stepper.optimizer, course.state(), best=best)
+            tables = checkpoint.tables_of(model, stepper.optimizer, best=best)
+            writer.save(life.attempt, tables, course.state(), wait=stopping)
 
     for step in range(course.step + 1, recipe.steps + 1):
         factor = learning_rate_factor(recipe.schedule, step - 1, recipe.steps)
@@ -146,12 +149,13 @@ def _train(
             life.log(row, recipe.steps)
             loss_sum.zero_()
             course.loss_steps, mark = 0, time.perf_counter()
-        if stopping or time.perf_counter() - saved_at >= runtime.checkpoint_every_s:
+        if stopping or writer.due():
             course.train_s += time.perf_counter() - mark
-            save()
-            saved_at = mark = time.perf_counter()
+            save(stopping=stopping)
+            mark = time.perf_counter()
         if stopping:
             raise KeyboardInterrupt(f"stopped at step {step} of {recipe.steps}, checkpoint written")
+    writer.wait()
     model.load_state_dict(best)
     course.wall_s = wall_before + time.perf_counter() - started
     return course

@@ -28,9 +28,11 @@ from scaling.records.files import scratch_folder, sync_folder
 from scaling.records.leftovers import OPTIMIZER, SUMS, newest_first, remove_superseded
 from scaling.train.sums import damage, write_sums
 
-LEAST_PAUSE = 30  # times that a checkpoint took: a GPU then waits for checkpoints for 3% of its time at most
+LEAST_PAUSE = 30  # times that a checkpoint took: its writing beside a GPU's training takes 3% of the time at most
 KEEP = 2  # the newest checkpoint, and one more in case the newest is damaged
 DIGESTS = "digests"  # key of a state whose checkpoint has digests; older checkpoints have neither
+
+Tables = Mapping[str, Mapping[str, Tensor]]  # tensors by name, of every file of tensors by its name
 
 
 @dataclass(frozen=True)
@@ -107,19 +109,19 @@ class Progress:
         return asdict(self)
 
 
-def save(
-    attempt: Attempt,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: Mapping[str, Any],
-    **also: Mapping[str, Tensor],
-) -> None:
-    """Write a checkpoint, then remove superseded checkpoints; `also` are further tables of tensors by name."""
+def tables_of(model: nn.Module, optimizer: torch.optim.Optimizer, **also: Mapping[str, Tensor]) -> Tables:
+    """The tensors of a checkpoint, in the memory where training changes them; `also` are further tables by name."""
+    states = optimizer.state_dict()["state"]
+    of_optimizer = {f"{index}.{key}": value for index, state in states.items() for key, value in state.items()}
+    return {"model": model.state_dict(), "optimizer": of_optimizer, **also}
+
+
+def save(attempt: Attempt, tables: Tables, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint, then remove superseded checkpoints; the older ones stay until this one is whole."""
     parent = attempt.run_dir / "checkpoint"
     name = f"{attempt.number:04d}-{state['step']:08d}"
     if (parent / name).exists():
         return
-    tables = {"model": model.state_dict(), "optimizer": _optimizer_tensors(optimizer), **also}
     os.rename(_prepare(parent, name, tables, state), parent / name)
     sync_folder(parent)
     if attempt.is_current():
@@ -127,7 +129,7 @@ def save(
 
 
 def pause_s(asked_s: float, took_s: float, device: torch.device) -> float:
-    """Seconds from a checkpoint that took `took_s` to the next: as asked, longer where a GPU would wait too much."""
+    """Seconds from a checkpoint that took `took_s` to the next: as asked, longer where that disturbs a GPU too much."""
     return max(asked_s, LEAST_PAUSE * took_s) if device.type == "cuda" else asked_s
 
 
@@ -239,7 +241,7 @@ def _aside(path: Path) -> str:
     return f".damaged-{path.name}"
 
 
-def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
+def _prepare(parent: Path, name: str, tables: Tables, state: Mapping[str, Any]) -> Path:
     """A hidden folder with all files of the checkpoint `name` and their digests, safe on disk."""
     parent.mkdir(exist_ok=True)
     prepared = scratch_folder(parent, name)
@@ -251,7 +253,7 @@ def _prepare(parent: Path, name: str, tables: Mapping[str, Mapping[str, Tensor]]
     return prepared
 
 
-def _fill(folder: Path, tables: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+def _fill(folder: Path, tables: Tables, state: Mapping[str, Any]) -> None:
     """Write a checkpoint's files and their digests into a folder, safe on disk."""
     for table, tensors in tables.items():
         path = folder / f"{table}.safetensors"
@@ -274,8 +276,3 @@ def _sync(path: Path) -> None:
 
 def _tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    states = optimizer.state_dict()["state"]
-    return _tensors({f"{index}.{key}": value for index, state in states.items() for key, value in state.items()})

@@ -3,7 +3,6 @@
 The loop awaits every step, because runs in lockstep take steps together; a run that trains alone takes a step at once.
 """
 
-import time
 from dataclasses import replace
 from functools import cache
 
@@ -22,6 +21,7 @@ from scaling.spec.schedule import learning_rate_factor
 from scaling.train import checkpoint
 from scaling.train.bare_record import bare_record
 from scaling.train.checkpoint import Progress
+from scaling.train.checkpoint_writer import Writer
 from scaling.train.gradient_noise import is_measured
 from scaling.train.metric_rows import Row, validated_auxiliary
 from scaling.train.setup import Setup, batches_of, stepper_of, text_of
@@ -32,7 +32,13 @@ from scaling.train.validation import Validation, validation_batches
 
 
 async def train(
-    run: Run, setup: Setup, life: Life, resume_from: checkpoint.Checkpoint | None, stop: StopRequest, pace: Pace
+    run: Run,
+    setup: Setup,
+    life: Life,
+    resume_from: checkpoint.Checkpoint | None,
+    stop: StopRequest,
+    pace: Pace,
+    writer: Writer,
 ) -> RunRecord:
     """Train to the last step, or until the run diverges; return the record, which is not published yet.
 
@@ -61,7 +67,6 @@ async def train(
 
     wall_before = progress.wall_s
     started = mark = pace.seconds()
-    saved_at, pause_s = time.perf_counter(), runtime.checkpoint_every_s
     for step in range(progress.step + 1, steps + 1):
         factor = learning_rate_factor(recipe.schedule, step - 1, steps)
         if spec.model.dropout:
@@ -74,7 +79,8 @@ async def train(
         progress.predicted_tokens += batch.predicted
         # Read once a step, so that a stop raised below has its checkpoint.
         stopping = stop.requested or life.heartbeat.cancelled is not None
-        save = step == steps or stopping or time.perf_counter() - saved_at >= pause_s
+        wait = stopping or step == steps
+        save = wait or writer.due()
         if not (due or save):
             continue
 
@@ -92,15 +98,14 @@ async def train(
         if rows.diverged:
             break
         if save:
-            saving_at = time.perf_counter()
             with life.heartbeat.doing("saving"):
-                checkpoint.save(life.attempt, model, stepper.optimizer, progress.state() | rows.state())
-            saved_at = time.perf_counter()
-            pause_s = checkpoint.pause_s(runtime.checkpoint_every_s, saved_at - saving_at, device)
+                tables = checkpoint.tables_of(model, stepper.optimizer)
+                writer.save(life.attempt, tables, progress.state() | rows.state(), wait=wait)
         if stopping and step < steps:
             raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")
         mark = pace.seconds()
 
+    writer.wait()  # a diverged run's last checkpoint may still be in flight
     bare = bare_record(spec, life.attempt, model, device, progress.started_at)
     bare = replace(bare, hardware=bare.hardware | stepper.notes)
     return _filled(bare, run, setup, progress, rows.last, rows.eval_flops, rows.diverged)

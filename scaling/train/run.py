@@ -13,6 +13,7 @@ from scaling.records.leftovers import tidy
 from scaling.records.life import Reporter, claim_run, live
 from scaling.records.record import RunRecord, read_record
 from scaling.train import checkpoint
+from scaling.train.checkpoint_writer import Writer
 from scaling.train.loop import train
 from scaling.train.setup import Setup, set_up
 from scaling.train.step import Alone, Pace
@@ -67,10 +68,13 @@ async def train_claimed(
 ) -> RunRecord:
     """Train a claimed run and publish its record; return the published record, a later attempt's where that won."""
     attempt, resume_from = claimed
-    with live(attempt, run.spec, run.runtime, run.budget_flops, reporter) as life:
+    with (
+        live(attempt, run.spec, run.runtime, run.budget_flops, reporter) as life,
+        Writer(setup.device, run.runtime.checkpoint_every_s) as writer,
+    ):
         start = 0 if resume_from is None else resume_from.step
         reporter.claimed(attempt.path, run.spec.run_id, run.spec.recipe.steps, start)
-        record = await train(run, setup, life, resume_from, stop, pace)
+        record = await train(run, setup, life, resume_from, stop, pace, writer)
         if life.publish(record):
             tidy(run.directory, keep_weights=run.runtime.keep_weights)
             return record

@@ -130,7 +130,8 @@ class TrunkRows:
             "rows": branch.made,
             "trunk": {"steps": branch.leaves_at, "paid_by": self._run_id},
         }
-        checkpoint.save(Attempt(run_dir, 0), self._stepper.model, self._stepper.optimizer, state)
+        tables = checkpoint.tables_of(self._stepper.model, self._stepper.optimizer)
+        checkpoint.save(Attempt(run_dir, 0), tables, state)
 
 
 def _planned(spec: RunSpec, study_dir: Path) -> dict[str, dict[str, Any]]:
