@@ -60,19 +60,38 @@ class StackedNorm(_Layer):
         return out_RND.view_as(x)
 
 
+class _Lookup(torch.autograd.Function):
+    """Rows (R, N, D) of R tables (R, V, D) that lie apart in memory: one table of all would be a copy of all."""
+
+    @staticmethod
+    def forward(ctx: Any, weight_RVD: Tensor, model_R1: Tensor, ids_RN: Tensor) -> Tensor:
+        ctx.save_for_backward(model_R1, ids_RN)
+        ctx.shape = weight_RVD.shape
+        return weight_RVD[model_R1, ids_RN]
+
+    @staticmethod
+    def backward(ctx: Any, *to_rows_RND: Tensor) -> tuple[Tensor | None, ...]:
+        model_R1, ids_RN = ctx.saved_tensors
+        models, vocabulary, _ = ctx.shape
+        rows_RN = ids_RN + model_R1 * vocabulary
+        to_weight = torch.ops.aten.embedding_dense_backward(to_rows_RND[0], rows_RN, models * vocabulary, -1, False)
+        return to_weight.view(ctx.shape), None, None
+
+
 class StackedEmbedding(_Layer):
     """Stacked nn.Embedding, (R*B, T) to (R*B, T, D)."""
 
-    first_R1: Tensor
+    model_R1: Tensor
 
     def __init__(self, layer: nn.Embedding, models: int) -> None:
         super().__init__(layer, models)
-        first_R1 = torch.arange(models, device=layer.weight.device).unsqueeze(1) * layer.num_embeddings
-        self.register_buffer("first_R1", first_R1, persistent=False)
+        self.register_buffer(
+            "model_R1", torch.arange(models, device=layer.weight.device).unsqueeze(1), persistent=False
+        )
 
     def forward(self, ids: Tensor) -> Tensor:
-        rows_RN = ids.reshape(self.models, -1) + self.first_R1
-        return F.embedding(rows_RN, self.weight.flatten(0, 1)).view(*ids.shape, -1)
+        rows: Tensor = _Lookup.apply(self.weight, self.model_R1, ids.reshape(self.models, -1))  # type: ignore[no-untyped-call]
+        return rows.view(*ids.shape, -1)
 
 
 class StackedPositions(_Layer):

@@ -58,20 +58,28 @@ class CudaGraph:
 class GraphedStep(Generic[R]):
     """A training step that runs directly at first, and then as the replay of a recorded step."""
 
-    def __init__(self, take: Callable[[Batch], R], new_graph: Callable[[], Graph], device: torch.device) -> None:
-        self._take, self._new_graph, self._device = take, new_graph, device
+    def __init__(
+        self,
+        take: Callable[[Batch], R],
+        new_graph: Callable[[], Graph],
+        device: torch.device,
+        warm_steps: int = WARM_STEPS,
+    ) -> None:
+        self._take, self._new_graph, self._device, self._warm_steps = take, new_graph, device, warm_steps
         self.drop()
 
     def drop(self) -> None:
         """Forget the recording, whose memory is no longer the step's: the next steps run directly and record anew."""
-        self._graph = self._new_graph()
+        self._graph: Graph | None = None
         self._taken = 0
         self._batch: Batch | None = None  # memory that a replay reads
         self._result: R | None = None  # memory that a replay writes
 
     def __call__(self, batch: Batch) -> R:
         """The result of a step on a batch; a batch of another shape than the recorded batch is not replayed."""
-        if self._taken < WARM_STEPS:
+        if self._graph is None:
+            self._graph = self._new_graph()
+        if self._taken < self._warm_steps:
             self._taken += 1
             with self._graph.warm_up():
                 return self._take(batch)

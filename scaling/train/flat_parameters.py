@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scaling.train.optimizers import ELEMENTWISE
 
 ALIGNED = 16  # numbers; a parameter begins at a multiple of 16, so that kernels load it in full width
+NEAR_ZERO = 1e-6  # beside the norm that clipping divides by, as in torch
 BLOCK = 1024  # numbers; norms are taken block by block first, because one float32 sum over a vector would lose digits
 
 
@@ -76,7 +77,12 @@ def clip_(gradients_RN: Sequence[Tensor], limit: float | None) -> Tensor:
     """Clip each model's gradient to a norm of `limit` (0 or None: no clipping); return the norms before, (R)."""
     norm_R = norms(gradients_RN)
     if limit:
-        factor_R1 = (limit / (norm_R + 1e-6)).clamp(max=1.0).unsqueeze(1)
+        factor_R1 = (limit / (norm_R + NEAR_ZERO)).clamp(max=1.0).unsqueeze(1)
         for gradient in gradients_RN:
             gradient.mul_(factor_R1)
     return norm_R
+
+
+def clip_divisor(norm: Tensor, limit: float) -> Tensor:
+    """The number by which a gradient of a norm is divided to be clipped to a norm of `limit`, a scalar."""
+    return ((norm + NEAR_ZERO) / limit).clamp(min=1.0)

@@ -21,6 +21,10 @@ class GradientNoise:
     square: Tensor  # |G|^2, of the loss in nats per predicted token
     trace: Tensor  # tr(Sigma), the variance of one predicted token's gradient, summed over parameters
 
+    def clone(self) -> "GradientNoise":
+        """A copy of the estimates in memory of their own."""
+        return GradientNoise(self.square.clone(), self.trace.clone())
+
 
 def is_measured(step: int) -> bool:
     """Whether a step measures gradient noise, by its number alone: a branch takes the steps of a run trained alone."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,10 +15,13 @@ from scaling.objectives.batch import Batch
 from scaling.objectives.losses import auxiliary_losses, logits_of, mean_loss
 from scaling.spec.run_spec import RecipeSpec
 from scaling.train.cuda_graph import Graph, GraphedStep
-from scaling.train.flat_parameters import FlatParameters, clip_, norms
+from scaling.train.flat_parameters import FlatParameters, clip_, clip_divisor, norms
 from scaling.train.gradient_noise import GradientNoise, estimate
 from scaling.train.optimizers import build_optimizer, keep_rates_on, set_learning_rate
 from scaling.train.validation import Validation, evaluate
+
+# Devices on which AdamW's kernel clips the gradients that it reads, instead of a pass of its own over all of them.
+CLIP_IN_UPDATE = ("cuda",)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class StepResult:
     def clone(self) -> "StepResult":
         """A copy of the result in memory of its own."""
         auxiliary = {name: loss.clone() for name, loss in self.auxiliary.items()}
-        return StepResult(self.loss.clone(), auxiliary, self.grad_norm.clone(), self.noise)
+        noise = None if self.noise is None else self.noise.clone()
+        return StepResult(self.loss.clone(), auxiliary, self.grad_norm.clone(), noise)
 
 
 def seed_dropout(*key: int) -> None:
@@ -89,7 +93,7 @@ class Alone:
 class Stepper:
     """A stepper takes the steps of a recipe on a model, in micro-batches of at most `micro_batch` sequences.
 
-    With `new_graph`, steps are recorded and replayed, except steps that measure gradient noise.
+    With `new_graph`, steps are recorded and replayed; a step that measures gradient noise has a recording of its own.
     """
 
     def __init__(
@@ -105,12 +109,18 @@ class Stepper:
         self.flat = FlatParameters(self.optimizer)
         if recipe.compile:
             compile_blocks(model)
+        self.clips_in_update = device.type in CLIP_IN_UPDATE and isinstance(self.optimizer, torch.optim.AdamW)
         self.read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
         self.new_graph = new_graph
         self.notes: dict[str, Any] = {}  # facts about the steps for the record: micro-batches that were halved
         self._updating = False  # whether weights change right now, so that no step is taken again
-        self.graphed = None if new_graph is None else GraphedStep(self._take, new_graph, device)
+        self.graphed: GraphedStep[StepResult] | None = None
+        self.measuring: GraphedStep[StepResult] | None = None
+        if new_graph is not None:
+            self.graphed = GraphedStep(self._take, new_graph, device)
+            # A step that measures is rare: the optimizer has its state by then, and halves need one step to warm up.
+            self.measuring = GraphedStep(partial(self._take, measure_noise=True), new_graph, device, warm_steps=1)
 
     def take(
         self, batch: Batch, factor: float, *, measure_noise: bool = False, sharing: Sharing | None = None
@@ -128,10 +138,11 @@ class Stepper:
             try:
                 if sharing is not None:
                     return self._take_share(batch, sharing, measure_noise)
-                if self.graphed is None or not self.takes_whole(batch, measure_noise):
+                recorded = self._recorded(batch, measure_noise)
+                if recorded is None:
                     return self._take(batch, measure_noise)
                 keep_rates_on(self.optimizer, self.device)  # in every step, because restoring a checkpoint undoes it
-                return self.graphed(batch)
+                return recorded(batch)
             except torch.OutOfMemoryError:
                 if self._updating or min(self.micro_batch, len(batch.targets_BP)) == 1:
                     raise
@@ -143,7 +154,7 @@ class Stepper:
         self.micro_batch = -(-before // 2)
         while self.recipe.compile and batch_sequences % self.micro_batch:  # of one shape, or all are compiled anew
             self.micro_batch -= 1
-        self.graphed = None
+        self.graphed = self.measuring = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         words = f"micro-batches of {self.micro_batch} sequences instead of {before}, after the device ran out of memory"
@@ -153,12 +164,22 @@ class Stepper:
     def move_to(self, weights_N: Sequence[Tensor], gradients_N: Sequence[Tensor]) -> None:
         """Move weights and gradients to other memory, which no recording of the step reads."""
         self.flat.move_to(weights_N, gradients_N)
-        if self.graphed is not None:
-            self.graphed.drop()
+        for recorded in (self.graphed, self.measuring):
+            if recorded is not None:
+                recorded.drop()
 
     def takes_whole(self, batch: Batch, measure_noise: bool) -> bool:
         """Whether a step takes its batch whole: micro-batches and the measuring of gradient noise split a batch."""
         return self._micro_batch_of(batch, measure_noise) >= len(batch.targets_BP)
+
+    def _recorded(self, batch: Batch, measure_noise: bool) -> GraphedStep[StepResult] | None:
+        """The recorded step that takes a batch; None where the step is taken directly.
+
+        Halves of a batch whose targets do not all count are directly taken: the host weighs them by what they predict.
+        """
+        if self.takes_whole(batch, measure_noise):
+            return self.graphed
+        return self.measuring if batch.weights_BP is None and self.micro_batch >= len(batch.targets_BP) else None
 
     def _micro_batch_of(self, batch: Batch, measure_noise: bool) -> int:
         """The largest micro-batch of a batch, in sequences."""
@@ -198,10 +219,16 @@ class Stepper:
         self, gradients_1N: list[Tensor], sums: dict[str, Tensor], part_norm: Tensor | None, part: int, tokens: int
     ) -> StepResult:
         """Clip, update, and return the step's result; `part` of the `tokens` have a gradient of norm `part_norm`."""
-        norm = clip_(gradients_1N, self.recipe.optimizer.clip_norm)[0]
+        limit = self.recipe.optimizer.clip_norm
+        if limit and self.clips_in_update:
+            norm = norms(gradients_1N)[0]
+            self.optimizer.grad_scale = clip_divisor(norm, limit)  # type: ignore[attr-defined]
+        else:
+            norm = clip_(gradients_1N, limit)[0]
         self._updating = True
         self.optimizer.step()
         self._updating = False
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]  # a stack clips by itself
         noise = None if part_norm is None else estimate(part_norm, norm, part, tokens)
         return StepResult(sums.pop("tokens"), sums, norm, noise)
 

@@ -14,12 +14,14 @@ from scaling.data.chunks import TrainingChunks
 from scaling.data.prepare import prepare
 from scaling.model import build
 from scaling.objectives import chunked_loss
+from scaling.objectives.batch import Batch
 from scaling.objectives.chunked_loss import chunked_cross_entropy
 from scaling.objectives.losses import mean_loss
 from scaling.objectives.objectives import training_batch
 from scaling.spec import memory
 from scaling.spec.run_spec import RunSpec
 from scaling.spec.schedule import learning_rate_factor
+from scaling.train import step as training_step
 from scaling.train.flat_parameters import BLOCK, clip_
 from scaling.train.step import Stepper
 from tests.examples import ENCODER, ENCODER_DECODER, FAMILIES, TINY, runtime_in
@@ -189,6 +191,28 @@ def test_each_row_is_clipped_as_torch_clips_a_whole_gradient(limit: float | None
     for r in range(3):
         for row, wanted in zip(rows, expected[r], strict=True):
             torch.testing.assert_close(row[r], wanted)
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.7, 1e9])
+def test_a_gradient_clipped_in_the_update_makes_the_same_update(limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU takes it; a stack that the run joins later clips by itself."""
+    spec = SPECS["decoder"]
+    recipe = replace(spec.recipe, optimizer=replace(spec.recipe.optimizer, clip_norm=limit))
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randint(TINY.vocab_size, (6, 4, TINY.context + 1), generator=draw)
+    given = [Batch((chunk[:, :-1],), chunk[:, 1:], None, chunk[:, 1:].numel()) for chunk in tokens]
+    before = Stepper(build(TINY, 0), recipe, 4, torch.device("cpu"))
+    monkeypatch.setattr(training_step, "CLIP_IN_UPDATE", ("cpu",))
+    inside = Stepper(build(TINY, 0), recipe, 4, torch.device("cpu"))
+    for batch in given:
+        one, other = (stepper.take(batch, 1.0) for stepper in (before, inside))
+        assert other.loss.item() == pytest.approx(one.loss.item(), rel=TOLERANCE)
+        assert other.grad_norm.item() == pytest.approx(one.grad_norm.item(), rel=1e-4)
+        for found, expected in zip(inside.flat.gradients_N, before.flat.gradients_N, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
+    assert inside.clips_in_update
+    assert not before.clips_in_update
+    assert inside.optimizer.grad_scale is None  # type: ignore[attr-defined]
 
 
 def test_the_norm_of_a_long_row_keeps_its_digits() -> None:
