@@ -12,7 +12,8 @@ from torch import Tensor
 
 from scaling.model.tower import LazyLogits
 from scaling.objectives.batch import Batch
-from scaling.objectives.chunked_loss import chunked_cross_entropy
+from scaling.objectives.chunked_loss import chunked_cross_entropy, fused_losses
+from scaling.objectives.fused_loss import is_fused
 from scaling.registry import choose
 from scaling.spec.memory import chunk_rows
 
@@ -31,6 +32,9 @@ def token_losses(logits_BPV: Logits, targets_BP: Tensor) -> Tensor:
     A GPU computes lazy logits a few rows at a time, so that they take no more of its memory than in training.
     """
     targets_N = targets_BP.flatten()
+    if isinstance(logits_BPV, LazyLogits) and is_fused(targets_N.device.type) and not torch.is_grad_enabled():
+        x_ND = logits_BPV.x_BPD.flatten(0, -2)
+        return fused_losses(x_ND, logits_BPV.weight_VD, logits_BPV.bias_V, targets_N).view_as(targets_BP)
     if isinstance(logits_BPV, LazyLogits):
         rows = rows_at_once(logits_BPV)
         parts = zip(logits_BPV.split(rows), torch.split(targets_N, rows), strict=True)

@@ -3,6 +3,7 @@
 The count follows the layers in `scaling/model` as PyTorch differentiates them, tensor by tensor, in bytes.
 """
 
+import math
 from dataclasses import dataclass
 
 from scaling.shapes.families import EncoderShape
@@ -12,12 +13,14 @@ from scaling.spec.run_spec import RunSpec
 
 FP32 = 4  # bytes
 CHUNK_LOGITS = 2**25  # logits that exist at once: 128 MiB in float32
+FUSED_ROWS, ROWS_ALIGNED = 8192, 128  # fewest rows of logits at once that fill a GPU's matmuls, and their multiple
 MOMENTS = 2  # moments of AdamW, each float32 like the weights and the gradients
 
 
-def chunk_rows(vocabulary: int) -> int:
-    """Predictions whose logits exist at once while a model trains."""
-    return max(1, CHUNK_LOGITS // vocabulary)
+def chunk_rows(vocabulary: int, fused: bool = False) -> int:
+    """Predictions whose logits exist at once while a model trains; `fused` by a GPU's kernel for the loss."""
+    rows = CHUNK_LOGITS // vocabulary
+    return max(FUSED_ROWS, rows // ROWS_ALIGNED * ROWS_ALIGNED) if fused else max(1, rows)
 
 
 @dataclass(frozen=True)
@@ -37,37 +40,51 @@ class Activations:
         return self.ends + self.head + layers
 
 
-def step_bytes(spec: RunSpec, micro_batch_sequences: int, recomputed: bool, recorded: bool = False) -> int:
+def step_bytes(
+    spec: RunSpec, micro_batch_sequences: int, recomputed: bool, recorded: bool = False, fused: bool = False
+) -> int:
     """Peak bytes of a training step beyond what a process that has imported torch takes.
 
     Weights, gradients and the optimizer's state exist all the time. The peak beside them comes at the beginning or at
     the end of the backward pass. At the beginning all activations exist, the head's gradient and perhaps its last
     logits. At the end the embedding's gradient exists, of a tied embedding in two parts, before it is accumulated.
-    A `recorded` step keeps this memory for its replays; steps that are taken directly need as much beside.
+    A `recorded` step keeps this memory for its replays; steps that are taken directly need as much beside. The loss
+    may be `fused` into one kernel.
     """
     shape = spec.model
     params = FP32 * parameter_counts(shape)["total"]
     cast = params // 2 if spec.recipe.precision == "bf16" else 0  # a copy of the weights for the matmuls
     embedding = FP32 * shape.vocab_size * shape.d_model
     one = activations(spec)
-    loose = max(_logits(spec, micro_batch_sequences), micro_batch_sequences * one.passing)
+    loose = max(_logits(spec, micro_batch_sequences, fused), micro_batch_sequences * one.passing)
     kept = micro_batch_sequences * one.kept(recomputed) + embedding
     ends = 2 * embedding if shape.tied_embeddings else embedding
     return params * (2 + MOMENTS) + (2 if recorded else 1) * max(cast + kept + loose, ends)
 
 
-def largest_micro_batch(spec: RunSpec, available_bytes: float, recomputed: bool, recorded: bool = False) -> int:
+def largest_micro_batch(
+    spec: RunSpec,
+    available_bytes: float,
+    recomputed: bool,
+    recorded: bool = False,
+    fused: bool = False,
+    most_tokens: float = math.inf,
+) -> int:
     """The most sequences at once whose step fits, an even share of the batch; ValueError when not even one fits.
 
-    A compiled model's share divides the batch where that at most halves the share: a smaller rest compiles anew.
+    A share has `most_tokens` at most, unless the whole batch is to be recorded. It divides the batch where that at most
+    halves the share, in a compiled model and below `most_tokens`: a smaller rest would be compiled anew, and choose
+    kernels and memory of its own.
     """
     batch = spec.recipe.batch_sequences
-    for parts in range(1, batch + 1):
+    fewest = 1 if recorded else max(1, min(batch, math.ceil(spec.batch_tokens / most_tokens)))
+    for parts in range(fewest, batch + 1):
         sequences = -(-batch // parts)
         # Only whole batches are recorded.
-        if step_bytes(spec, sequences, recomputed, recorded and parts == 1) <= available_bytes:
+        if step_bytes(spec, sequences, recomputed, recorded and parts == 1, fused) <= available_bytes:
             divisor = max(share for share in range(1, sequences + 1) if batch % share == 0)
-            return divisor if spec.recipe.compile and 2 * divisor >= sequences else sequences
+            even = spec.recipe.compile or most_tokens < math.inf
+            return divisor if even and 2 * divisor >= sequences else sequences
     remedy = "choose a smaller model or context" if recomputed else "try runtime.recompute_activations=true"
     raise ValueError(
         f"a training step needs about {step_bytes(spec, 1, recomputed) / 1e9:.3g} GB for a single sequence, and about "
@@ -137,10 +154,16 @@ def _head(shape: TransformerShape, width: int) -> int:
     return kept
 
 
-def _logits(spec: RunSpec, sequences: int) -> int:
-    """Bytes of one chunk of logits, and of their log-softmax in float32, which becomes their gradient."""
+def _logits(spec: RunSpec, sequences: int, fused: bool) -> int:
+    """Bytes of one chunk of logits, and of their log-softmax in float32, which becomes their gradient.
+
+    A fused loss writes the gradient over the logits; the product with them, the weight's gradient, exists beside.
+    """
     shape = spec.model
     stream = shape.head_matmuls()[-1].stream
-    rows = min(chunk_rows(shape.vocab_size), sequences * shape.stream_tokens()[stream])
+    rows = min(chunk_rows(shape.vocab_size, fused), sequences * shape.stream_tokens()[stream])
+    if fused:
+        width = 2 if spec.recipe.precision == "bf16" else FP32
+        return shape.vocab_size * (rows * width + FP32 * shape.d_model)
     cast = 2 * FP32 if spec.recipe.precision == "bf16" else FP32  # logits in both precisions, or the gradient
     return rows * shape.vocab_size * (FP32 + cast)

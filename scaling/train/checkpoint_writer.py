@@ -20,6 +20,7 @@ from scaling.train import checkpoint
 from scaling.train.checkpoint import Tables
 
 HOST = torch.device("cpu")
+ROOM = {"cpu": 1, "cuda": 2}  # host memory for each byte copied at most: torch pins memory in powers of two
 
 
 class Writer:
@@ -56,7 +57,8 @@ class Writer:
         """
         self.wait()
         self._began = time.perf_counter()
-        if wait or sum(tensor.nbytes for table in tables.values() for tensor in table.values()) > free_bytes(HOST):
+        size = sum(tensor.nbytes for table in tables.values() for tensor in table.values())
+        if wait or size * ROOM[self._device.type] > free_bytes(HOST):
             self._took_s = self._write(attempt, tables, state)
             return
         copies = {name: {key: copied(tensor) for key, tensor in table.items()} for name, table in tables.items()}

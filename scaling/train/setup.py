@@ -1,5 +1,6 @@
 """Setup of a run: its data, device and micro-batch before its claim, then its batches and its model."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from scaling.machine.speed import layers
 from scaling.model import build
 from scaling.model.tower import recompute_activations
 from scaling.objectives.batch import Batch
+from scaling.objectives.fused_loss import is_fused
 from scaling.objectives.objectives import training_batch
 from scaling.plan.run import Run
 from scaling.shapes.flops import train_flops_per_step
@@ -23,6 +25,8 @@ from scaling.train import checkpoint
 from scaling.train.cuda_graph import graph_for
 from scaling.train.step import Stepper
 
+# Tokens of a micro-batch at most: matmuls of so many rows fill a GPU (assumed), and more only take memory.
+MOST_TOKENS = {"cuda": 2**16}
 FREE_SHARE = 0.85  # share of the free memory for a step, because the memory estimate is good to about 15%
 
 
@@ -48,7 +52,12 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     recorded = runtime.cuda_graphs and device.type == "cuda" and ranks == 1
     free_bytes = hardware.free_bytes(device) / (sharing * (ranks if device.type == "cpu" else 1))
     micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
-        spec, FREE_SHARE * free_bytes, runtime.recompute_activations, recorded
+        spec,
+        FREE_SHARE * free_bytes,
+        runtime.recompute_activations,
+        recorded,
+        is_fused(device.type),
+        MOST_TOKENS.get(device.type, math.inf),
     )
     at_once = min(-(-spec.recipe.batch_sequences // ranks), micro_batch) * sharing
     step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)

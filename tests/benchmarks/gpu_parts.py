@@ -16,6 +16,7 @@ from scaling.launch.launchers import Launcher
 from scaling.launch.local import Local
 from scaling.machine.hardware import synchronize
 from scaling.machine.speed import ASSUMED
+from scaling.objectives import chunked_loss
 from scaling.objectives.chunked_loss import chunked_cross_entropy
 from scaling.profiling.bench import CASES, Case, time_case
 from scaling.profiling.timing import time_call
@@ -40,8 +41,13 @@ def loss_alone(device: torch.device, full: bool) -> Iterator[Row]:
         def chunked(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             return chunked_cross_entropy(x[None], weight[None], None, targets[None], None)[0] / len(targets)
 
+        def unfused(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            with patch.object(chunked_loss, "is_fused", lambda _: False):
+                return chunked(x, weight, targets)
+
         ways: dict[str, tuple[Any, int]] = {"whole": (whole, tokens)}
-        ways |= {f"chunks of {rows}": (chunked, rows) for rows in ((667, 2048, 8192, 16384) if full else (16,))}
+        ways |= {f"chunks of {rows}": (chunked, rows) for rows in ((2048, 8192, 16384) if full else (16,))}
+        ways["chunks of 667, not fused"] = (unfused, 667 if full else 16)
         if full:
             ways["compiled"] = (torch.compile(whole), tokens)
         for name, (loss, rows) in ways.items():
@@ -51,7 +57,7 @@ def loss_alone(device: torch.device, full: bool) -> Iterator[Row]:
 
             row: Row = {"vocabulary": vocabulary, "way": name}
             try:
-                with patch.object(memory, "CHUNK_LOGITS", rows * vocabulary):
+                with patch.object(memory, "CHUNK_LOGITS", rows * vocabulary), patch.object(memory, "FUSED_ROWS", rows):
                     yield row | _timed(both, device)
             except Exception as error:
                 yield row | {"why": f"{type(error).__name__}: {error}"[:500]}

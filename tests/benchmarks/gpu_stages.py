@@ -18,13 +18,16 @@ from scaling.data.chunks import TrainingChunks
 from scaling.machine import hardware
 from scaling.machine.checkout import git_commit
 from scaling.model import build
+from scaling.objectives.fused_loss import is_fused
 from scaling.objectives.objectives import training_batch
 from scaling.profiling.bench import Case
 from scaling.profiling.timing import time_call
+from scaling.records.attempt import Attempt
 from scaling.shapes.flops import train_flops_per_step
 from scaling.spec.memory import step_bytes
 from scaling.spec.run_spec import RunSpec
 from scaling.train import checkpoint
+from scaling.train.checkpoint_writer import Writer
 from scaling.train.cuda_graph import CudaGraph
 from scaling.train.flat_parameters import clip_
 from scaling.train.stacked_step import Stack, StepRequest
@@ -111,14 +114,14 @@ class Training:
         self._chunks = TrainingChunks(tokens, spec.lengths.text, spec.recipe.batch_sequences, 0)
         self._step = 0
 
-    def take(self) -> None:
+    def take(self, measure_noise: bool = False) -> None:
         """Take the next step of every model, without waiting for the device."""
         batch = training_batch(self.spec, self._chunks.batch(self._step), self._step, None)
         self._step += 1
         if self._stack is None:
-            self.steppers[0].take(batch, 1.0)
+            self.steppers[0].take(batch, 1.0, measure_noise=measure_noise)
         else:
-            self._stack.take([StepRequest(s, batch, 1.0, measure_noise=False, due=False) for s in self.steppers])
+            self._stack.take([StepRequest(s, batch, 1.0, measure_noise, due=False) for s in self.steppers])
 
     def block(self) -> tuple[float, float]:
         """Seconds of a step in a block of steps, and those that the host took of it."""
@@ -153,7 +156,8 @@ class Training:
             "host_us": 1e6 * host_s,
             "blocks": len(blocks),
             "peak_bytes": _peak(self.device),
-            "estimated_bytes": self.models * step_bytes(self.spec, self.spec.recipe.batch_sequences, recomputed=False),
+            "estimated_bytes": self.models
+            * step_bytes(self.spec, self.spec.recipe.batch_sequences, False, fused=is_fused(self.device.type)),
         }
 
     def speed(self, step_s: float) -> Row:
@@ -284,8 +288,9 @@ def small_models(bench: Bench) -> Iterator[Row]:
         training = Training(bench, spec_of(bench, case, compiled=compiled), graphed=graphed, models=models)
         row = {"size": case.name, "models": models, "graph": graphed, "compiled": compiled}
         row |= training.row(bench.share(3 * (len(todo) - place)))
-        yield row | {"run_step_ms": row["step_ms"] / models}
-        del training
+        measuring = time_call(lambda training=training: training.take(measure_noise=True), bench.device)
+        yield row | {"run_step_ms": row["step_ms"] / models, "measuring_step_ms": 1e3 * measuring["median_s"]}
+        del training, measuring
 
 
 def large_models(names: Sequence[str]) -> Callable[[Bench], Iterator[Row]]:
@@ -330,15 +335,28 @@ def attention(bench: Bench) -> Iterator[Row]:
 
 
 def copies(bench: Bench) -> Iterator[Row]:
-    """Batches brought to the device, and a large model's weights written to disk."""
+    """Batches brought to the device, and checkpoints of a large model: how long training waits for each."""
     yield from gpu_parts.copies(bench.device, bench.full)
-    model = build(spec_of(bench, SIZES["d1024"]).model, 0).to(bench.device)
-    size = sum(parameter.nbytes for parameter in model.parameters())
-    with tempfile.TemporaryDirectory(dir=bench.out) as folder:
-        started = time.perf_counter()
-        checkpoint.save_weights(Path(folder), model)
-        seconds = time.perf_counter() - started
-    yield {"checkpoint_bytes": size, "s": seconds, "bytes_per_s": size / seconds}
+    training = Training(bench, spec_of(bench, SIZES["d768"]))
+    training.take()
+    (stepper,) = training.steppers
+    tables = checkpoint.tables_of(stepper.model, stepper.optimizer)
+    size = sum(tensor.nbytes for table in tables.values() for tensor in table.values())
+    for way in ("waiting", "beside", "beside, memory pinned before"):
+        hardware.synchronize(bench.device)
+        with tempfile.TemporaryDirectory(dir=bench.out) as folder, Writer(bench.device, 0.0) as writer:
+            attempt = Attempt(Path(folder), 1)
+            attempt.path.mkdir(parents=True)
+            started = time.perf_counter()
+            writer.save(attempt, tables, {"step": 1}, wait=way == "waiting")
+            host_s = time.perf_counter() - started
+            hardware.synchronize(bench.device)
+            stall_s = time.perf_counter() - started
+            steps, _ = training.block()  # beside the write
+            writer.wait()
+            written_s = time.perf_counter() - started
+        row = {"checkpoint": way, "bytes": size, "host_s": host_s, "stall_s": stall_s, "written_s": written_s}
+        yield row | {"step_beside_ms": 1e3 * steps}
 
 
 STAGES = {
@@ -352,7 +370,7 @@ STAGES = {
     "warm start": Stage(12, warm_start),
     "sweep": Stage(45, lambda bench: gpu_parts.sweeps(bench.device_type, bench.full)),
     "attention": Stage(12, attention),
-    "copies": Stage(12, copies),
+    "copies": Stage(16, copies),
     "d1024, d1536": Stage(45, large_models(["d1024", "d1536"])),
     "bench": Stage(30, lambda bench: gpu_parts.benched(bench.device_type, bench.share, bench.full)),
 }

@@ -206,3 +206,29 @@ def test_the_largest_micro_batch_is_found_from_the_estimate() -> None:
     assert largest_micro_batch(prime, step_bytes(prime, 4, recomputed=False), recomputed=False) == 4
     with pytest.raises(ValueError, match=r"for a single sequence, and about 1e-06 GB are free: try runtime.recompute"):
         largest_micro_batch(spec, 1e3, recomputed=False)
+
+
+def test_micro_batches_of_a_gpu_are_even_and_of_so_many_tokens_at_most() -> None:
+    spec = spec_of(SHAPES["decoder"])  # 40 tokens a sequence
+    spec = replace(spec, recipe=replace(spec.recipe, batch_sequences=12))
+
+    def found(available: float = 1e12, recorded: bool = False, of: RunSpec = spec, most: float = 160) -> int:
+        return largest_micro_batch(of, available, recomputed=False, recorded=recorded, most_tokens=most)
+
+    assert found() == 4
+    assert found(most=159) == 3
+    assert found(most=1) == 1
+    assert found(most=1e9) == 12
+    assert found(recorded=True) == 12  # only a whole batch is recorded
+    assert found(available=step_bytes(spec, 3, recomputed=False)) == 3
+    ten = replace(spec, recipe=replace(spec.recipe, batch_sequences=10))
+    assert found(of=ten) == 2  # 4, 4 and 2 would be two shapes
+    eleven = replace(spec, recipe=replace(spec.recipe, batch_sequences=11))
+    assert found(of=eleven) == 4  # 1 divides 11, and would be too small
+
+
+def test_a_fused_loss_keeps_its_logits_once_and_the_weights_gradient_beside() -> None:
+    spec = spec_of(replace(SHAPES["decoder"], vocab_size=50_000), "bf16")
+    rows = SEQUENCES * spec.model.context
+    plain, fused = (step_bytes(spec, SEQUENCES, recomputed=False, fused=fused) for fused in (False, True))
+    assert plain - fused == 50_000 * (12 * rows - 2 * rows - 4 * spec.model.d_model)
