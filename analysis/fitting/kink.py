@@ -7,8 +7,6 @@ Legend: n observations, p coordinates.
 """
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
 
 from scaling.analysis.fitting.misfit import Problem
 from scaling.analysis.laws.jet import Array
@@ -51,6 +49,9 @@ def _programme(problem: Problem, q: Array, low: Array, high: Array) -> tuple[Arr
     A residual that no step in the box can bring to zero keeps its sign, so that its loss is linear in the step:
     only the others need variables of their own, a few of thousands.
     """
+    from scipy import sparse  # slow to import, and of few losses
+    from scipy.optimize import linprog
+
     residual, tangent, weight = problem.residual(q), problem.tangent(q), problem.row_weights
     n = len(residual)
     above, below = weight * problem.loss(np.ones(n)), weight * problem.loss(-np.ones(n))

@@ -71,9 +71,10 @@ class Loss:
         """
         if self.name == "mse":
             return residual**2, 2.0 * residual, np.full_like(residual, 2.0)
-        inside = np.abs(residual) <= (width if reach is None else reach)
+        size = np.abs(residual)
+        inside = size <= (width if reach is None else reach)
         slope, bend = np.where(inside, residual, np.copysign(width, residual)), inside.astype(float)
-        penalty = np.where(inside, 0.5 * residual**2, width * (np.abs(residual) - 0.5 * width))
+        penalty = np.where(inside, 0.5 * residual * residual, width * (size - 0.5 * width))
         if self.name != "huber":
             side = self._side(residual) / width
             penalty, slope, bend = penalty * side, slope * side, bend * side
@@ -222,7 +223,7 @@ class Problem:
             tangent = np.empty((len(q), q.shape[1], len(self.y)))
             for k in range(q.shape[1]):
                 tangent[:, k] = predicted.first.get(k, 0.0) * per
-            gradient = np.einsum("rpn,rn->rp", tangent, pull)
+            gradient = (tangent @ pull[:, :, None])[:, :, 0]
             hessian = (tangent * stiff[:, None]) @ tangent.transpose(0, 2, 1)
             pull_per = pull * per
             for (j, k), second in predicted.second.items():
@@ -232,7 +233,7 @@ class Problem:
                     hessian[:, k, j] += extra
             floor = self.loss.smooth(np.full((1, 1), NEGLIGIBLE), width[:, None])[1]
             score = np.sqrt(np.sum(weights * (slope**2 + floor**2), axis=1))
-            size = np.sqrt(np.einsum("rpn,rpn,rn->rp", tangent, tangent, np.broadcast_to(weights, per.shape)))
+            size = np.sqrt(((tangent * tangent) @ np.broadcast_to(weights, per.shape)[:, :, None])[:, :, 0])
         sound = np.isfinite(value) & np.isfinite(hessian).all(axis=(1, 2)) & np.isfinite(size).all(axis=1)
         value = np.where(sound, value, np.inf)
         lost = ~sound

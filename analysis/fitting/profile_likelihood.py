@@ -6,8 +6,9 @@ So an interval holds for any of the losses and for runs whose checkpoints share 
 values, p parameters, J clusters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,8 @@ from scaling.analysis.laws import jet
 from scaling.analysis.laws.jet import Array, Jet, Number
 from scaling.analysis.quantiles import t_quantile
 
-STRIDES = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 9.0, 14.0, 20.0])
+NEAR_STRIDES = np.array([0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0])  # standard errors
+FAR_STRIDES = np.array([6.0, 9.0, 14.0, 20.0])  # tried where the near ones cross no threshold
 REFINEMENT = 7  # values tried inside the bracket of a crossing
 EXACT = 1e-12  # smoothing width at which a kink's value is exact to rounding
 SWEEPS = 3  # how often each value also starts from its neighbours' optima
@@ -70,7 +72,7 @@ def profile_likelihood(
     rise = 0.5 * inflation * t_quantile((1 + level) / 2, freedom) ** 2
     line = _Line(problem, fit, parameter, error)
     best = line.at_estimate()
-    ends = [line.crossing(side, best + rise) for side in (-1.0, 1.0)]
+    ends = line.crossings(best + rise)
     order = np.argsort(line.values)
     unit = problem.objective_unit
     return ProfileLikelihood(
@@ -128,6 +130,15 @@ def _expected_bend(problem: Problem, residual: Array, width: float) -> Array:
     return np.asarray((np.abs(residual) <= band) * (either_side * width / band))
 
 
+class Bracket(NamedTuple):
+    """The values about a crossing, those to try between them with their starts, and the profile at the ends."""
+
+    ends: tuple[float, float]
+    between: Array
+    start: Array
+    profile: tuple[float, float]
+
+
 class _Line:
     """The profile as it grows: values of one parameter with the optima over the others."""
 
@@ -146,23 +157,57 @@ class _Line:
         """Return the objective at the estimate, refitted, so that numbers compare like with like."""
         return float(self._solve(np.array([self.estimate]), self.fit.start[None])[0][0])
 
-    def crossing(self, side: float, threshold: float) -> tuple[float, bool]:
-        """Return where the profile first exceeds the threshold on one side, and whether it does."""
-        values = np.unique(self._place(side * STRIDES))[:: int(side)]
-        objective, q = self._solve(values, np.tile(self.fit.start, (len(values), 1)))
+    def crossings(self, threshold: float) -> list[tuple[float, bool]]:
+        """Return where the profile first exceeds the threshold below and above the estimate, and whether it does.
+
+        Both sides are solved together, and the far strides of those sides alone that the near ones do not end.
+        """
+        sides = self._walk([(side * NEAR_STRIDES, self.fit.start) for side in (-1.0, 1.0)])
+        open_ends = [k for k, (_, objective, _) in enumerate(sides) if not (objective > threshold).any()]
+        far = self._walk([((-1.0, 1.0)[k] * FAR_STRIDES, sides[k][2][-1]) for k in open_ends])
+        for k, beyond in zip(open_ends, far, strict=True):
+            values, objective, q = (np.concatenate(parts) for parts in zip(sides[k], beyond, strict=True))
+            sides[k] = values, objective, q
+        brackets = [self._bracket(*side, threshold) for side in sides]
+        crossed = [one for one in brackets if one is not None]
+        fine: list[Array] = []
+        if crossed:
+            values, starts = (np.concatenate([one[k] for one in crossed]) for k in (1, 2))
+            fine = np.split(self._solve(values, starts)[0], len(crossed))
+        return [
+            (float(values[-1]), False) if one is None else (self._crossing(one, fine.pop(0), threshold), True)
+            for (values, *_), one in zip(sides, brackets, strict=True)
+        ]
+
+    def _walk(self, sides: Sequence[tuple[Array, Array]]) -> list[tuple[Array, Array, Array]]:
+        """Values at strides outwards on each side, with the profile and its optima there, begun at an optimum each."""
+        if not sides:
+            return []
+        values = [np.unique(self._place(strides))[:: int(np.sign(strides[0]))] for strides, _ in sides]
+        starts = np.concatenate([np.tile(start, (len(v), 1)) for v, (_, start) in zip(values, sides, strict=True)])
+        objective, q = self._solve(np.concatenate(values), starts)
+        ends = np.cumsum([len(v) for v in values])[:-1]
+        return list(zip(values, np.split(objective, ends), np.split(q, ends), strict=True))
+
+    def _bracket(self, values: Array, objective: Array, q: Array, threshold: float) -> Bracket | None:
         over = np.flatnonzero(objective > threshold)
         if not over.size:
-            return float(values[-1]), False
+            return None
         k = int(over[0])
-        inner = values[k - 1] if k else self.estimate
+        inner, first = (values[k - 1], objective[k - 1]) if k else (self.estimate, self.objective[0])
         between = inner + (values[k] - inner) * np.linspace(0, 1, REFINEMENT + 2)[1:-1]
-        fine, _ = self._solve(between, np.tile(q[max(k - 1, 0)], (REFINEMENT, 1)))
-        path = np.concatenate([[objective[k - 1] if k else self.objective[0]], fine, [objective[k]]])
-        where = np.concatenate([[inner], between, [values[k]]])
+        start = np.tile(q[max(k - 1, 0)], (REFINEMENT, 1))
+        return Bracket((float(inner), float(values[k])), between, start, (float(first), float(objective[k])))
+
+    def _crossing(self, bracket: Bracket, fine: Array, threshold: float) -> float:
+        where, path = (
+            np.concatenate([[ends[0]], inside, [ends[1]]])
+            for ends, inside in ((bracket.ends, bracket.between), (bracket.profile, fine))
+        )
         m = int(np.argmax(path > threshold))
         rise = np.sqrt(np.maximum(np.array([path[m - 1], threshold, path[m]]) - self.objective[0], 0.0))
         share = (rise[1] - rise[0]) / (rise[2] - rise[0]) if rise[2] > rise[0] else 1.0
-        return float(where[m - 1] + share * (where[m] - where[m - 1])), True
+        return float(where[m - 1] + share * (where[m] - where[m - 1]))
 
     def _place(self, strides: Array) -> Array:
         if self.by_factors:

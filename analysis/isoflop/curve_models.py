@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import Akima1DInterpolator
 
 Array = NDArray[np.float64]
 
@@ -17,6 +16,7 @@ REACH = 0.5  # of the sizes' width beyond their ends: a drawn vertex further out
 GRID = 401  # points of the grid on which splines are minimised
 LEAST_SIZES_OF_CUBIC = 6  # below, a cubic leaves too little to judge it by, and the parabola stands in
 LEAST_SIZES_OF_AKIMA = 5
+STRAIGHT = 1e-9  # of the largest turn between chords: less is none
 ONE_SIZE = 0.01  # log params within which sizes are one: digitised and rounded counts differ so
 
 
@@ -74,18 +74,49 @@ def akima(log_params: Array, losses: Array, weights: Array) -> Minima:
     sizes, share = _one_each(log_params, weights)
     means = share @ losses
     at = np.linspace(sizes[0], sizes[-1], GRID)
-    values = Akima1DInterpolator(sizes, means)(at)
+    values = AkimaSpline(sizes, means)(at)
     lowest, least = values.argmin(axis=0), values.min(axis=0)
     draws, best = np.arange(means.shape[1]), means.argmin(axis=0)
     beside = np.maximum(means[np.maximum(best - 1, 0), draws], means[np.minimum(best + 1, len(sizes) - 1), draws])
     inside = (lowest > 0) & (lowest < GRID - 1) & (least >= 2 * means[best, draws] - beside)
-    spline = Akima1DInterpolator(sizes, means[:, 0])
+    spline = AkimaSpline(sizes, means[:, 0])
     return Minima(
         np.where(inside, at[lowest], np.nan),
         np.where(inside, least, np.nan),
-        lambda x: np.asarray(spline(x)),
+        spline,
         (sizes[0], sizes[-1]),
     )
+
+
+class AkimaSpline:
+    """The cubic spline of Akima 1970 through values (s, m) or (s,) at rising x (s,); scipy's is slow to import.
+
+    Slopes at the points weigh the chords on either side by the turn of those beyond, chords at the ends extended.
+    """
+
+    def __init__(self, x: Array, y: Array) -> None:
+        wide = (slice(None), *(None,) * (y.ndim - 1))
+        self.x, self.y, self.width = x, y, np.diff(x)[wide]
+        chord = np.diff(y, axis=0) / self.width
+        left, right = 2 * chord[0] - chord[1], 2 * chord[-1] - chord[-2]
+        ends = np.stack([2 * left - chord[0], left]), np.stack([right, 2 * right - chord[-1]])
+        chords = np.concatenate([ends[0], chord, ends[1]])
+        turn = np.abs(np.diff(chords, axis=0))
+        whole = turn[2:] + turn[:-2]
+        bends = whole > STRAIGHT * whole.max()
+        share = turn[:-2] / np.where(bends, whole, 1.0)
+        self.slope = np.where(
+            bends, chords[1:-2] + share * (chords[2:-1] - chords[1:-2]), (chords[3:] + chords[:-3]) / 2
+        )
+        self.bend = (3 * chord - 2 * self.slope[:-1] - self.slope[1:]) / self.width
+        self.twist = (self.slope[:-1] + self.slope[1:] - 2 * chord) / self.width**2
+
+    def __call__(self, at: Array) -> Array:
+        """Values at points (g,) between the first x and the last, (g, m) or (g,)."""
+        k = np.clip(np.searchsorted(self.x, at, side="right") - 1, 0, len(self.x) - 2)
+        off = (at - self.x[k]).reshape(-1, *(1,) * (self.y.ndim - 1))
+        found: Array = self.y[k] + off * (self.slope[k] + off * (self.bend[k] + off * self.twist[k]))
+        return found
 
 
 def _one_each(log_params: Array, weights: Array) -> tuple[Array, Array]:

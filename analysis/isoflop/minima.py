@@ -266,7 +266,8 @@ def percentiles(draws: Array, level: float) -> tuple[Array, Array]:
     known = np.isfinite(draws).mean(axis=1) >= LEAST_MINIMA
     ends = np.full((2, len(draws)), np.nan)
     if known.any():
-        ends[:, known] = np.nanquantile(draws[known], [(1 - level) / 2, (1 + level) / 2], axis=1)
+        quantile = np.quantile if np.isfinite(draws).all() else np.nanquantile  # the latter goes row by row
+        ends[:, known] = quantile(draws[known], [(1 - level) / 2, (1 + level) / 2], axis=1)
     return ends[0], ends[1]
 
 

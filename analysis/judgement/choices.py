@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 MOST_WORK = 2_000_000  # observations times runs left out, all refitted at once in memory
 OUTLIER_SPREADS = 4.0  # residuals beyond so many robust standard deviations are outliers under the outlier rule
+EXACT = 1e-9  # of the log loss: residuals below are rounding, and none an outlier
 MAD_TO_SD = 1.4826  # of the normal distribution
 
 
@@ -100,7 +101,7 @@ def multiverse(
     rule, and whether the smallest budget counts. A combination that cannot be fitted stays, with the reason.
     """
     spread = MAD_TO_SD * float(np.median(np.abs(fitted.residuals - np.median(fitted.residuals))))
-    usual = np.abs(fitted.residuals) <= OUTLIER_SPREADS * spread
+    usual = np.abs(fitted.residuals) <= OUTLIER_SPREADS * max(spread, EXACT)
     lowest = rungs(observations) == 0
     every = np.ones(len(usual), dtype=bool)
     outliers: Mapping[str, NDArray[np.bool_]] = {"kept": every}

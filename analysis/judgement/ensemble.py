@@ -80,7 +80,7 @@ def tokens_of(params: PredictedQuantity, flops: float, cost: Cost) -> PredictedQ
     def at(size: float | None) -> float | None:
         return None if size is None else float(cost.tokens(flops, size))
 
-    form = None if params["form"] is None else cost.gamma * params["form"]
+    form = None if params["form"] is None else float(cost.slope(params["value"])) * params["form"]
     value = float(cost.tokens(flops, params["value"]))
     low, high = at(params["high"]), at(params["low"])
     return {"value": value, "low": low, "high": high, "parameter": None, "noise": params["noise"], "form": form}

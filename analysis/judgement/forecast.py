@@ -65,7 +65,7 @@ def predict(
 ) -> Prediction:
     """Predict from a results document: the optimum at `flops`, or the loss at `params` and `tokens`.
 
-    `params` with `flops` takes the tokens that these buy under the data's own cost, C = k N^gamma D. A single number
+    `params` with `flops` takes the tokens that these buy under the data's own cost. A single number
     that a law of one variable was fitted to gives that law's loss; of `flops`, where no law has an optimum. ValueError
     for other combinations, and for values that are not positive.
     """
@@ -281,7 +281,7 @@ def _trust(
 def cost_of(results: Results) -> Cost:
     """The cost of a run, fitted to the results' own runs."""
     cost = results["cost"]
-    return Cost(k=cost["k"], gamma=cost["gamma"], spread=cost["spread"])
+    return Cost(k=cost["k"], gamma=cost["gamma"], spread=cost["spread"], limit=cost.get("limit", 0.0))
 
 
 def extrapolated_cost(results: Results, cost: Cost, params: float) -> list[str]:

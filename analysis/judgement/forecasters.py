@@ -141,10 +141,15 @@ def trusted_minima(study: IsoFlop) -> list[Minimum]:
     ]
 
 
-def near_set(observations: Observations, minima: Sequence[Minimum], loss: Loss) -> Ensemble:
-    """The near set of these budgets by point fits; fewer than LEAST_MINIMA minima give no member."""
+def near_set(observations: Observations, minima: Sequence[Minimum], loss: Loss, *, judged: bool = True) -> Ensemble:
+    """The near set of these budgets by point fits; fewer than LEAST_MINIMA minima give no member.
+
+    Laws are `judged` by a fit of their own, which roll-outs do without.
+    """
     makers: dict[str, Callable[[str], tuple[Forecaster, Verdict]]] = {
-        f"{law} near the minima": partial(_near, law=LAWS[law], observations=observations, minima=minima, loss=loss)
+        f"{law} near the minima": partial(
+            _near, law=LAWS[law], observations=observations, minima=minima, loss=loss, judged=judged
+        )
         for law in NEAR_LAWS
     }
     makers |= {
@@ -165,7 +170,7 @@ def near_set(observations: Observations, minima: Sequence[Minimum], loss: Loss) 
 
 
 def _near(
-    name: str, law: type[Law], observations: Observations, minima: Sequence[Minimum], loss: Loss
+    name: str, law: type[Law], observations: Observations, minima: Sequence[Minimum], loss: Loss, judged: bool
 ) -> tuple[OfSurface, Verdict]:
     _need(minima, LEAST_MINIMA)
     near = np.concatenate([one.near for one in minima])
@@ -174,7 +179,7 @@ def _near(
     fitted = fit(law, x, y, loss=loss, weights=runs.column("weight"))
     if fitted.status == "did_not_converge":
         raise ValueError(fitted.why)
-    return OfSurface(name, fitted.law, observations.cost), of_law(fitted, x, y, runs)
+    return OfSurface(name, fitted.law, observations.cost), of_law(fitted, x, y, runs) if judged else Verdict()
 
 
 def _through(name: str, minima: Sequence[Minimum], *, floored: bool) -> tuple[OfMinima, Verdict]:

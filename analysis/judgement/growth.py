@@ -65,7 +65,7 @@ def roll_out(observations: Observations, study: IsoFlop, loss: Loss) -> list[Tri
     for cut in cuts.tolist():
         most = minima[cut - 1].budget.flops
         smaller = measure_budgets(tuple(one for one in study.budgets if one.flops <= most), draws=0, seed=0)
-        below = near_set(observations, trusted_minima(smaller), loss)
+        below = near_set(observations, trusted_minima(smaller), loss, judged=False)
         for held in minima[cut:]:
             measured = np.array([held.log_params, np.log(held.loss)])
             found = below.log_optima(held.budget.flops)

@@ -1,7 +1,7 @@
 """The cheapest model of a given loss when the tokens that it will serve are paid for as well.
 
 Sardana et al. 2024 (arXiv 2401.00448), eq. 2: minimise 6 N D + 2 N S over N and D subject to L(N, D) = loss, where S
-tokens are served. Here training costs C = k N^gamma D by the runs, and a served token a third of a training
+tokens are served. Here training costs what the runs' own FLOPs state, and a served token a third of a training
 token's FLOPs, its forward pass alone: 2 N where C = 6 N D. S = 0 is the compute optimum of Hoffmann et al. 2022.
 """
 
@@ -77,17 +77,17 @@ def _solve(law: Law, target: Array, served: Array, cost: Cost) -> tuple[Array, A
 
     def total(log_N: Array) -> Array:
         log_D = law.log_tokens(target, np.exp(log_N))
-        whole = cost.gamma * log_N + np.log(np.exp(log_D) + FORWARD_SHARE * served)
+        whole = np.log(cost.rate(np.exp(log_N))) + np.log(np.exp(log_D) + FORWARD_SHARE * served)
         # Less than a token is no training: far outside their data, some forms need hardly any.
         return np.where(np.isfinite(log_D) & (log_D >= 0), whole, np.inf)
 
     def rises(log_N: Array) -> NDArray[np.bool_]:
-        """Whether the total grows with N here: gamma (D + S/3) > -dD / d log N, along the line of equal loss."""
+        """Whether the total grows with N here: slope (D + S/3) > -dD / d log N, along the line of equal loss."""
         log_D = law.log_tokens(target, np.exp(log_N))
         at = law.formula(N=jet.exp(jet.variable(0, log_N)), D=jet.exp(jet.variable(1, log_D)))
         fall = np.asarray(at.first[0]) / np.asarray(at.first[1])
         rise: NDArray[np.bool_] = np.isfinite(log_D) & (
-            cost.gamma * (1 + FORWARD_SHARE * served * np.exp(-log_D)) > fall
+            cost.slope(np.exp(log_N)) * (1 + FORWARD_SHARE * served * np.exp(-log_D)) > fall
         )
         return rise
 

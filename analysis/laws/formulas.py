@@ -46,10 +46,12 @@ FORMULAS: tuple[type[FormulaLaw], ...] = (
         {"E": 1.6, "A": 60.0, "alpha": 0.22, "beta": 0.08},
         {"N": (1e7, 1e9), "X": (1.0, 512.0)},
     ),
+    # Clark et al. take a saturating count of experts, which is X for E_start = 1 and E_max = infinity.
     _law(
         "experts_bilinear",
         "A*N^-alpha*X^-beta*exp(c*log(N)*log(X))",
-        "Clark et al. 2022 (routed language models), eq. 1, bilinear in the logs of N and of the X experts",
+        "Clark et al. 2022 (routed language models, arXiv 2202.01169), eq. 1 without its saturation: log L is bilinear "
+        "in the logs of N and of the X experts",
         {"A": 12.0, "alpha": 0.082, "beta": 0.2, "c": 0.009},
         {"N": (1e7, 1e9), "X": (1.0, 512.0)},
     ),

@@ -23,6 +23,7 @@ from scaling.analysis.laws.jet import Array, Jet, Number
 Unit = Callable[[Mapping[str, Number]], Mapping[str, Number]]
 SIX_N_D = Cost()
 REACH = 10.0  # factor beyond the tokens per parameter tried within which an optimum is searched
+NEWTON_STEPS = 40  # towards an optimum, more than one takes
 LOG_TOKENS = (-30.0, 100.0)  # range of log tokens in which the tokens for a loss are sought
 
 
@@ -196,10 +197,11 @@ class Law:
         return law
 
     def optimum(self, C: ArrayLike, cost: Cost | None = None, **held: ArrayLike) -> Optimum:
-        """Return N, D that minimise the loss where training costs C = cost.k * N^cost.gamma * D, other variables held.
+        """Return N, D that minimise the loss where training costs C = cost.flops(N, D), other variables held.
 
         The cost is the law's own where none is given: C = 6 N D, or the cost that `under` gave it.
-        The method is the closed form of `rival_terms`, else the lowest dip of a scan of log N near the tokens per
+        The method is the closed form of `rival_terms` (its condition solved by Newton steps where the cost is no power
+        of N), else the lowest dip of a scan of log N near the tokens per
         parameter `tried`, refined by golden section and Newton steps. Entries are nan or a limit (0, inf) where a
         resample has no interior minimum; ValueError when a single law has none, and when the law does not predict a
         loss from N and D.
@@ -210,35 +212,36 @@ class Law:
                 "compute optimum: that takes a law of the loss in N and D"
             )
         cost = self.cost if cost is None else cost
-        budget = np.asarray(C, dtype=float) / cost.k
+        budget = np.asarray(C, dtype=float)
         if not (budget > 0).all():
             raise ValueError(f"compute must be positive FLOPs, got {C!r}")
         extra = self._held(held)
         with np.errstate(all="ignore"):
             terms = self.rival_terms
             log_N = (
-                _rival_optimum(*terms, budget, cost.gamma)
+                _rival_optimum(*terms, budget, cost)
                 if terms
                 else _minimise_on_line(
-                    lambda z: self.formula(N=jet.exp(z), D=budget * jet.exp(z * -cost.gamma), **extra),
-                    *self._search(np.log(budget), cost.gamma),
+                    lambda z: self.formula(N=jet.exp(z), D=cost.tokens(budget, jet.exp(z)), **extra),
+                    *self._search(np.log(budget), cost),
                 )
             )
-            N, D = np.exp(log_N), np.exp(np.log(budget) - cost.gamma * log_N)
+            N = np.exp(log_N)
+            D = cost.tokens(budget, N)
             loss = self.formula(N=N, D=D, **extra)
         interior = np.isfinite(log_N) & (N > 0) & (D > 0)
         if not interior.any():
-            raise ValueError(self._no_optimum(C, *self._search(np.log(budget), cost.gamma)))
+            raise ValueError(self._no_optimum(C, *self._search(np.log(budget), cost)))
         return Optimum(N, D, loss)
 
-    def _search(self, log_budget: Array, gamma: float) -> tuple[Array, Array]:
+    def _search(self, log_budget: Array, cost: Cost) -> tuple[Array, Array]:
         """Log N between which an optimum is looked for: near the tokens per parameter tried, else all there are."""
-        lowest, highest = np.zeros_like(log_budget), log_budget / gamma
+        lowest, highest = np.zeros_like(log_budget), cost.log_params(log_budget)
         if self.tried is None:
             return lowest, highest
-        most, least = np.log(self.tried[1] * REACH), np.log(self.tried[0] / REACH)
-        inside = (np.clip((log_budget - log_ratio) / (1 + gamma), lowest, highest) for log_ratio in (most, least))
-        return next(inside), next(inside)
+        ratios = np.log(self.tried[1] * REACH), np.log(self.tried[0] / REACH)
+        least, most = (np.clip(cost.log_params(log_budget - ratio, 1.0), lowest, highest) for ratio in ratios)
+        return least, most
 
     def _no_optimum(self, C: ArrayLike, low: Array, high: Array) -> str:
         if self.tried is None or self.rival_terms:
@@ -316,14 +319,26 @@ def _from_coordinate(p: Parameter, q: Number, units: Units) -> Number:
     return jet.exp(q) * (1.0 / units.half_range[p.along])
 
 
-def _rival_optimum(A: Any, alpha: Any, B: Any, beta: Any, budget: Any, gamma: float) -> Any:
-    """Return log N minimising A N^-alpha + B D^-beta at N^gamma D = budget, where the slopes of the terms cancel.
+def _rival_optimum(A: Any, alpha: Any, B: Any, beta: Any, budget: Array, cost: Cost) -> Any:
+    """Return log N minimising A N^-alpha + B D^-beta at the budget's FLOPs, where the slopes of the terms cancel.
 
-    Source: Hoffmann et al. 2022, eq. 4, for gamma = 1.
+    Source: Hoffmann et al. 2022, eq. 4, for 6 N D.
     """
+    factor, gamma = (cost.limit, 1.0) if cost.limit else (cost.k, cost.gamma)
     total = alpha + gamma * beta
     log_G = (np.log(alpha * A) - np.log(gamma * beta * B)) / total
-    return log_G + beta / total * np.log(budget)
+    log_N = log_G + beta / total * np.log(budget / factor)
+    if not cost.limit:
+        return log_N
+    closed, balance = log_N, np.log(alpha * A) - np.log(beta * B) + beta * np.log(budget)
+    for _ in range(NEWTON_STEPS):
+        N = jet.exp(jet.variable(0, log_N))
+        at = balance - alpha * jet.log(N) - jet.log(cost.slope(N)) - beta * jet.log(cost.rate(N))
+        step = at.value / at.first[0]
+        log_N = log_N - step
+        if jet.settled(step, log_N):
+            break
+    return np.where(np.isfinite(closed), log_N, closed)
 
 
 def _minimise_on_line(loss: Callable[[Number], Number], log_least: Array, log_most: Array) -> Array:

@@ -40,7 +40,11 @@ def what_if_facts(results: Results) -> WhatIfFacts | None:
         "isoflop": {
             name: _power_law(law) for name, law in laws.items() if law["exponent"] is not None and law["band"]["low"]
         },
-        "cost": {"k": results["cost"]["k"], "gamma": results["cost"]["gamma"]},
+        "cost": {
+            "k": results["cost"]["k"],
+            "gamma": results["cost"]["gamma"],
+            "limit": results["cost"].get("limit", 0.0),
+        },
         "range": results["range"],
         "level": results["settings"]["level"],
         "no_interval": why,

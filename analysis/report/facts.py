@@ -46,10 +46,11 @@ class MeanFacts(TypedDict):
 
 
 class CostFacts(TypedDict):
-    """The cost of a run, C = k N^gamma D."""
+    """The cost of a run, C = (limit N + k N^gamma) D; a negative k as in `laws.cost.Cost`."""
 
     k: float
     gamma: float
+    limit: float
 
 
 class RepeatFacts(TypedDict):

@@ -97,7 +97,7 @@ def _ends(values: Array) -> list[float]:
 
 
 def cost_section(observations: Observations) -> CostSection:
-    """The power law of the runs' FLOPs, and their distance from it and from C = 6 N D."""
+    """The cost of the runs, and the distance of their FLOPs from it and from C = 6 N D."""
     cost = observations.cost
     ratio = observations.column("flops") / (observations.column("params") * observations.column("tokens"))
     least, most = _ends(ratio) or (cost.k, cost.k)
@@ -107,10 +107,13 @@ def cost_section(observations: Observations) -> CostSection:
             f", fitted to the runs' FLOPs (which scatter {share_text(cost.spread)} about it): C / (N D) is not 6 here "
             f"but {least:.3g} to {most:.3g}; every optimum at a compute rests on it"
         )
-    return {
+    section: CostSection = {
         "k": cost.k,
         "gamma": cost.gamma,
         "spread": cost.spread,
         "ratio": {"least": least, "most": most},
         "words": words,
     }
+    if cost.limit:
+        section["limit"] = cost.limit
+    return section

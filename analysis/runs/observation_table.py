@@ -71,7 +71,7 @@ class Observations:
 
     @property
     def cost(self) -> Cost:
-        """The cost of a run by these runs: C = 6 N D, or the power of N that fits their FLOPs best."""
+        """The cost of a run by these runs: C = 6 N D, beside or without the power of N that fits their FLOPs best."""
         if self.missing:
             return SIX_N_D
         return fit_cost(self.column("params"), self.column("tokens"), self.column("flops"))

@@ -76,10 +76,13 @@ class CostRatio(TypedDict):
 
 
 class CostSection(TypedDict):
-    """The cost of a run, C = k N^gamma D; every optimum at a compute is under this cost."""
+    """The cost of a run, C = (limit N + k N^gamma) D; every optimum at a compute is under this cost."""
 
-    k: Annotated[float, "factor, FLOPs a token at one parameter"]
+    k: Annotated[float, "factor; a negative one stands for C = limit N D / (1 + |k| / limit N^(gamma - 1))"]
     gamma: Annotated[float, "exponent of N"]
+    limit: NotRequired[
+        Annotated[float, "C / (N D) of endless models; absent, as 0, where C = k N^gamma D at every size"]
+    ]
     spread: Annotated[float, "standard deviation of log C about the law"]
     ratio: Annotated[CostRatio, "range of C / (N D)"]
     words: Annotated[str, "the law, and the distance of the runs' FLOPs from 6 N D"]

@@ -4,9 +4,34 @@
 // writes them below this file, as FORMULAS, from the laws' Python.
 "use strict";
 
-// Tokens bought at size N: training costs k N^gamma D, serving a third of that a token (the forward pass alone).
+// FLOPs of one training token at size N, as laws/cost.py states them.
+function tokenFlops(cost, N) {
+  if (!(cost.limit > 0)) return cost.k * N ** cost.gamma;
+  const share = (Math.abs(cost.k) / cost.limit) * N ** (cost.gamma - 1);
+  return cost.limit * N * (cost.k > 0 ? 1 + share : 1 / (1 + share));
+}
+
+// d log FLOPs / d log N at size N.
+function slope(cost, N) {
+  if (!(cost.limit > 0)) return cost.gamma;
+  const share = (Math.abs(cost.k) / cost.limit) * N ** (cost.gamma - 1);
+  return 1 + (Math.sign(cost.k) * (cost.gamma - 1) * share) / (1 + share);
+}
+
+// Log N of the model on N^exponent tokens that costs so many FLOPs.
+function logSize(cost, flops, exponent) {
+  let [low, high] = [-50, 150];
+  for (let i = 0; i < 64; i++) {
+    const middle = (low + high) / 2;
+    if (Math.log(tokenFlops(cost, Math.exp(middle))) + exponent * middle < Math.log(flops)) low = middle;
+    else high = middle;
+  }
+  return (low + high) / 2;
+}
+
+// Tokens bought at size N: serving costs a third of training's FLOPs a token (the forward pass alone).
 function tokensFor(ask, cost, N) {
-  return ask.flops / (cost.k * N ** cost.gamma) - ask.served / 3;
+  return ask.flops / tokenFlops(cost, N) - ask.served / 3;
 }
 
 // The allocation with the lowest loss: the lowest dip of a scan of log N, as `Law.optimum` takes it, then golden section.
@@ -24,8 +49,8 @@ function optimum(form, values, ask, facts, formulas) {
     return Number.isFinite(value) ? value : Infinity;
   };
   // Beyond the largest N a budget buys less than one token, or serving alone takes it all.
-  const most = Math.log(ask.flops / (cost.k * Math.max(1, ask.served / 3))) / cost.gamma;
-  const sized = (ratio) => (Math.log(ask.flops / cost.k) - Math.log(ratio)) / (1 + cost.gamma);
+  const most = logSize(cost, ask.flops / Math.max(1, ask.served / 3), 0);
+  const sized = (ratio) => logSize(cost, ask.flops / ratio, 1);
   const [start, end] = form.near ? [Math.max(0, sized(form.near[1])), Math.min(most, sized(form.near[0]))] : [0, most];
   const steps = 128;
   const at = (i) => start + ((end - start) * i) / steps;
@@ -87,7 +112,7 @@ const deviation = (values) => Math.sqrt(mean(values.map((one) => (one - mean(val
 // The log mean of the forecasters. Serving and repeats move it as they move the optima of its laws of N and D, on average.
 function meanWhatIf(facts, formulas, ask) {
   const { mean: terms, cost } = facts;
-  const spending = (one) => cost.k * one.params ** cost.gamma * one.tokens;
+  const spending = (one) => tokenFlops(cost, one.params) * one.tokens;
   const moved = facts.forms.map((form) => [form, optimum(form, form.values, ask, facts, formulas)]).filter(([, one]) => one);
   if (!moved.length && (ask.served > 0 || Number.isFinite(ask.unique))) return null;
   const spent = moved.length ? Math.exp(mean(moved.map(([, one]) => Math.log(spending(one))))) : ask.flops;
@@ -106,7 +131,7 @@ function meanWhatIf(facts, formulas, ask) {
   const half = (name) => Math.hypot(terms.half_width[name] * decades, facts.z * (moved.length ? deviation(moves(name)) : 0));
   const widths = {
     params: half("params"),
-    tokens: cost.gamma * half("params"),
+    tokens: slope(cost, params) * half("params"),
     loss: Math.hypot(half("loss"), (facts.z * terms.noise_sd_nats) / value.loss),
   };
   const answer = { tokens_per_param: { value: value.tokens / params }, training_flops, epochs: value.tokens / ask.unique };
@@ -125,7 +150,7 @@ function whatIf(facts, formulas, ask) {
   const best = (form, values, asked = ask) => optimum(form, values, asked, facts, formulas);
   const point = best(lead, lead.values);
   if (!point) return null;
-  const training_flops = facts.cost.k * point.params ** facts.cost.gamma * point.tokens;
+  const training_flops = tokenFlops(facts.cost, point.params) * point.tokens;
   const plain = best(lead, lead.values, { flops: training_flops, served: 0, unique: Infinity });
   const elsewhere = others.map((form) => best(form, form.values));
   const drawn = lead.draws.map((values) => best(lead, values));

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scaling.analysis.judgement.forecast import predict
+from scaling.analysis.judgement.forecast import cost_of, predict
 from scaling.analysis.laws import LAWS
 from scaling.analysis.laws.cost import Cost, fit_cost
 from scaling.analysis.laws.law import Law, build
@@ -59,13 +59,57 @@ def test_flops_that_do_not_rise_with_the_size_keep_gamma_at_one() -> None:
     assert found.spread > 1
 
 
+HEADED = Cost(120.0, 0.5, limit=6.0)  # a head of 20 rows a root of the parameters
+EMBEDDED = Cost(-300.0, 0.4, limit=6.0)  # embeddings among the parameters cost nothing
+
+
+@pytest.mark.parametrize("cost", [HEADED, EMBEDDED], ids=str)
+def test_a_cost_that_tends_to_six_n_d_is_recovered(cost: Cost) -> None:
+    params, tokens = np.geomspace(1e3, 1e6, 9), np.geomspace(1e9, 1e7, 9)
+    found = fit_cost(params, tokens, cost.flops(params, tokens))
+    assert (found.k, found.gamma, found.limit) == pytest.approx((cost.k, cost.gamma, 6.0))
+    assert found.spread == pytest.approx(0, abs=1e-9)
+
+
+def test_far_beyond_the_runs_a_transformers_cost_is_six_n_d() -> None:
+    widths = np.array([8, 16, 24, 32, 48, 64])
+    params, exact = 24.0 * widths**2, 6 * (24.0 * widths**2 + 300 * widths + 2 * 64 * widths)
+    found = fit_cost(params, np.full(6, 1e8), exact * 1e8)
+    assert found.spread < 0.01
+    assert found.rate(1e9) == pytest.approx(6e9, rel=0.02)
+    alone = np.polyfit(np.log(params), np.log(exact), 1)
+    assert np.exp(np.polyval(alone, np.log(1e9))) < 0.5 * found.rate(1e9)
+
+
+@pytest.mark.parametrize("cost", [Cost(), EXACT, HEADED, EMBEDDED], ids=str)
+def test_slope_and_inverse_are_those_of_the_rate(cost: Cost) -> None:
+    params = np.geomspace(1e2, 1e9, 8)
+    rise = np.log(cost.rate(params * 1.001) / cost.rate(params / 1.001)) / np.log(1.001**2)
+    assert cost.slope(params) == pytest.approx(rise, rel=1e-5)
+    spent = np.log(cost.rate(params) * params**0.7)
+    assert cost.log_params(spent, 0.7) == pytest.approx(np.log(params), rel=1e-12)
+
+
+def test_a_cost_without_flops_of_embeddings_is_positive_at_every_size() -> None:
+    params = np.geomspace(1e-3, 1e12, 40)
+    rate = EMBEDDED.rate(params)
+    assert (rate > 0).all()
+    assert (np.diff(rate) > 0).all()
+    assert EMBEDDED.rate(1e8) == pytest.approx(6e8 - 300 * 1e8**0.4, rel=1e-6)
+
+
+def test_a_results_document_before_the_limit_keeps_its_power_law() -> None:
+    old: Any = {"cost": {"k": 64.1, "gamma": 0.808, "spread": 0.044}}
+    assert cost_of(old) == Cost(64.1, 0.808, 0.044)
+
+
 @pytest.mark.parametrize("wrong", [{"k": 0.0}, {"gamma": -1.0}, {"k": float("nan")}])
 def test_a_cost_that_is_none_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must be positive.*C = 6 N D has k = 6 and gamma = 1"):
         Cost(**wrong)
 
 
-@pytest.mark.parametrize("cost", [Cost(), EXACT, Cost(2.0, 1.1)])
+@pytest.mark.parametrize("cost", [Cost(), EXACT, Cost(2.0, 1.1), Cost(9e4, 0.5, limit=6.0), Cost(-3e5, 0.4, limit=6.0)])
 @pytest.mark.parametrize("name", SURFACES)
 def test_the_optimum_is_the_cheapest_of_all_shapes(name: str, cost: Cost) -> None:
     law = build(LAWS[name], LAWS[name].example)

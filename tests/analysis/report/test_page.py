@@ -301,7 +301,7 @@ def test_serving_moves_the_log_mean_and_spends_the_same_compute(averaged: Result
     plain, served, nothing_left = calculate(code, facts=facts, flops=flops, served=[0, 1e9, 1e20])
     assert served["params"]["value"] < plain["params"]["value"]
     assert served["loss"]["value"] > plain["loss"]["value"]
-    a_token = averaged["cost"]["k"] * served["params"]["value"] ** averaged["cost"]["gamma"]
+    a_token = forecast.cost_of(averaged).rate(served["params"]["value"])
     assert a_token * (served["tokens"]["value"] + 1e9 / 3) == pytest.approx(flops, rel=1e-9)
     assert nothing_left is None
 
@@ -349,7 +349,7 @@ def test_serving_more_tokens_buys_a_smaller_model_trained_longer(results: Result
     assert served["params"]["value"] < plain["params"]["value"]
     assert served["tokens_per_param"]["value"] > plain["tokens_per_param"]["value"]
     assert served["loss"]["value"] > plain["loss"]["value"]
-    a_token = results["cost"]["k"] * served["params"]["value"] ** results["cost"]["gamma"]
+    a_token = forecast.cost_of(results).rate(served["params"]["value"])
     spent = a_token * served["tokens"]["value"] + a_token / 3 * 1e10
     assert spent == pytest.approx(flops, rel=1e-9)
 

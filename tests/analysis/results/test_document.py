@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from scaling.analysis.fitting.fit import Loss
+from scaling.analysis.judgement.forecast import cost_of
 from scaling.analysis.results.document import SCHEMA, parse_laws, read, summary, write
 from scaling.analysis.results.summary import warnings_of
 from scaling.analysis.runs.observations import load
@@ -166,12 +167,14 @@ def test_edge_minima_are_the_first_warning_and_the_first_line(tmp_path: Path) ->
 def test_exact_flops_are_not_taken_for_six_n_d(results: dict[str, Any]) -> None:
     cost = results["cost"]
     assert 6 < cost["ratio"]["least"] < 1.05 * cost["ratio"]["least"] < cost["ratio"]["most"]
-    assert 0.9 < cost["gamma"] < 1
+    assert (cost["limit"], cost["k"], cost["gamma"]) == pytest.approx((6.0, 120.0, 0.5), rel=0.01)
+    assert cost["spread"] < 1e-3
     assert cost["words"] in results["notes"]
     assert "C / (N D) is not 6 here" in cost["words"]
     optimum = results["fits"][0]["optimum"]
     params, tokens = (np.array(optimum[name]["value"]) for name in ("params", "tokens"))
-    assert cost["k"] * params ** cost["gamma"] * tokens == pytest.approx(np.array(optimum["flops"]))
+    assert cost_of(results).flops(params, tokens) == pytest.approx(np.array(optimum["flops"]))
+    assert optimum["flops"][-1] / (6 * params[-1] * tokens[-1]) == pytest.approx(1 + 20 * params[-1] ** -0.5, rel=1e-3)
 
 
 def test_every_value_in_the_terminal_has_its_interval_or_its_flag(results: dict[str, Any]) -> None:
