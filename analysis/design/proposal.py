@@ -6,7 +6,7 @@ import numpy as np
 
 from scaling.analysis.design.acquisition import Bought, buy
 from scaling.analysis.design.candidates import Cell, candidates
-from scaling.analysis.design.uncertainty import Believed, believed, covariance
+from scaling.analysis.design.uncertainty import Believed, believed, covariance, misfit_of
 from scaling.analysis.health.seed_noise import measure
 from scaling.analysis.judgement.holdout import LEVEL, Z_LEVEL
 from scaling.analysis.runs.observations import Observations
@@ -16,6 +16,7 @@ from scaling.analysis.schema.proposal import Proposal, ProposedRun
 from scaling.analysis.words import count, flops_text, listed, share_text
 
 REACH_FLOPS = 10.0
+MOST_REPEATS = 8  # of a cell in one purchase; more average noise where the laws' own misfit is left
 ALIKE = 0.9  # share of the other's half-width below which one way of spending is clearly better
 
 
@@ -53,9 +54,9 @@ def propose(
         )
         raise ValueError(f"--budget {budget:g} buys no run: {cheapest}")
     ahead = (np.array([*(one.params for one in cells), params]), np.array([*(one.tokens for one in cells), tokens]))
-    spread = covariance(trusted, runs, ahead, noise)
+    spread = covariance(trusted, runs, ahead, noise, misfit_of(trusted, noise))
     enough = (np.log1p(width) / Z_LEVEL) ** 2
-    bought = buy(spread, price, budget, noise=noise**2, enough=enough)
+    bought = buy(spread, price, budget, noise=noise**2, most=[MOST_REPEATS] * len(cells), enough=enough)
     trained = [10**6 if one.trained else 0 for one in cells]
     repeats = buy(spread, price, budget, noise=noise**2, most=trained, enough=enough)
     if repeats.variance[-1] < bought.variance[-1]:  # single picks are greedy, and may miss the better set
@@ -149,6 +150,8 @@ def _words(chosen: Sequence[ProposedRun], bought: Bought, repeats: Bought, width
             if met
             else f"the asked ±{share_text(width, 2)} is not met by this budget"
         )
+    if any(len(one["seeds"]) == MOST_REPEATS for one in chosen):
+        words.append(f"no cell is bought more than {MOST_REPEATS} times: beyond, another size or budget teaches more")
     if after < ALIKE * repeated:
         words.append(f"widen the grid: repeats of trained cells alone would reach ±{share_text(repeated, 2)}")
     elif all(one["trained"] for one in chosen):

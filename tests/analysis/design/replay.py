@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scaling.analysis.design.acquisition import buy
-from scaling.analysis.design.uncertainty import believed, covariance, law_covariance
+from scaling.analysis.design.uncertainty import believed, covariance, law_covariance, misfit_of
 from scaling.analysis.laws.law import Law
 
 Array = NDArray[np.float64]
@@ -105,7 +105,8 @@ def designed(pool: Pool, budget: float, seed: int) -> Rows:
             continue
         trusted = believed(pool.params[rows], pool.tokens[rows], pool.loss[rows], pool.laws, seed=seed)
         ahead = (np.append(pool.params[others], pool.target[0]), np.append(pool.tokens[others], pool.target[1]))
-        found = covariance(trusted, (pool.params[rows], pool.tokens[rows]), ahead, pool.noise)
+        misfit = misfit_of(trusted, pool.noise)
+        found = covariance(trusted, (pool.params[rows], pool.tokens[rows]), ahead, pool.noise, misfit)
         bought = buy(found, price[others], room, noise=pool.noise**2, most=[1] * len(others))
         rows += [int(others[pick]) for pick in bought.picks]
     return np.array(rows)
