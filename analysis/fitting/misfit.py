@@ -227,7 +227,7 @@ class Problem:
             hessian = (tangent * stiff[:, None]) @ tangent.transpose(0, 2, 1)
             pull_per = pull * per
             for (j, k), second in predicted.second.items():
-                extra = np.einsum("rn,rn->r", np.broadcast_to(second, per.shape), pull_per)
+                extra = (second * pull_per).sum(axis=1)
                 hessian[:, j, k] += extra
                 if j != k:
                     hessian[:, k, j] += extra

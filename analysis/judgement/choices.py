@@ -110,7 +110,7 @@ def multiverse(
     budgets: Mapping[str, NDArray[np.bool_]] = {"all": every}
     if not lowest.all():
         budgets = {"all": every, "smallest dropped": ~lowest}
-    rows = []
+    rows, fits = [], dict[tuple[bytes, str, str, str], Fit]()  # the counting of FLOPs alone changes no fit
     for (count, counted), (loss_name, loss), (rule, kept), (which, used) in itertools.product(
         _counts(observations), _losses(fitted.loss), outliers.items(), budgets.items()
     ):
@@ -129,7 +129,10 @@ def multiverse(
             "exponent": None,
         }
         try:
-            again = _refit(data, type(fitted.law), variables, loss)
+            same = (counted.column("params").tobytes(), loss_name, rule, which)
+            if same not in fits:
+                fits[same] = _refit(data, type(fitted.law), variables, loss)
+            again = fits[same]
             found = answer(again.law, target_flops, data.cost)
         except ValueError as error:
             row["why"] = str(error)
