@@ -1,9 +1,15 @@
 """Pages of figures: the width and the font of a paper's column."""
 
+import io
+import re
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fontTools import subset
+from fontTools.subset import Options
+from fontTools.ttLib import TTFont
 from matplotlib.image import imread
 
 from scaling.analysis.figures import paper
@@ -53,3 +59,14 @@ def test_figures_are_saved_in_the_width_and_the_font_of_a_page(tmp_path: Path) -
         assert f'width="{on.width * 72:g}pt"' in svg.read_text()
         assert on.font.replace(" ", "").encode() in pdf.read_bytes()
     assert (Page().width, Page().font) == (TEXT_WIDTH, FONT)
+
+
+def test_a_pdf_embeds_truetype_fonts_without_tables_of_layout(tmp_path: Path) -> None:
+    *_, pdf = paper.save(CHART, tmp_path / "chart")
+    streams = re.findall(rb"/Length1 \d+.*?stream\r?\n(.*?)\r?\nendstream", pdf.read_bytes(), re.DOTALL)
+    fonts = [TTFont(io.BytesIO(zlib.decompress(stream))) for stream in streams]
+    assert fonts
+    for font in fonts:
+        assert "glyf" in font
+        assert not set(paper.LAYOUT_TABLES) & set(font.keys())
+    assert subset.Options is Options
