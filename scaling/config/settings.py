@@ -5,6 +5,7 @@ from typing import Any
 
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Budget
+from scaling.spec.parallel import CHOICES, FSDP, HSDP
 from scaling.spec.recipe import RecipeRules
 from scaling.trackers import check_settings
 
@@ -44,6 +45,7 @@ class RuntimeSettings:
 
     device: str
     devices_per_run: int
+    parallel: str
     rank_timeout_s: float
     threads: int | None
     micro_batch_sequences: int | None
@@ -60,6 +62,8 @@ class RuntimeSettings:
             raise ValueError(f"runtime.log_points={self.log_points}: must be at least 1")
         if self.devices_per_run < 1:
             raise ValueError(f"runtime.devices_per_run={self.devices_per_run}: must be at least 1, a run a device")
+        if self.parallel not in CHOICES:
+            raise ValueError(f"runtime.parallel={self.parallel!r}: choose from {', '.join(CHOICES)}")
         if not self.rank_timeout_s > 0:
             raise ValueError(f"runtime.rank_timeout_s={self.rank_timeout_s:g}: must be above 0 seconds")
         if self.micro_batch_sequences is not None and self.micro_batch_sequences < 1:
@@ -112,6 +116,11 @@ class Config:
     def __post_init__(self) -> None:
         if self.retries < 0:
             raise ValueError(f"retries={self.retries}: must be 0 or above; 0 tries no failed run again")
+        if self.stack > 1 and self.runtime.parallel in (FSDP, HSDP):
+            raise ValueError(
+                f"stack={self.stack} and runtime.parallel={self.runtime.parallel}: a stack's runs share one device, "
+                f"and a sharded run takes several; choose stack=1, or runtime.parallel=auto"
+            )
 
 
 @dataclass

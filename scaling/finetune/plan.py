@@ -18,6 +18,7 @@ from scaling.records.record import DIVERGED, DONE, RunRecord, read_record, run_d
 from scaling.shapes.families import EncoderDecoderShape, EncoderShape
 from scaling.shapes.matmuls import parameter_counts
 from scaling.shapes.shape import TransformerShape
+from scaling.spec.parallel import AUTO
 from scaling.spec.run_spec import Finetuned, FinetunedSpec, Parent, RunSpec, from_dict
 from scaling.spec.runtime import Runtime
 
@@ -189,6 +190,7 @@ def _runtime(config: FinetuneConfig, study_dir: Path, cache_dir: Path) -> Runtim
         cache_dir=cache_dir,
         device=config.device,
         devices_per_run=1,
+        parallel=AUTO,
         rank_timeout_s=math.inf,
         threads=None,
         micro_batch_sequences=None,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from scaling.plan.run import Run
 from scaling.quantities import short
+from scaling.spec.parallel import check_parallel
 
 REMEDY = "a larger budget or a smaller recipe.batch_tokens (now {batch} tokens, of sequences of {sequence}) mends this"
 
@@ -11,7 +12,8 @@ REMEDY = "a larger budget or a smaller recipe.batch_tokens (now {batch} tokens, 
 def check_limits(runs: Sequence[Run]) -> None:
     """ValueError for runs whose whole steps miss the budget by more than its tolerance, or are fewer than its least.
 
-    ValueError too for runs on more devices than their batch has sequences.
+    ValueError too for runs on more devices than their batch has sequences, or in a kind of parallelism that is not
+    theirs.
     """
     off = [run for run in runs if abs(run.allocation.off_by) > run.budget.tolerance]
     if off:
@@ -30,6 +32,8 @@ def check_limits(runs: Sequence[Run]) -> None:
             f"{worst.budget.least_steps}; {_remedy(worst)}"
         )
 
+    for run in runs:
+        check_parallel(run.runtime.parallel, run.runtime.devices_per_run, run.runtime.cuda_graphs)
     wide = [run for run in runs if run.spec.recipe.batch_sequences < run.runtime.devices_per_run]
     if wide:
         worst = min(wide, key=lambda run: run.spec.recipe.batch_sequences)

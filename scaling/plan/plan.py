@@ -24,6 +24,7 @@ from scaling.records.spending import Spent, study_spending
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.budget import REFUSE, Budget
 from scaling.spec.memory import step_bytes
+from scaling.spec.parallel import shards_of
 from scaling.spec.run_spec import ParametrizationSpec, RunSpec
 
 MOST_NAMED = 4  # runs that a refusal names
@@ -299,6 +300,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
             at_once,
             run.runtime.recompute_activations,
             run.runtime.cuda_graphs and at_once >= spec.recipe.batch_sequences,
+            shards_of(run.runtime.parallel, devices),
         ),
         estimated_s=expected.run(spec, allocation.realised_flops / devices)
         + spec.recipe.steps * exchange_s(n_params["total"], devices, device),

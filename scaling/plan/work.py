@@ -26,7 +26,8 @@ from scaling.spec.runtime import Runtime
 
 FILE = WORK
 SCHEMA = 1
-BEFORE_RANKS = {"devices_per_run": 1, "rank_timeout_s": 600.0}  # in force where a file does not state them
+# Settings in force where a file does not state them, because it is older.
+BEFORE_RANKS = {"devices_per_run": 1, "parallel": "auto", "rank_timeout_s": 600.0}
 SHARED = ("data", "runtime", "budget")  # parts that runs have in common, which the file holds once
 
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from scaling.shapes.families import EncoderShape
 from scaling.shapes.matmuls import parameter_counts
 from scaling.shapes.shape import Tower, TransformerShape
+from scaling.spec.parallel import AUTO, DDP, FSDP
 from scaling.spec.run_spec import RunSpec
 
 FP32 = 4  # bytes
 CHUNK_LOGITS = 2**25  # logits that exist at once: 128 MiB in float32
 FUSED_ROWS, ROWS_ALIGNED = 8192, 128  # fewest rows of logits at once that fill a GPU's matmuls, and their multiple
+GATHERED_AT_ONCE = 2  # blocks of a sharded model: the one in computation and the next
 MOMENTS = 2  # moments of AdamW, each float32 like the weights and the gradients
 
 
@@ -41,15 +43,21 @@ class Activations:
 
 
 def step_bytes(
-    spec: RunSpec, micro_batch_sequences: int, recomputed: bool, recorded: bool = False, fused: bool = False
+    spec: RunSpec,
+    micro_batch_sequences: int,
+    recomputed: bool,
+    recorded: bool = False,
+    fused: bool = False,
+    shards: int = 1,
 ) -> int:
-    """Peak bytes of a training step beyond what a process that has imported torch takes.
+    """Peak bytes of a training step, on each device, beyond what a process that has imported torch takes.
 
     Weights, gradients and the optimizer's state exist all the time. The peak beside them comes at the beginning or at
     the end of the backward pass. At the beginning all activations exist, the head's gradient and perhaps its last
     logits. At the end the embedding's gradient exists, of a tied embedding in two parts, before it is accumulated.
     A `recorded` step keeps this memory for its replays; steps that are taken directly need as much beside. The loss
-    may be `fused` into one kernel.
+    may be `fused` into one kernel. Devices that share one copy of the weights (`shards` of them) hold their shares, and
+    gather a group at a time.
     """
     shape = spec.model
     params = FP32 * parameter_counts(shape)["total"]
@@ -59,7 +67,42 @@ def step_bytes(
     loose = max(_logits(spec, micro_batch_sequences, fused), micro_batch_sequences * one.passing)
     kept = micro_batch_sequences * one.kept(recomputed) + embedding
     ends = 2 * embedding if shape.tied_embeddings else embedding
+    if shards > 1:
+        groups = _groups(spec)
+        cast = embedding // 2 if spec.recipe.precision == "bf16" else 0  # of the head; blocks are gathered as cast
+        at_start = cast + kept + loose
+        at_end = 2 * groups.root + (embedding if shape.tied_embeddings else 0)  # gradient, and the copy to be summed
+        return params * (2 + MOMENTS) // shards + groups.root + max(at_start + groups.blocks, at_end)
     return params * (2 + MOMENTS) + (2 if recorded else 1) * max(cast + kept + loose, ends)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Bytes that a sharded model gathers: the root group's weights, and the blocks' at once with their gradients."""
+
+    root: int
+    blocks: int
+
+
+def _groups(spec: RunSpec) -> Groups:
+    """The groups of a sharded model (`train/parallel/sharding.py`)."""
+    shape, half = spec.model, spec.recipe.precision == "bf16"
+    counts = shape.parameters_by_group()
+    own = ("attention", "cross_attention", "mlp") if half else ("attention", "cross_attention", "mlp", "norm")
+    towers = len(shape.towers())
+    largest = sum(counts.get(name, 0) // (1 if name == "cross_attention" else towers) for name in own) // shape.n_layers
+    root = FP32 * (sum(counts.values()) - sum(counts.get(name, 0) for name in own))
+    width = FP32 // 2 if half else FP32
+    # A block's weights and the next block's, its gradient, and the float32 copy of the gradient that is summed.
+    return Groups(root, largest * (GATHERED_AT_ONCE * width + width + FP32))
+
+
+def chosen(spec: RunSpec, parallel: str, devices: int, available_bytes: float, recomputed: bool) -> str:
+    """The kind of parallelism of a run: the kind asked for, or by itself shards where a whole model does not fit."""
+    if parallel != AUTO:
+        return parallel
+    fits = step_bytes(spec, 1, recomputed) <= available_bytes
+    return DDP if fits or devices == 1 else FSDP
 
 
 def largest_micro_batch(
@@ -69,6 +112,7 @@ def largest_micro_batch(
     recorded: bool = False,
     fused: bool = False,
     most_tokens: float = math.inf,
+    shards: int = 1,
 ) -> int:
     """The most sequences at once whose step fits, an even share of the batch; ValueError when not even one fits.
 
@@ -81,13 +125,14 @@ def largest_micro_batch(
     for parts in range(fewest, batch + 1):
         sequences = -(-batch // parts)
         # Only whole batches are recorded.
-        if step_bytes(spec, sequences, recomputed, recorded and parts == 1, fused) <= available_bytes:
+        if step_bytes(spec, sequences, recomputed, recorded and parts == 1, fused, shards) <= available_bytes:
             divisor = max(share for share in range(1, sequences + 1) if batch % share == 0)
             even = spec.recipe.compile or most_tokens < math.inf
             return divisor if even and 2 * divisor >= sequences else sequences
+    needed = step_bytes(spec, 1, recomputed, shards=shards)
     remedy = "choose a smaller model or context" if recomputed else "try runtime.recompute_activations=true"
     raise ValueError(
-        f"a training step needs about {step_bytes(spec, 1, recomputed) / 1e9:.3g} GB for a single sequence, and about "
+        f"a training step needs about {needed / 1e9:.3g} GB for a single sequence, and about "
         f"{available_bytes / 1e9:.3g} GB are free: {remedy}"
     )
 

@@ -25,6 +25,7 @@ class Runtime:
     cache_dir: Path  # folder of prepared token files
     device: str  # "auto", "cpu" or "cuda"
     devices_per_run: int  # processes ("ranks") that train a run together, each on a device or slot of its own
+    parallel: str  # kind of parallelism of these processes: "auto", "ddp", "fsdp" or "hsdp" (`parallel.py`)
     rank_timeout_s: float  # seconds that the first rank waits for the others before the run counts as hanging
     threads: int | None  # CPU threads of one run's process; None: as many as its steps can use and are idle
     micro_batch_sequences: int | None  # sequences at once; gradients accumulate over the batch; None: as many as fit

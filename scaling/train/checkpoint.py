@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
@@ -211,13 +211,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
     Raises ValueError for the state of another version's optimizer, whose tensors have another order or other shapes.
     """
     tensors = load_file(checkpoint.path / OPTIMIZER)
-    updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    held = {int(name.partition(".")[0]): tensor.shape for name, tensor in tensors.items() if tensor.ndim}
-    if any(index >= len(updated) or updated[index].shape != shape for index, shape in held.items()):
-        raise ValueError(
-            f"{checkpoint.path} was written by another version of this program, whose optimizer keeps its state in "
-            f"another order; go on with that version, or delete {checkpoint.path.parent} to begin this run anew"
-        )
+    check_order(checkpoint, {name: tensor.shape for name, tensor in tensors.items()}, optimizer)
     model.load_state_dict(load_file(checkpoint.path / "model.safetensors"))
     state = optimizer.state_dict()
     state["state"] = {}
@@ -225,6 +219,17 @@ def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Opt
         index, _, key = name.partition(".")
         state["state"].setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict(state)
+
+
+def check_order(checkpoint: Checkpoint, shapes: Mapping[str, Sequence[int]], optimizer: torch.optim.Optimizer) -> None:
+    """ValueError where tensors of such shapes by name are the state of another version's optimizer."""
+    updated = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    held = {int(name.partition(".")[0]): tuple(shape) for name, shape in shapes.items() if shape}
+    if any(index >= len(updated) or tuple(updated[index].shape) != shape for index, shape in held.items()):
+        raise ValueError(
+            f"{checkpoint.path} was written by another version of this program, whose optimizer keeps its state in "
+            f"another order; go on with that version, or delete {checkpoint.path.parent} to begin this run anew"
+        )
 
 
 def weights_digest(weights: nn.Module | dict[str, Tensor]) -> str:

@@ -22,7 +22,7 @@ from scaling.train.setup import Setup, set_up
 from scaling.train.stacked_step import Stack, StepRequest
 from scaling.train.step import Pace, Stepper, StepResult
 from scaling.train.stop_request import StopRequest
-from scaling.train.validation import Validation, evaluate
+from scaling.train.validation import Validation
 
 Outcome = RunRecord | BaseException
 Training = Coroutine[Any, Any, RunRecord]
@@ -136,7 +136,7 @@ class Member:
         return await StepRequest(stepper, batch, factor, measure_noise, due)
 
     def evaluate(self, stepper: Stepper, batches: Iterable[Batch]) -> Validation:
-        return evaluate(stepper.model, batches, stepper.autocast)
+        return stepper.evaluate(batches)
 
     def seconds(self) -> float:
         return self.clock.read()

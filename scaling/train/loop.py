@@ -24,7 +24,7 @@ from scaling.train.checkpoint import Progress
 from scaling.train.checkpoint_writer import Writer
 from scaling.train.gradient_noise import is_measured
 from scaling.train.metric_rows import Row, validated_auxiliary
-from scaling.train.setup import Setup, batches_of, stepper_of, text_of
+from scaling.train.setup import Prepare, Setup, batches_of, stepper_of, text_of
 from scaling.train.step import Pace, seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.trunk import TrunkRows
@@ -39,6 +39,7 @@ async def train(
     stop: StopRequest,
     pace: Pace,
     writer: Writer,
+    prepare: Prepare = stepper_of,
 ) -> RunRecord:
     """Train to the last step, or until the run diverges; return the record, which is not published yet.
 
@@ -48,8 +49,7 @@ async def train(
     recipe, steps = spec.recipe, spec.recipe.steps
 
     # The model and its optimizer, at the beginning or where an earlier attempt stopped.
-    stepper = stepper_of(run, setup, resume_from)
-    model = stepper.model
+    stepper = prepare(run, setup, resume_from)
 
     text = text_of(spec, tokens)
     batch_of = batches_of(spec, tokens, text)
@@ -99,14 +99,14 @@ async def train(
             break
         if save:
             with life.heartbeat.doing("saving"):
-                tables = checkpoint.tables_of(model, stepper.optimizer)
+                tables = checkpoint.tables_of(*stepper.whole())
                 writer.save(life.attempt, tables, progress.state() | rows.state(), wait=wait)
         if stopping and step < steps:
             raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")
         mark = pace.seconds()
 
     writer.wait()  # a diverged run's last checkpoint may still be in flight
-    bare = bare_record(spec, life.attempt, model, device, progress.started_at)
+    bare = bare_record(spec, life.attempt, stepper.whole()[0], device, progress.started_at)
     bare = replace(bare, hardware=bare.hardware | stepper.notes)
     return _filled(bare, run, setup, progress, rows.last, rows.eval_flops, rows.diverged)
 

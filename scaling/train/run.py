@@ -15,7 +15,7 @@ from scaling.records.record import RunRecord, read_record
 from scaling.train import checkpoint
 from scaling.train.checkpoint_writer import Writer
 from scaling.train.loop import train
-from scaling.train.setup import Setup, set_up
+from scaling.train.setup import Prepare, Setup, set_up, stepper_of
 from scaling.train.step import Alone, Pace
 from scaling.train.stop_request import StopRequest
 
@@ -46,7 +46,7 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
         from scaling.train.parallel.leader import Leader  # a run on one device needs none of it
 
         with Leader(run, setup, *claimed, stop) as leader:
-            return at_once(train_claimed(run, setup, claimed, reporter, stop, leader))
+            return at_once(train_claimed(run, setup, claimed, reporter, stop, leader, leader.prepare))
 
 
 def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
@@ -64,7 +64,13 @@ def claim(run: Run, setup: Setup) -> Claimed | RunRecord:
 
 
 async def train_claimed(
-    run: Run, setup: Setup, claimed: Claimed, reporter: Reporter, stop: StopRequest, pace: Pace
+    run: Run,
+    setup: Setup,
+    claimed: Claimed,
+    reporter: Reporter,
+    stop: StopRequest,
+    pace: Pace,
+    prepare: Prepare = stepper_of,
 ) -> RunRecord:
     """Train a claimed run and publish its record; return the published record, a later attempt's where that won."""
     attempt, resume_from = claimed
@@ -74,7 +80,7 @@ async def train_claimed(
     ):
         start = 0 if resume_from is None else resume_from.step
         reporter.claimed(attempt.path, run.spec.run_id, run.spec.recipe.steps, start)
-        record = await train(run, setup, life, resume_from, stop, pace, writer)
+        record = await train(run, setup, life, resume_from, stop, pace, writer, prepare)
         if life.publish(record):
             tidy(run.directory, keep_weights=run.runtime.keep_weights)
             return record

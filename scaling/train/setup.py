@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from scaling.data.cache import TokenData
 from scaling.data.chunks import TrainingChunks
@@ -19,7 +20,8 @@ from scaling.objectives.fused_loss import is_fused
 from scaling.objectives.objectives import training_batch
 from scaling.plan.run import Run
 from scaling.shapes.flops import train_flops_per_step
-from scaling.spec.memory import largest_micro_batch
+from scaling.spec.memory import chosen, largest_micro_batch
+from scaling.spec.parallel import DDP, shards_of
 from scaling.spec.run_spec import RunSpec
 from scaling.train import checkpoint
 from scaling.train.cuda_graph import graph_for
@@ -38,6 +40,10 @@ class Setup:
     device: torch.device
     micro_batch: int  # sequences
     share: float = 1.0  # share of the device that the run has
+    parallel: str = DDP  # the kind of parallelism of a run over several devices
+
+
+Prepare = Callable[[Run, Setup, checkpoint.Checkpoint | None], Stepper]
 
 
 def set_up(run: Run, sharing: int = 1) -> Setup:
@@ -51,18 +57,21 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     tokens = prepare(run.data, spec.data, runtime.cache_dir, progress=runtime.progress)
     recorded = runtime.cuda_graphs and device.type == "cuda" and ranks == 1
     free_bytes = hardware.free_bytes(device) / (sharing * (ranks if device.type == "cpu" else 1))
+    available = FREE_SHARE * free_bytes
+    parallel = chosen(spec, runtime.parallel, ranks, available, runtime.recompute_activations)
     micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
         spec,
-        FREE_SHARE * free_bytes,
+        available,
         runtime.recompute_activations,
         recorded,
         is_fused(device.type),
         MOST_TOKENS.get(device.type, math.inf),
+        shards_of(parallel, ranks),
     )
     at_once = min(-(-spec.recipe.batch_sequences // ranks), micro_batch) * sharing
     step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)
     hardware.use_threads(runtime.threads, device, step_flops, layers(spec), ranks)
-    return Setup(tokens, device, micro_batch, hardware.gpu_share() / sharing)
+    return Setup(tokens, device, micro_batch, hardware.gpu_share() / sharing, parallel)
 
 
 def text_of(spec: RunSpec, tokens: TokenData) -> TokenText | None:
@@ -77,15 +86,21 @@ def batches_of(spec: RunSpec, tokens: TokenData, text: TokenText | None) -> Call
     return lambda step: training_batch(spec, chunks.batch(step - 1), step, text)
 
 
-def stepper_of(run: Run, setup: Setup, resume_from: checkpoint.Checkpoint | None) -> Stepper:
-    """The stepper of the run's model at its beginning, or as the checkpoint left it with its optimizer."""
-    spec, runtime = run.spec, run.runtime
+def initial_model(run: Run, resume_from: checkpoint.Checkpoint | None) -> nn.Module:
+    """The run's model on the host: with its initial weights, its parent's where a run without checkpoint has one."""
+    spec = run.spec
     model = build(spec.model, spec.seed, spec.recipe.multipliers)
     if run.parent is not None and resume_from is None:
         model.load_state_dict(checkpoint.final_weights(run.parent.folder, run.parent.weights_sha256))
-    model.to(setup.device)
-    if runtime.recompute_activations:
+    if run.runtime.recompute_activations:
         recompute_activations(model)
+    return model
+
+
+def stepper_of(run: Run, setup: Setup, resume_from: checkpoint.Checkpoint | None) -> Stepper:
+    """The stepper of the run's model at its beginning, or as the checkpoint left it with its optimizer."""
+    spec, runtime = run.spec, run.runtime
+    model = initial_model(run, resume_from).to(setup.device)
     new_graph = (
         graph_for(spec, setup.micro_batch, setup.device, runtime.devices_per_run) if runtime.cuda_graphs else None
     )

@@ -18,7 +18,7 @@ from scaling.train.cuda_graph import Graph, GraphedStep
 from scaling.train.flat_parameters import FlatParameters, clip_, clip_divisor, norms
 from scaling.train.gradient_noise import GradientNoise, estimate
 from scaling.train.optimizers import build_optimizer, keep_rates_on, set_learning_rate
-from scaling.train.validation import Validation, evaluate
+from scaling.train.validation import Dealing, Validation, evaluate
 
 # Devices on which AdamW's kernel clips the gradients that it reads, instead of a pass of its own over all of them.
 CLIP_IN_UPDATE = ("cuda",)
@@ -84,7 +84,7 @@ class Alone:
         return stepper.take(batch, factor, measure_noise=measure_noise)
 
     def evaluate(self, stepper: "Stepper", batches: Iterable[Batch]) -> Validation:
-        return evaluate(stepper.model, batches, stepper.autocast)
+        return stepper.evaluate(batches)
 
     def seconds(self) -> float:
         return time.perf_counter()
@@ -113,6 +113,7 @@ class Stepper:
         self.read = getattr(model, "read", model)  # a classifier has no `read`: its few logits are computed directly
         self.autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bf16")
         self.new_graph = new_graph
+        self.shards = 1  # processes that share a copy of the weights
         self.notes: dict[str, Any] = {}  # facts about the steps for the record: micro-batches that were halved
         self._updating = False  # whether weights change right now, so that no step is taken again
         self.graphed: GraphedStep[StepResult] | None = None
@@ -192,7 +193,7 @@ class Stepper:
         parts = [self._backward(first.to(self.device), batch)]
         part_norm = norms(gradients_1N)[0] if measure_noise and rest else None
         parts += [self._backward(part.to(self.device), batch) for part in rest]
-        return self._update(gradients_1N, _sums(parts), part_norm, first.predicted, batch.predicted)
+        return self._update(gradients_1N, sums_of(parts), part_norm, first.predicted, batch.predicted)
 
     def _take_share(self, batch: Batch, sharing: Sharing, measure_noise: bool) -> StepResult:
         """The step of a process that computes a share: shares of losses and gradients are of the whole batch's mean.
@@ -201,7 +202,7 @@ class Stepper:
         """
         gradients_1N = self._zeroed()
         own = sharing.share(batch)
-        sums = _sums([self._backward(part.to(self.device), batch) for part in own.split(self.micro_batch)])
+        sums = sums_of([self._backward(part.to(self.device), batch) for part in own.split(self.micro_batch)])
         part_norm = norms(gradients_1N)[0] if measure_noise else None
         losses = torch.stack(list(sums.values()))
         self._updating = True  # the other processes count on this one from here on
@@ -232,19 +233,39 @@ class Stepper:
         noise = None if part_norm is None else estimate(part_norm, norm, part, tokens)
         return StepResult(sums.pop("tokens"), sums, norm, noise)
 
+    def evaluate(self, batches: Iterable[Batch], dealing: Dealing | None = None) -> Validation:
+        """Validate the model (see `validation.evaluate`)."""
+        return evaluate(self.model, batches, self.autocast, dealing)
+
+    def whole(self) -> tuple[nn.Module, torch.optim.Optimizer]:
+        """The model and the optimizer with all their numbers, as checkpoints keep them."""
+        return self.model, self.optimizer
+
+    def own_weights(self) -> Sequence[Tensor]:
+        """The weights that this process holds, as vectors."""
+        return self.flat.weights_N
+
     def _backward(self, part: Batch, batch: Batch) -> dict[str, Tensor]:
-        """Add a micro-batch's gradient; return its share of each mean loss by name, the loss of "tokens" first."""
+        """Add a micro-batch's gradient; return its share of each mean loss by name."""
+        return backward(self._shares(part, batch))
+
+    def _shares(self, part: Batch, batch: Batch) -> dict[str, Tensor]:
+        """A micro-batch's share of each mean loss by name, the loss of "tokens" first."""
         with self.autocast:
             output = self.read(*part.inputs)
         tokens = mean_loss(logits_of(output), part.targets_BP, part.weights_BP)
         shares = {"tokens": tokens * (part.predicted / max(1, batch.predicted))}
         sequences = len(part.targets_BP) / len(batch.targets_BP)
-        shares |= {name: loss * sequences for name, loss in auxiliary_losses(output, part).items()}
-        reduce(torch.add, shares.values()).backward()  # type: ignore[no-untyped-call]
-        return {name: share.detach() for name, share in shares.items()}
+        return shares | {name: loss * sequences for name, loss in auxiliary_losses(output, part).items()}
 
 
-def _sums(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def backward(shares: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add the gradient of the summed shares; return the shares' numbers."""
+    reduce(torch.add, shares.values()).backward()  # type: ignore[no-untyped-call]
+    return {name: share.detach() for name, share in shares.items()}
+
+
+def sums_of(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Sums of the micro-batches' shares by name."""
     if len(parts) == 1:
         return parts[0]

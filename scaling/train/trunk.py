@@ -130,8 +130,7 @@ class TrunkRows:
             "rows": branch.made,
             "trunk": {"steps": branch.leaves_at, "paid_by": self._run_id},
         }
-        tables = checkpoint.tables_of(self._stepper.model, self._stepper.optimizer)
-        checkpoint.save(Attempt(run_dir, 0), tables, state)
+        checkpoint.save(Attempt(run_dir, 0), checkpoint.tables_of(*self._stepper.whole()), state)
 
 
 def _planned(spec: RunSpec, study_dir: Path) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,10 @@
 """Validation: the loss on a fixed held-out set, with its standard error."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from scaling.objectives.objectives import validation_batch
 from scaling.spec.run_spec import RunSpec
 
 Counts = NDArray[np.float64]
+Computed = TypeVar("Computed")
 
 VAL_BATCH_TOKENS = 8192  # for every run: in a tiny run's own batches, validation would take longer than training
 
@@ -44,10 +46,18 @@ def validation_batches(spec: RunSpec, val_tokens: Ids, text: TokenText | None, d
 
 
 class Dealing(Protocol):
-    """The dealing of validation batches among processes that hold the same weights (`parallel/ranks.py`)."""
+    """The dealing of validation batches among processes of one model (`parallel/`)."""
 
     def deals(self, number: int) -> bool:
         """Whether this process evaluates the batch of a number."""
+        ...
+
+    def compute(self, compute: Callable[[], Computed]) -> Computed:
+        """The result of a function that computes with the model."""
+        ...
+
+    def idles(self, batches: int) -> bool:
+        """Whether the others compute once more than this process among so many batches, and need it to do so too."""
         ...
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
@@ -69,19 +79,23 @@ def evaluate(
     sums: list[Tensor] = []
     counts: list[Tensor] = []
     auxiliary: dict[str, list[Tensor]] = {}
+    compute: Callable[[], tuple[Tensor, dict[str, Tensor]]]
     for number, batch in enumerate(batches):
         weights_BP = batch.weights_BP
         if weights_BP is None:
             weights_BP = torch.ones_like(batch.targets_BP, dtype=torch.float32)
+        compute = partial(_losses, model, batch, weights_BP, autocast)
         counts.append(weights_BP.sum(dim=1))
         if dealing is None or dealing.deals(number):
-            losses_B, further = _losses(model, batch, weights_BP, autocast)
+            losses_B, further = compute() if dealing is None else dealing.compute(compute)
         else:  # zeros, to which the sum over processes adds the losses
             losses_B = torch.zeros_like(counts[-1])
             further = {name: losses_B.new_zeros(()) for name in batch.auxiliary}
         sums.append(losses_B)
         for name, loss in further.items():
             auxiliary.setdefault(name, []).append(loss)
+    if dealing is not None and dealing.idles(len(counts)):
+        dealing.compute(compute)
     model.train()
     losses_S, stacked = torch.cat(sums), {name: torch.stack(losses) for name, losses in auxiliary.items()}
     if dealing is not None:

@@ -53,3 +53,31 @@ def test_more_devices_than_a_batch_has_sequences_are_refused(capsys: pytest.Capt
     assert f"{words}runtime.devices_per_run=3" in capsys.readouterr().err
     assert main(["plan", *wide, "runtime.devices_per_run=0"]) == 2
     assert main(["plan", *wide, "runtime.rank_timeout_s=0"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            ["parallel=fsdp"],
+            "runtime.parallel=fsdp shards a model over several devices, and runtime.devices_per_run=1;",
+        ),
+        (["parallel=hsdp", "devices_per_run=3"], "runtime.devices_per_run=3; choose an even number from 4 on, or"),
+        (["parallel=hsdp", "devices_per_run=2"], "runtime.devices_per_run=2; choose an even number from 4 on, or"),
+        (["parallel=fsdp", "devices_per_run=2", "cuda_graphs=true"], "cannot be recorded; choose runtime.cuda_graphs="),
+        (["parallel=zero", "devices_per_run=2"], "runtime.parallel='zero': choose from auto, ddp, fsdp, hsdp"),
+    ],
+)
+def test_a_kind_of_parallelism_that_a_run_cannot_have_is_refused(
+    settings: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = [*SMALL, "model.context=64", "recipe.batch_tokens=256", "budget.flops=1e9"]
+    assert main(["plan", *wide, *(f"runtime.{setting}" for setting in settings)]) == 2
+    assert words in capsys.readouterr().err
+    assert main(["plan", *wide, "runtime.parallel=hsdp", "runtime.devices_per_run=4"]) == 0
+
+
+def test_a_stack_of_sharded_runs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    sharded = ["budget.flops=1e9", "runtime.devices_per_run=2", "runtime.parallel=fsdp"]
+    assert main(["plan", *SMALL, *sharded, "stack=2"]) == 2
+    assert "stack=2 and runtime.parallel=fsdp: a stack's runs share one device" in capsys.readouterr().err

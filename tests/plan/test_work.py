@@ -83,6 +83,6 @@ def test_work_that_was_changed_lost_or_never_written_is_named_with_the_remedy(
 def test_work_from_before_runs_had_several_devices_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = run_values(runs_of(tmp_path, monkeypatch, "synthetic")[0])
     asked = run_of(values, tmp_path)
-    for name in ("devices_per_run", "rank_timeout_s"):
+    for name in ("devices_per_run", "parallel", "rank_timeout_s"):
         del values["runtime"][name]
     assert run_of(values, tmp_path) == asked

@@ -16,7 +16,7 @@ from scaling.model.tower import recompute_activations
 from scaling.shapes.flops import recompute_flops_per_sequence, train_flops_per_sequence
 from scaling.shapes.matmuls import parameter_counts
 from scaling.shapes.shape import TransformerShape
-from scaling.spec.memory import Activations, activations, largest_micro_batch, step_bytes
+from scaling.spec.memory import Activations, activations, chosen, largest_micro_batch, step_bytes
 from scaling.spec.run_spec import RunSpec, to_dict
 from tests.examples import ENCODER, ENCODER_DECODER, GPT2, SPEC
 
@@ -232,3 +232,25 @@ def test_a_fused_loss_keeps_its_logits_once_and_the_weights_gradient_beside() ->
     rows = SEQUENCES * spec.model.context
     plain, fused = (step_bytes(spec, SEQUENCES, recomputed=False, fused=fused) for fused in (False, True))
     assert plain - fused == 50_000 * (12 * rows - 2 * rows - 4 * spec.model.d_model)
+
+
+def test_a_device_holds_its_share_of_the_weights_and_gathers_blocks() -> None:
+    spec = spec_of(replace(SHAPES["decoder"], n_layers=24, d_model=512, n_heads=8, n_kv_heads=8, d_ff=2048))
+    whole, *shared = (step_bytes(spec, 1, recomputed=False, shards=shards) for shards in (1, 2, 8, 64))
+    assert whole > shared[0] > shared[1] > shared[2]
+    held = 4 * 4 * parameter_counts(spec.model)["total"]  # weights, gradients and two moments in float32
+    assert shared[0] - shared[1] == pytest.approx(held * (1 / 2 - 1 / 8), abs=1)
+    assert shared[2] - held // 64 < whole - held + 5 * held / 4 / 24  # a few blocks are gathered at once
+
+
+def test_shards_are_chosen_where_a_whole_model_does_not_fit() -> None:
+    spec = spec_of(SHAPES["decoder"])
+    whole = step_bytes(spec, 1, recomputed=False)
+    assert chosen(spec, "auto", 4, whole, recomputed=False) == "ddp"
+    assert chosen(spec, "auto", 4, whole - 1, recomputed=False) == "fsdp"
+    assert chosen(spec, "auto", 1, whole - 1, recomputed=False) == "ddp"
+    assert chosen(spec, "hsdp", 4, whole, recomputed=False) == "hsdp"
+    with pytest.raises(ValueError, match="a training step needs about"):
+        largest_micro_batch(spec, whole - 1, recomputed=False)
+    shards = step_bytes(spec, 1, recomputed=False, shards=4)
+    assert largest_micro_batch(spec, shards, recomputed=False, shards=4) == 1

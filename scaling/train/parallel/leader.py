@@ -15,13 +15,15 @@ from scaling.objectives.batch import Batch
 from scaling.plan.run import Run
 from scaling.plan.work import run_values
 from scaling.records.attempt import Attempt, LostError
+from scaling.spec.parallel import DDP
 from scaling.train.checkpoint import Checkpoint
 from scaling.train.parallel.followers import Followers
 from scaling.train.parallel.ranks import END, STEP, VALIDATE, Ranks, RanksApartError, meeting_place
-from scaling.train.setup import Setup
+from scaling.train.parallel.sharded_step import sharded_stepper_of
+from scaling.train.setup import Setup, stepper_of
 from scaling.train.step import Stepper, StepResult
 from scaling.train.stop_request import StopRequest
-from scaling.train.validation import Validation, evaluate
+from scaling.train.validation import Validation
 
 HERE, LOOPBACK = "127.0.0.1", {"lo", "lo0"}
 LOOK_S = 0.1  # pause between two looks at followers that have not joined yet
@@ -37,6 +39,7 @@ class Leader:
         self._attempt, self._resume_from = attempt, resume_from
         self._timeout_s = run.runtime.rank_timeout_s
         self._ranks: Ranks | None = None  # None until the first step
+        self._compared = False  # whether the ranks' weights were compared
         self._joining_s = 0.0  # the others load their modules and data, which is no training
 
     def __enter__(self) -> "Leader":
@@ -50,6 +53,7 @@ class Leader:
             "study_dir": str(self._run.runtime.study_dir),
             "checkpoint": None if checkpoint is None else str(checkpoint.path),
             "micro_batch": self._setup.micro_batch,
+            "parallel": self._setup.parallel,
             "store": [HERE, self._store.port],
         }
         self._followers = Followers(self._attempt.path, count, values)
@@ -66,16 +70,22 @@ class Leader:
             if self._ranks is not None:
                 self._ranks.close()
 
+    def prepare(self, run: Run, setup: Setup, resume_from: Checkpoint | None) -> Stepper:
+        """The run's stepper: a sharded one is made with the others, which must be ready first."""
+        if setup.parallel == DDP:
+            return stepper_of(run, setup, resume_from)
+        return sharded_stepper_of(run, setup, resume_from, self._join())
+
     async def take(
         self, stepper: Stepper, batch: Batch, factor: float, *, measure_noise: bool, due: bool
     ) -> StepResult:
-        ranks = self._ranks or self._join(stepper)
+        ranks = self._joined(stepper)
         if ranks.order(STEP):
             self._stop.ask()
         return stepper.take(batch, factor, measure_noise=measure_noise, sharing=ranks)
 
     def evaluate(self, stepper: Stepper, batches: Iterable[Batch]) -> Validation:
-        ranks = self._ranks or self._join(stepper)
+        ranks = self._joined(stepper)
         if ranks.order(VALIDATE):
             self._stop.ask()
         return evaluate_together(stepper, batches, ranks)
@@ -83,7 +93,15 @@ class Leader:
     def seconds(self) -> float:
         return time.perf_counter() - self._joining_s
 
-    def _join(self, stepper: Stepper) -> Ranks:
+    def _joined(self, stepper: Stepper) -> Ranks:
+        """The ranks, joined and compared before the first order."""
+        ranks = self._ranks or self._join()
+        if not self._compared:
+            ranks.check_same(stepper.own_weights(), stepper.shards)
+            self._compared = True
+        return ranks
+
+    def _join(self) -> Ranks:
         """Wait until all followers are ready, and join them."""
         began = time.monotonic()
         while not self._store.check([ready(rank) for rank in range(1, self._followers.count)]):
@@ -94,7 +112,6 @@ class Leader:
             time.sleep(LOOK_S)
         ranks = Ranks(0, self._followers.count, self._store, self._setup.device, self._timeout_s, self._apart)
         self._ranks = ranks
-        ranks.check_same(stepper.flat.weights_N)
         self._joining_s = time.monotonic() - began
         return ranks
 
@@ -111,9 +128,9 @@ class Leader:
 
 
 def evaluate_together(stepper: Stepper, batches: Iterable[Batch], ranks: Ranks) -> Validation:
-    """Validate the model with the other ranks, after a check that all hold the same weights."""
-    ranks.check_same(stepper.flat.weights_N)
-    return evaluate(stepper.model, batches, stepper.autocast, ranks)
+    """Validate the model with the other ranks, after a check that copies of weights are the same."""
+    ranks.check_same(stepper.own_weights(), stepper.shards)
+    return stepper.evaluate(batches, ranks)
 
 
 def ready(rank: int) -> str:

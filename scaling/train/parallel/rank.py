@@ -15,13 +15,15 @@ from typing import Any
 
 from scaling.plan.run import Run
 from scaling.plan.work import run_of
+from scaling.spec.parallel import DDP
 from scaling.spec.schedule import learning_rate_factor
 from scaling.train import checkpoint
 from scaling.train.parallel.followers import LEFT_ALONE
 from scaling.train.parallel.leader import evaluate_together, ready
-from scaling.train.parallel.ranks import END, VALIDATE, Ranks, RanksApartError, meeting_place
+from scaling.train.parallel.ranks import END, VALIDATE, WHOLE, Ranks, RanksApartError, meeting_place
+from scaling.train.parallel.sharded_step import sharded_stepper_of
 from scaling.train.setup import Setup, batches_of, set_up, stepper_of, text_of
-from scaling.train.step import seed_dropout
+from scaling.train.step import Stepper, seed_dropout
 from scaling.train.stop_request import StopRequest
 from scaling.train.validation import validation_batches
 
@@ -34,7 +36,7 @@ def main(file: Path) -> int:
     with StopRequest(patient=True) as stop:
         values = json.loads(file.read_text())
         run = run_of(values["run"], Path(values["study_dir"]))
-        setup = replace(set_up(run), micro_batch=values["micro_batch"])
+        setup = replace(set_up(run), micro_batch=values["micro_batch"], parallel=values["parallel"])
         try:
             follow(run, setup, values, int(os.environ["RANK"]), stop)
         except RanksApartError as error:
@@ -47,16 +49,25 @@ def follow(run: Run, setup: Setup, values: Mapping[str, Any], rank: int, stop: S
     """Take steps and validate as rank 0 orders, until it orders the end."""
     spec, tokens, recipe = run.spec, setup.tokens, run.spec.recipe
     resume_from = None if values["checkpoint"] is None else checkpoint.read(Path(values["checkpoint"]))
-    stepper = stepper_of(run, setup, resume_from)
     text = text_of(spec, tokens)
     batch_of = batches_of(spec, tokens, text)
 
-    timeout_s = run.runtime.rank_timeout_s
-    host, port = values["store"]
-    store = meeting_place(host, port, timeout_s, opened=False)
-    store.set(ready(rank), "")
-    ranks = Ranks(rank, run.runtime.devices_per_run, store, setup.device, PATIENCE * timeout_s)
-    ranks.check_same(stepper.flat.weights_N)
+    def join() -> Ranks:
+        timeout_s = run.runtime.rank_timeout_s
+        host, port = values["store"]
+        store = meeting_place(host, port, timeout_s, opened=False)
+        store.set(ready(rank), "")
+        return Ranks(rank, run.runtime.devices_per_run, store, setup.device, PATIENCE * timeout_s)
+
+    # Ranks that hold all weights load them before they join, and shards are made together.
+    stepper: Stepper
+    if setup.parallel == DDP:
+        stepper = stepper_of(run, setup, resume_from)
+        ranks = join()
+    else:
+        ranks = join()
+        stepper = sharded_stepper_of(run, setup, resume_from, ranks)
+    ranks.check_same(stepper.own_weights(), stepper.shards)
 
     step = 0 if resume_from is None else resume_from.step
     batch = None  # of the next step, made while rank 0 makes its own
@@ -66,6 +77,9 @@ def follow(run: Run, setup: Setup, values: Mapping[str, Any], rank: int, stop: S
         order = ranks.next_order(stop.requested)
         if order == END:
             break
+        if order == WHOLE:
+            stepper.whole()
+            continue
         if order == VALIDATE:
             evaluate_together(stepper, validation_batches(spec, tokens.val, text, setup.device), ranks)
             continue

@@ -1,8 +1,9 @@
-"""Ranks: processes that train one run together, each with all weights and with its share of every batch.
+"""Ranks: processes that train one run together, each with its share of every batch, and with all weights or a shard.
 
-Gradients are sums over the ranks' shares, so that every rank makes the same update. This is data parallelism without
-torch's wrapper, which averages over ranks: a mean of means is wrong where ranks predict unequal numbers of tokens.
-Rank 0 leads: the others take its orders, one a step, over the host's network, which waits for no device.
+Gradients are sums over the ranks' shares, so that every rank with all weights makes the same update. This is data
+parallelism without torch's wrapper, which averages over ranks: a mean of means is wrong where ranks predict unequal
+numbers of tokens. `sharded_step.py` shards the weights. Rank 0 leads: the others take its orders, one a step, over the
+host's network, which waits for no device.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from scaling.objectives.batch import Batch
+from scaling.train.validation import Computed
 
-STEP, VALIDATE, END = 1, 2, 3  # orders of rank 0
+STEP, VALIDATE, WHOLE, END = 1, 2, 3, 4  # orders of rank 0; WHOLE gathers a sharded model
+BACK_ENDS = ("gloo", "NCCL")  # names in the words of their errors
 
 
 def meeting_place(host: str, port: int, timeout_s: float, *, opened: bool) -> Any:
@@ -43,7 +46,7 @@ class Ranks:
         apart: Callable[[RuntimeError], Exception] = lambda error: RanksApartError(str(error)),
     ) -> None:
         """Join the others over the store; `apart` makes the error of an exchange that failed."""
-        self.rank, self.count = rank, count
+        self.rank, self.count, self.device, self.timeout_s = rank, count, device, timeout_s
         self._apart = apart
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         with self._together():
@@ -66,12 +69,24 @@ class Ranks:
     def share(self, batch: Batch) -> Batch:
         """This rank's sequences of a batch, in order of the ranks, as evenly as they divide."""
         assert len(batch.targets_BP) >= self.count  # `check_limits` refuses others
-        first, stop = (-(-len(batch.targets_BP) * rank // self.count) for rank in (self.rank, self.rank + 1))
-        return batch.part(first, stop)
+        return batch.part(*self.span(len(batch.targets_BP)))
+
+    def span(self, sequences: int) -> tuple[int, int]:
+        """This rank's share of so many sequences: from a first to before a last, which may be none."""
+        first, stop = (-(-sequences * rank // self.count) for rank in (self.rank, self.rank + 1))
+        return first, stop
 
     def deals(self, number: int) -> bool:
         """Whether this rank evaluates the validation batch of a number."""
         return number % self.count == self.rank
+
+    def compute(self, compute: Callable[[], Computed]) -> Computed:
+        """The result of a function that computes with all weights, which are here."""
+        return compute()
+
+    def idles(self, batches: int) -> bool:
+        """False: ranks with all weights compute without the others."""
+        return False
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its sum over the ranks, the same bits on every rank."""
@@ -79,15 +94,18 @@ class Ranks:
             for tensor in tensors:
                 dist.all_reduce(tensor)
 
-    def check_same(self, weights_N: Sequence[Tensor]) -> None:
-        """RuntimeError where a rank's weights have other bits than rank 0's."""
+    def check_same(self, weights_N: Sequence[Tensor], shards: int = 1) -> None:
+        """RuntimeError where a rank's weights, of which `shards` ranks share a copy, have other bits than the first's.
+
+        Without shards all ranks compare with rank 0.
+        """
         sums = torch.zeros(self.count, len(weights_N), dtype=torch.int64)
         sums[self.rank] = torch.stack([weights.view(torch.int32).sum() for weights in weights_N]).cpu()
         self.add_up([sums])
-        if others := [rank for rank in range(self.count) if not torch.equal(sums[rank], sums[0])]:
+        if others := [rank for rank in range(self.count) if not torch.equal(sums[rank], sums[rank % shards])]:
             raise RuntimeError(
-                f"rank {others[0]} of {self.count} holds other weights than rank 0: their updates differ, so that this "
-                f"run is none; its last checkpoint is of rank 0"
+                f"rank {others[0]} of {self.count} holds other weights than rank {others[0] % shards}: their "
+                f"updates differ, so that this run is none; its last checkpoint is of rank 0"
             )
 
     def _agree(self, order: int, stop: bool) -> tuple[int, bool]:
@@ -96,6 +114,16 @@ class Ranks:
         self.add_up([sums])
         agreed, stops = sums.tolist()
         return agreed, stops > 0
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A context of computations that exchange weights, where an exchange that fails is the others' error."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not isinstance(error, dist.DistError) and not any(name in str(error) for name in BACK_ENDS):
+                raise  # an error of this rank's own
+            raise self._apart(error) from error
 
     @contextmanager
     def _together(self) -> Iterator[None]:

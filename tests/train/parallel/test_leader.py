@@ -37,13 +37,13 @@ def followers() -> list[int]:
 
 
 class At(Reporter):
-    """Does something to the first follower once the run has reported a step."""
+    """Does something to the first follower, or to this process, once the run has reported a step."""
 
-    def __init__(self, step: int, act: Callable[[int], None]) -> None:
-        self.step, self.act = step, act
+    def __init__(self, step: int, act: Callable[[int], None], *, alone: bool = False) -> None:
+        self.step, self.act, self.alone = step, act, alone
 
     def row(self, row: dict[str, Any]) -> None:
-        if row["step"] >= self.step and (found := followers()):
+        if row["step"] >= self.step and (found := [os.getpid()] if self.alone else followers()):
             self.step = 10**9
             self.act(found[0])
 

@@ -5,7 +5,7 @@ import pytest
 from tests.train.parallel.shared_steps import Found, cases, leading, taken
 
 TOLERANCE = 1e-5  # relative, of a loss: what summing in another order does in float32 over so many steps
-ROUNDING = {"bf16": 1e-2}  # a bfloat16 rounds at its third digit
+ROUNDING = {"bf16": 1e-2, "bf16, recomputed": 1e-2}  # a bfloat16 rounds at its third digit
 
 
 QUICK = ("whole words", "next sentence")
@@ -39,5 +39,5 @@ def test_ranks_take_the_steps_of_one_process(shared: tuple[int, dict[str, Found]
     assert ours.norms == pytest.approx(alone.norms, rel=100 * tolerance)
     assert ours.before == alone.before  # of the same weights, bit for bit
     assert ours.after.loss_nats == pytest.approx(alone.after.loss_nats, rel=tolerance)
-    if count == 2 and name != "accumulated":  # the first rank's half is the half that one process measures by
+    if count == 2 and "accumulated" not in name:  # the first rank's half is the half that one process measures by
         assert ours.noise == pytest.approx(alone.noise, rel=1000 * tolerance)
