@@ -56,8 +56,8 @@ def step_bytes(
     the end of the backward pass. At the beginning all activations exist, the head's gradient and perhaps its last
     logits. At the end the embedding's gradient exists, of a tied embedding in two parts, before it is accumulated.
     A `recorded` step keeps this memory for its replays; steps that are taken directly need as much beside. The loss
-    may be `fused` into one kernel. Devices that share one copy of the weights (`shards` of them) hold their shares, and
-    gather a group at a time.
+    may be `fused` into one kernel. Devices that share one copy of the weights (`shards` of them) hold shards, gather a
+    group at a time, and have their gradients only from the first backward pass on.
     """
     shape = spec.model
     params = FP32 * parameter_counts(shape)["total"]
@@ -68,11 +68,13 @@ def step_bytes(
     kept = micro_batch_sequences * one.kept(recomputed) + embedding
     ends = 2 * embedding if shape.tied_embeddings else embedding
     if shards > 1:
-        groups = _groups(spec)
+        groups, own = _groups(spec), params // shards
         cast = embedding // 2 if spec.recipe.precision == "bf16" else 0  # of the head; blocks are gathered as cast
-        at_start = cast + kept + loose
-        at_end = 2 * groups.root + (embedding if shape.tied_embeddings else 0)  # gradient, and the copy to be summed
-        return params * (2 + MOMENTS) // shards + groups.root + max(at_start + groups.blocks, at_end)
+        before = own if micro_batch_sequences * shards < spec.recipe.batch_sequences else 0  # another micro-batch's
+        at_start = before + groups.blocks + cast + kept + loose
+        # The root group's gradient, and the copy to be summed.
+        at_end = own + 2 * groups.root + (embedding if shape.tied_embeddings else 0)
+        return own * (1 + MOMENTS) + groups.root + max(at_start, at_end)
     return params * (2 + MOMENTS) + (2 if recorded else 1) * max(cast + kept + loose, ends)
 
 

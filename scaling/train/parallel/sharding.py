@@ -5,6 +5,7 @@ parameters are the root group, tied embeddings among them, which stays gathered 
 sums over ranks on every back end: torch averages over NCCL, and on gloo by default sums where it should average.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -37,6 +38,8 @@ def shard(model: nn.Module, mesh: DeviceMesh, precision: str) -> Root:
     In bf16 the matrices are gathered in bfloat16, as autocast would cast them, and norms in float32, as autocast leaves
     them; gradients are summed in float32.
     """
+    # A block adds the outputs of its parts out of place, so that outputs which are views are safe.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
     half = precision == "bf16"
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32, cast_forward_inputs=False
