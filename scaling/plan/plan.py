@@ -300,7 +300,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
             at_once,
             run.runtime.recompute_activations,
             run.runtime.cuda_graphs and at_once >= spec.recipe.batch_sequences,
-            shards_of(run.runtime.parallel, devices),
+            shards=shards_of(run.runtime.parallel, devices),
         ),
         estimated_s=expected.run(spec, allocation.realised_flops / devices)
         + spec.recipe.steps * exchange_s(n_params["total"], devices, device),

@@ -386,7 +386,9 @@ def test_repeated_data_and_coarse_rounding_are_warned_of() -> None:
 def test_what_would_confound_size_with_something_else_is_flagged(override: str, kind: str) -> None:
     fine = [*SYNTHETIC, "data.source.tokens=1000000000", "model.d_model=16", "model.n_heads=1", "budget.flops=1e12"]
     assert plan_of(*fine).runs[0].warnings == ()
-    width = {"few tokens": ["model.d_model=128"], "large vocabulary": ["model.d_model=4", "model.n_layers=1"]}.get(kind, [])
+    width = {"few tokens": ["model.d_model=128"], "large vocabulary": ["model.d_model=4", "model.n_layers=1"]}.get(
+        kind, []
+    )
     assert {warning.kind for warning in plan_of(*fine, *width, override).runs[0].warnings} >= {kind}
 
 
