@@ -36,7 +36,7 @@ def one() -> Iterator[Ranks]:
 def saved(stepper: Stepper, path: Path) -> Checkpoint:
     """A checkpoint of the stepper's model and optimizer."""
     path.mkdir()
-    checkpoint.save(Attempt(path, 1), *stepper.whole(), {"step": 3})
+    checkpoint.save(Attempt(path, 1), checkpoint.tables_of(*stepper.whole()), {"step": 3})
     found = checkpoint.latest(path).checkpoint
     assert found is not None
     return found
