@@ -11,7 +11,7 @@ from scaling.spec.run_spec import RecipeSpec, RunSpec
 
 # Limits beyond which a run's loss is confounded with another cause than its size (Porian et al. 2024 on warm-up).
 FEW_STEPS, LONG_WARMUP, FEW_TOKENS_PER_PARAM = 1000, 0.1, 3.0
-LARGE_VOCABULARY = 3.0  # its parameters, by those of the layers; assumed
+LARGE_VOCABULARY = 10.0  # its parameters, by those of the layers; assumed
 # Batch rule, value * D**exponent, and the tokens that it was measured at (Li et al. 2025, "Step Law").
 BATCH_RULE, BATCH_RULE_HOLDS = (0.58, 0.571), (2e9, 1e11)
 FAR_FROM_BATCH_RULE = 4.0  # assumed: the loss is flat around the best batch

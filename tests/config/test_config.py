@@ -380,13 +380,13 @@ def test_repeated_data_and_coarse_rounding_are_warned_of() -> None:
         ("recipe.batch_tokens.value=2.5e-3", "few steps"),
         ("recipe.schedule.warmup={params:null,tokens:null,fraction:0.2}", "long warm-up"),
         ("budget.flops=1e11", "few tokens"),
-        ("data.vocab_size=100", "large vocabulary"),
+        ("data.vocab_size=200", "large vocabulary"),
     ],
 )
 def test_what_would_confound_size_with_something_else_is_flagged(override: str, kind: str) -> None:
     fine = [*SYNTHETIC, "data.source.tokens=1000000000", "model.d_model=16", "model.n_heads=1", "budget.flops=1e12"]
     assert plan_of(*fine).runs[0].warnings == ()
-    width = {"few tokens": ["model.d_model=128"], "large vocabulary": ["model.d_model=4", "model.n_layers=1"]}.get(
+    width = {"few tokens": ["model.d_model=128"], "large vocabulary": ["model.d_model=1", "model.n_layers=1"]}.get(
         kind, []
     )
     assert {warning.kind for warning in plan_of(*fine, *width, override).runs[0].warnings} >= {kind}
