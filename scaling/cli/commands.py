@@ -1,5 +1,6 @@
 """Subcommands of `scaling`; each imports its own modules, so that the others start fast."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any, cast
@@ -139,7 +140,11 @@ def status(options: Any) -> int:
     from scaling.plan.status import as_json, only_study, print_status, study_status
     from scaling.terminal import terminal
 
-    studies = [study_status(study) for study in options.studies or [only_study(RUNS)]]
+    gc.disable()  # it would walk the records of thousands of runs again and again
+    try:
+        studies = [study_status(study) for study in options.studies or [only_study(RUNS)]]
+    finally:
+        gc.enable()
     if options.json:
         graded = [{"registered": grades(study.study_dir, options.against)} for study in studies]
         print(json.dumps({"studies": [as_json(study) | more for study, more in zip(studies, graded, strict=True)]}))

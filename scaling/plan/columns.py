@@ -63,7 +63,7 @@ def print_columns(columns: Sequence[Column], console: Console, groups: Sequence[
     for title, count in groups or [("", len(rows))]:
         lines += [title, *rows[start : start + count]] if title else rows[start : start + count]
         start += count
-    console.print(Text("\n".join(lines)), soft_wrap=True)
+    console.out("\n".join(lines), highlight=False)  # as it is: Text would be cut into lines and joined again
     left_out = [column.head for column in columns if any(column.cells) and column not in kept]
     if left_out:
         needed = len(GAP.join(column.padded()[0] for column in columns if any(column.cells)))
