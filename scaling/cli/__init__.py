@@ -9,13 +9,14 @@ from scaling.cli import commands
 from scaling.cli.parsers import PROG, parsers
 from scaling.machine.threads import wait_passively
 
+INTERRUPTED = 130  # exit status of a command that Ctrl-C ended: 128 + SIGINT
 CLOSED_PIPE = 141  # exit status of a command that the closed pipe of its output ended: 128 + SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; return the exit status: 0 done, 1 something failed, 2 a mistake in the arguments.
 
-    The status is CLOSED_PIPE where the reader of the output has gone.
+    The status is CLOSED_PIPE where the reader of the output has gone, INTERRUPTED after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
@@ -43,6 +44,9 @@ def _run(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:  # an OSError names its file: a disk is full, a folder read-only
         print(f"{PROG} {command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt as stopped:  # a run that has stopped says how far it came
+        print(f"{PROG} {command}: {str(stopped) or 'interrupted'}", file=sys.stderr)
+        return INTERRUPTED
     return status
 
 

@@ -191,6 +191,8 @@ class Pool:
             return
         if job.status == BUSY:
             job.status, job.why = PREEMPTED, "not started"
+        if job.status == RUNNING and self.stopping and entry.process.exitcode == -signal.SIGTERM:
+            job.status, job.why = PREEMPTED, "stopped"  # work without steps ends by the signal itself
         if job.status == RUNNING:  # the process sent no final message
             job.status, job.why = LOST, entry.hung or _death(entry.process.exitcode)
         job.ended = time.monotonic()

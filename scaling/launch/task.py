@@ -166,7 +166,7 @@ def run_app(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         return 1
     except KeyboardInterrupt as stopped:
-        print(f"{stopped or 'stopped'}; the same command again resumes", file=sys.stderr)
+        print(f"{str(stopped) or 'stopped'}; the same command again resumes", file=sys.stderr)
         return 130
     finally:
         sys.argv = before

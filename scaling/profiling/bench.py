@@ -26,6 +26,7 @@ from scaling.plan.columns import wide
 from scaling.plan.run import Run
 from scaling.plan.stacks import CPU_BATCH_TOKENS
 from scaling.quantities import short, with_unit
+from scaling.records.attempt import PREEMPTED
 from scaling.records.record import DONE, read_metrics, read_record
 from scaling.shapes.flops import train_flops_per_sequence
 
@@ -138,9 +139,11 @@ def time_matmul(device: str, precision: str, launcher: Launcher) -> float:
 
 
 def _run_all(launcher: Launcher, jobs: Sequence[Job], target: Target, folder: Path) -> None:
-    """Run jobs without a table; RuntimeError where one fails."""
+    """Run jobs without a table; RuntimeError where one fails, KeyboardInterrupt where one was asked to stop."""
     launcher.run(jobs, target, folder, (), lambda: None)
     for job in jobs:
+        if job.status == PREEMPTED:
+            raise KeyboardInterrupt
         if job.status != DONE:
             raise RuntimeError(f"{job.label}: {job.status}, {job.why}")
 

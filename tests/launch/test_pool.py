@@ -324,3 +324,14 @@ def test_a_job_that_waits_for_slots_is_not_started_after_a_stop(tmp_path: Path) 
 
     Pool(slots(2, 1, use_gpus=False), work, tmp_path / "logs", preload=PRELOAD).run(jobs, show)
     assert [(job.status, job.why) for job in jobs] == [(PREEMPTED, "checkpoint written"), (PREEMPTED, "not started")]
+
+
+def test_work_without_steps_that_a_stop_ends_was_preempted_not_lost(tmp_path: Path) -> None:
+    def show() -> None:
+        if jobs[0].started is not None:
+            time.sleep(0.2)
+            raise KeyboardInterrupt
+
+    jobs = [Job("a", ("sleep", 60))]
+    Pool(slots(1, 1, use_gpus=False), work, tmp_path / "logs", preload=PRELOAD).run(jobs, show)
+    assert (jobs[0].status, jobs[0].why) == (PREEMPTED, "stopped")

@@ -1,17 +1,20 @@
 """Step times: the speed behind measured steps is found again, and plans reckon with it."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from scaling.cli import main
+from scaling.cli import INTERRUPTED, main
 from scaling.config.config import compose, to_run
+from scaling.launch.jobs import Job
 from scaling.launch.local import Local
 from scaling.machine.speed import ASSUMED, Speed, fit_speed, remember, speed
 from scaling.plan.plan import make_plan
 from scaling.profiling import bench
 from scaling.profiling.bench import Case, time_case, ways_to_time
+from scaling.records.attempt import PREEMPTED
 from scaling.shapes.flops import train_flops_per_sequence
 from tests.examples import GPT2
 
@@ -100,3 +103,16 @@ def test_a_benchmark_states_first_when_it_will_end(
     monkeypatch.setattr(bench, "device_here", lambda: "cpu")
     assert main(["bench", "--seconds", "598", "--cache", str(tmp_path), "hydra.launcher.slots=1"]) == 2
     assert "9 timings: about 90.0 min, until about" in capsys.readouterr().err  # 7 shapes, one of them in 2 stacks
+
+
+def test_a_benchmark_that_is_interrupted_ends_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(launcher: Local, jobs: Sequence[Job], *_: object) -> None:
+        for job in jobs:
+            job.status, job.why = PREEMPTED, "stopped"
+
+    monkeypatch.setattr(Local, "run", stopped)
+    monkeypatch.setattr(bench, "device_here", lambda: "cpu")
+    assert main(["bench", "--cache", str(tmp_path), "hydra.launcher.slots=1"]) == INTERRUPTED
+    assert capsys.readouterr().err.splitlines()[-1] == "scaling bench: interrupted"
