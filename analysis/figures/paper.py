@@ -3,9 +3,12 @@
 Uses figures and canvases alone, never pyplot's state; the style holds inside a context and leaves no trace.
 """
 
+import multiprocessing
 import textwrap
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -78,6 +81,7 @@ CANVASES: Any = {  # format -> canvas, and the metadata of time and program that
 }
 LAYOUT_TABLES = ("GSUB", "GPOS", "GDEF", "kern")  # ligatures and kerning of a TrueType font
 DOTS_PER_INCH = 200  # of a png
+LEAST_CHARTS = 4  # for each process that draws: it starts in a second, the time of two charts
 
 
 def draw(chart: Chart, figure: FigureBase, on: Page = PAGE) -> None:
@@ -146,10 +150,21 @@ def _options_of_bare_fonts(**given: Any) -> Any:
     return options
 
 
-def save_all(found: Mapping[str, Chart | Absent], folder: Path, on: Page = PAGE) -> dict[str, list[Path]]:
-    """Write every chart that is not absent to folder/NAME.png, .svg and .pdf; returns the files by name."""
+def save_all(
+    found: Mapping[str, Chart | Absent], folder: Path, on: Page = PAGE, at_once: int = 1
+) -> dict[str, list[Path]]:
+    """Write every chart that is not absent to folder/NAME.png, .svg and .pdf; returns the files by name.
+
+    `at_once` processes draw. More than one import the program's main module, which must start nothing when imported.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    return {name: save(chart, folder / name, on) for name, chart in found.items() if isinstance(chart, Chart)}
+    drawn = {name: chart for name, chart in found.items() if isinstance(chart, Chart)}
+    stems = [folder / name for name in drawn]
+    at_once = min(at_once, len(drawn) // LEAST_CHARTS)
+    if at_once < 2:
+        return dict(zip(drawn, map(save, drawn.values(), stems, repeat(on)), strict=True))
+    with ProcessPoolExecutor(at_once, multiprocessing.get_context("spawn")) as pool:
+        return dict(zip(drawn, pool.map(save, drawn.values(), stems, repeat(on)), strict=True))
 
 
 def save_png(chart: Chart, path: Path) -> None:

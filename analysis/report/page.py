@@ -40,17 +40,18 @@ SHAPES = {
 }
 
 
-def write_report(results: Results, out_dir: Path, on: "Page | None" = None) -> Path:
+def write_report(results: Results, out_dir: Path, on: "Page | None" = None, at_once: int = 1) -> Path:
     """Write out_dir/report.html and every figure under out_dir/figures as png, svg and pdf; returns the page's path.
 
-    `on` is the printed page that the figures are for.
+    `on` is the printed page that the figures are for; `at_once` processes draw them (`paper.save_all` has its terms).
     """
     from scaling.analysis import figures
     from scaling.analysis.figures import paper
     from scaling.analysis.figures.pages import PAGE
 
     charts = {name: make(results) for name, make in figures.CHARTS.items()}
-    return write_page(render(results, charts, paper.save_all(charts, out_dir / FIGURES_DIR, on or PAGE)), out_dir)
+    files = paper.save_all(charts, out_dir / FIGURES_DIR, on or PAGE, at_once)
+    return write_page(render(results, charts, files), out_dir)
 
 
 def write_page(page: str, out_dir: Path) -> Path:

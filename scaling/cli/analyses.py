@@ -228,6 +228,7 @@ def report(options: Any) -> int:
     from scaling.analysis.runs.files import is_results
     from scaling.analysis.studies.finetuning import holds_finetuned
     from scaling.cli.mirrored_analysis import SETTING, AnalysisTrackers
+    from scaling.machine.threads import most_cores
 
     before = [part for part in options.data if part.startswith(SETTING)]  # argparse keeps others apart, behind options
     options.data = [part for part in options.data if part not in before]
@@ -241,7 +242,7 @@ def report(options: Any) -> int:
         return 0
     if len(options.data) == 1 and given.suffix == ".json" and (not given.is_file() or is_results(given)):
         results = read(given)
-        path = write_report(results, options.out or given.parent / "report", on)
+        path = write_report(results, options.out or given.parent / "report", on, most_cores())
         _summarise(results, "")
         print(f"report: {path}")
         trackers.mirror("", results, given, path)
@@ -251,7 +252,7 @@ def report(options: Any) -> int:
     written = write_parts(analysed, whole if options.out or study is None else study)
     pages = {}
     for name, results in analysed.items():
-        pages[name] = write_report(results, whole / name, on)
+        pages[name] = write_report(results, whole / name, on, most_cores())
         _summarise(results, name)
         print_grades(results["registered"])
         print(f"report: {pages[name]}")

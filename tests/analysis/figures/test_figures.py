@@ -68,14 +68,15 @@ def test_a_table_fills_every_figure_but_those_of_training_curves(name: str, tabl
         assert "no training curves" in texts(draw(name, table_results)).replace("\n", " ")
 
 
-def test_figures_are_written_in_three_formats_and_twice_alike(
+def test_figures_are_written_in_three_formats_and_alike_by_one_process_or_two(
     table_results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         figures, "CHARTS", {name: figures.CHARTS[name] for name in ("isoflop", "exponents", "envelope")}
     )
     charts = {name: make(table_results) for name, make in figures.CHARTS.items()}
-    saved = [paper.save_all(charts, tmp_path / folder) for folder in ("a", "b")]
+    monkeypatch.setattr(paper, "LEAST_CHARTS", 1)
+    saved = [paper.save_all(charts, tmp_path / folder, at_once=k) for folder, k in (("a", 1), ("b", 2))]
     written = [[path for paths in files.values() for path in paths] for files in saved]
     assert [path.name for path in written[0]] == [
         f"{name}.{kind}" for name in ("isoflop", "exponents") for kind in ("png", "svg", "pdf")
