@@ -37,7 +37,7 @@ def plan(options: Any) -> int:
     runs = expand(cfg, fixed, axes, load_like)
     plan = make_plan(runs, cfg.budget.total_flops, options.on and options.on.lower())
     cost, lines = None, []
-    slots = slots_of(cfg.hydra.launcher, len(plan.missing), use_gpus=wants_gpu(runs[0]))
+    slots = slots_of(cfg.hydra.launcher, sum(run.devices_per_run for run in plan.missing), use_gpus=wants_gpu(runs[0]))
     if on is not None:
         specs = {run.spec.run_id: run.spec for run in runs}
         usd_per_hour = cfg.budget.usd_per_hour if options.usd_per_hour is None else options.usd_per_hour
@@ -105,6 +105,7 @@ def launch(options: Any) -> int:
     from scaling.config.config import compose
     from scaling.launch.rendering import RENDERERS, Workers
     from scaling.launch.slurm_script import SlurmSettings
+    from scaling.machine.nodes import check_nodes
     from scaling.plan.work import read_work
     from scaling.records.record import DIVERGED, DONE, readable_record
     from scaling.registry import choose
@@ -114,6 +115,7 @@ def launch(options: Any) -> int:
     values = dict(compose(["hydra/launcher=slurm", *options.settings]).hydra.launcher)
     settings = SlurmSettings(**{name: value for name, value in values.items() if name not in ("_target_", "name")})
     work = read_work(options.study.resolve())
+    check_nodes(work.most_nodes, settings.nodes, f"with hydra.launcher.nodes={settings.nodes}")
     ids = [line["run_id"] for line in work.lines]
     records = [readable_record(work.study_dir / run_id) for run_id in ids]
     left = sum(record is None or record.status not in (DONE, DIVERGED) for record in records)

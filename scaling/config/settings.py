@@ -45,6 +45,7 @@ class RuntimeSettings:
 
     device: str
     devices_per_run: int
+    nodes_per_run: int
     parallel: str
     rank_timeout_s: float
     threads: int | None
@@ -62,6 +63,11 @@ class RuntimeSettings:
             raise ValueError(f"runtime.log_points={self.log_points}: must be at least 1")
         if self.devices_per_run < 1:
             raise ValueError(f"runtime.devices_per_run={self.devices_per_run}: must be at least 1, a run a device")
+        if self.nodes_per_run < 1 or self.devices_per_run % self.nodes_per_run:
+            raise ValueError(
+                f"runtime.nodes_per_run={self.nodes_per_run}: runtime.devices_per_run={self.devices_per_run} in all "
+                f"are spread evenly over one node or more; choose a divisor of them"
+            )
         if self.parallel not in CHOICES:
             raise ValueError(f"runtime.parallel={self.parallel!r}: choose from {', '.join(CHOICES)}")
         if not self.rank_timeout_s > 0:

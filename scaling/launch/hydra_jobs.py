@@ -15,7 +15,8 @@ from omegaconf import DictConfig, open_dict
 from scaling.launch.jobs import Channel, Job, JobEndedError
 from scaling.launch.launchers import STARTERS, make_launcher, run_jobs
 from scaling.launch.reporting import reporting_to
-from scaling.launch.stacking import job_labels, planned_ids, stacks, widths
+from scaling.launch.stacking import job_labels, most_nodes, planned_ids, stacks, widths
+from scaling.machine.nodes import check_nodes
 from scaling.machine.slots import gpu_ids
 from scaling.plan.run import Run
 from scaling.plan.work import read_work
@@ -49,6 +50,7 @@ def launch(
             return [work.run(ids[index]) for index in stack]
         return context, task, config, [(list(job_overrides[index]), initial_job_idx + index) for index in stack]
 
+    check_nodes(most_nodes(job_overrides, config.runtime.nodes_per_run, study_dir), 1, _place(settings))
     slots = widths(job_overrides, config.runtime.devices_per_run, study_dir)
     jobs = [
         Job(
@@ -82,6 +84,7 @@ def _start_workers(
     if len(ids) < len(job_overrides):
         raise ValueError(f"hydra/launcher={settings['name']} starts workers of a plan: use hydra/sweeper=isoflop")
     work = read_work(study_dir)
+    check_nodes(work.most_nodes, settings.get("nodes", 1), _place(settings))
     planned = [str(line["run_id"]) for line in work.lines]
 
     def unfinished() -> int:
@@ -98,6 +101,12 @@ def _start_workers(
         outcome.return_value = JobEndedError(ended) if record is None else loss_of(record)
         returns.append(outcome)
     return returns
+
+
+def _place(settings: Mapping[str, Any]) -> str:
+    """The place where a launcher's nodes are counted, in words."""
+    own = f" hydra.launcher.nodes={settings['nodes']}" if "nodes" in settings else ""
+    return f"with hydra/launcher={settings.get('name')}{own}"
 
 
 def _all_trained_now(study_dir: Path, run_ids: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from scaling.plan.admission import pace_of
 from scaling.plan.branches import furthest_step, is_begun
 from scaling.plan.dropping import dropped
 from scaling.plan.labels import labels
-from scaling.plan.plan_file import slot_seconds
+from scaling.plan.plan_file import devices_on_node, slot_seconds
 from scaling.plan.work import Work
 from scaling.records.attempt import FAILED, LOST, Attempt, is_trained_now
 from scaling.records.files import read_json
@@ -27,10 +27,6 @@ START_S = 5.0  # seconds of a run before its first step and after its last; assu
 LOSSES = 3  # processes of a run that may die before they have claimed it
 
 Line = Mapping[str, Any]  # of plan.jsonl
-
-
-def _devices(line: Line) -> int:
-    return int(line.get("devices_per_run", 1))
 
 
 @dataclass
@@ -54,15 +50,23 @@ class PlannedQueue:
     """
 
     def __init__(
-        self, work: Work, ends: float | None = None, max_runs: int | None = None, widest: int | None = None
+        self,
+        work: Work,
+        ends: float | None = None,
+        max_runs: int | None = None,
+        widest: int | None = None,
+        nodes: int = 1,
     ) -> None:
         """Runs are to end before `ends`, a moment of time.time(), and are `max_runs` at most.
 
-        Runs on more devices than `widest` are left to other workers.
+        Runs on more devices of a node than `widest`, or on more than `nodes`, are left to other workers.
         """
+        self._widest = widest
         self._work, self._ends, self._max_runs = work, ends, max_runs
         self._lines: list[Line] = [  # unfinished runs, the longest first
-            line for line in work.lines if widest is None or _devices(line) <= widest
+            line
+            for line in work.lines
+            if (widest is None or devices_on_node(line) <= widest) and line.get("nodes_per_run", 1) <= nodes
         ]
         self.too_wide = len(work.lines) - len(self._lines)  # runs that no slots here suffice for
         self._labels = labels(work.lines)
@@ -205,7 +209,10 @@ class PlannedQueue:
 
     def _job(self, line: Line) -> Job:
         run_id = str(line["run_id"])
-        job = PlannedJob(self._labels.get(run_id, run_id), self._work.run(run_id), slots=_devices(line), run_id=run_id)
+        # A run over several nodes has all slots here: two such runs would not know each other's on the other nodes.
+        over_nodes = line.get("nodes_per_run", 1) > 1
+        slots = (over_nodes and self._widest) or devices_on_node(line)
+        job = PlannedJob(self._labels.get(run_id, run_id), self._work.run(run_id), slots=slots, run_id=run_id)
         self._taken += 1
         self.jobs.append(job)
         return job

@@ -164,7 +164,9 @@ def _needed(option: str, value: str | None, meaning: str) -> str:
 
 def _refuse_nodes(settings: SlurmSettings) -> None:
     if settings.nodes != 1:
-        raise ValueError(f"hydra.launcher.nodes={settings.nodes}: a worker here has one node; runs use one")
+        raise ValueError(
+            f"hydra.launcher.nodes={settings.nodes}: a worker here has one node; --render sbatch has several"
+        )
 
 
 def _comment(command: str) -> str:

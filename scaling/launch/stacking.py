@@ -8,7 +8,7 @@ from scaling.plan.plan_file import read_plan
 from scaling.plan.stacks import CPU_BATCH_TOKENS
 
 PLANNED_RUN = "planned="  # the override that names a job's run in the plan
-DEVICES = "runtime.devices_per_run"
+DEVICES, NODES = "runtime.devices_per_run", "runtime.nodes_per_run"
 
 
 def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bool) -> list[list[int]]:
@@ -40,10 +40,19 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
 
 def widths(jobs: Sequence[Sequence[str]], otherwise: int, study_dir: Path) -> list[int]:
     """The slots that each job takes: by the plan, else as its overrides ask, else `otherwise`."""
-    plan = {line["run_id"]: line.get("devices_per_run", 1) for line in read_plan(study_dir)}
+    return _asked(DEVICES, jobs, otherwise, study_dir)
+
+
+def most_nodes(jobs: Sequence[Sequence[str]], otherwise: int, study_dir: Path) -> int:
+    """The most nodes that one of the jobs takes, as `widths` finds slots."""
+    return max(_asked(NODES, jobs, otherwise, study_dir), default=1)
+
+
+def _asked(setting: str, jobs: Sequence[Sequence[str]], otherwise: int, study_dir: Path) -> list[int]:
+    plan = {line["run_id"]: line.get(setting.partition(".")[2], 1) for line in read_plan(study_dir)}
     found = []
     for job in jobs:
-        asked = dict(part.lstrip("+").partition("=")[::2] for part in job).get(DEVICES, str(otherwise))
+        asked = dict(part.lstrip("+").partition("=")[::2] for part in job).get(setting, str(otherwise))
         run_id = next(iter(planned_ids([job])), "")
         found.append(plan.get(run_id, int(asked) if asked.isdigit() else 1))  # the job itself refuses what is no number
     return found

@@ -16,6 +16,7 @@ from scaling.launch.planned_queue import PlannedQueue
 from scaling.launch.reporting import ChannelReporter, reporting_to
 from scaling.launch.table import outcome
 from scaling.machine.code import code_digest
+from scaling.machine.nodes import nodes_here
 from scaling.machine.slots import gpu_ids, slots
 from scaling.plan.plan_file import WORK
 from scaling.plan.run import Run
@@ -43,11 +44,13 @@ def work(study_dir: Path, until: str | None, max_runs: int | None, slot_count: i
         last = None if ends is None else ends - min(RESERVE_S, RESERVE * max(0.0, ends - started))
         use_gpus = not study.asks_for_cpu and bool(gpu_ids())
         here = slots(slot_count or (len(gpu_ids()) if use_gpus else study.widest), None, use_gpus)
-        queue = PlannedQueue(study, last, max_runs, widest_job(here))
+        nodes = nodes_here()
+        queue = PlannedQueue(study, last, max_runs, widest_job(here), nodes)
         if queue.too_wide:
             print(
-                f"{queue.too_wide} runs take more than {widest_job(here)} slots (runtime.devices_per_run) and are left "
-                f"to workers with --slots {study.widest}",
+                f"{queue.too_wide} runs take more than {widest_job(here)} slots of a node (runtime.devices_per_run) or "
+                f"{nodes} nodes (runtime.nodes_per_run) and are left to workers with --slots {study.widest} on "
+                f"{study.most_nodes} nodes (hydra/launcher=slurm hydra.launcher.nodes={study.most_nodes})",
                 flush=True,
             )
         if not stop.requested:

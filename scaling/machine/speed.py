@@ -36,17 +36,29 @@ ASSUMED = {"cpu": Speed(0.3e-3, 0.4e-3, 40e9), "cuda": Speed(2e-3, 0.5e-3, 400e1
 # Bytes/s of gradients at which the devices of a run sum them, in rings; communication does not overlap with arithmetic.
 # Assumed, "cpu" included: 2 GB/s between processes of one machine, 100 GB/s between GPUs of a node with NVLink.
 EXCHANGE_BYTES_PER_S = {"cpu": 2e9, "cuda": 100e9}
+# As much between nodes, all devices of a node together: 400 Gb/s InfiniBand for GPUs, 10 Gb/s Ethernet for CPUs.
+NODE_BYTES_PER_S = {"cpu": 1e9, "cuda": 50e9}
 EXCHANGE_STEP_S = {"cpu": 1e-3, "cuda": 0.5e-3}  # seconds of a step's exchanges beside their bytes; assumed
 GRADIENT_BYTES = 4  # of a parameter, in float32
 
 
-def exchange_s(params: int, devices: int, device: str) -> float:
-    """Seconds in which `devices` devices sum the gradients of a step; assumed, since no measurement has been made."""
+def exchange_s(params: int, devices: int, device: str, nodes: int = 1) -> float:
+    """Seconds in which `devices` devices sum the gradients of a step; assumed, since no measurement has been made.
+
+    The devices of a node sum in a ring, and the nodes in a ring of their own.
+    """
     if devices == 1:
         return 0.0
     kind = "cpu" if device == "cpu" else "cuda"
-    sent = 2 * (devices - 1) / devices * GRADIENT_BYTES * params  # a ring reduces, then gathers
-    return EXCHANGE_STEP_S[kind] + sent / EXCHANGE_BYTES_PER_S[kind]
+    total = GRADIENT_BYTES * params
+    within = _ring_bytes(total, devices // nodes) / EXCHANGE_BYTES_PER_S[kind]
+    between = _ring_bytes(total, nodes) / NODE_BYTES_PER_S[kind]
+    return EXCHANGE_STEP_S[kind] + within + between
+
+
+def _ring_bytes(total: int, members: int) -> float:
+    """Bytes that each member of a ring sends: the ring reduces, then gathers."""
+    return 2 * (members - 1) / members * total
 
 
 def layers(spec: RunSpec) -> int:

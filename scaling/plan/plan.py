@@ -71,6 +71,7 @@ class PlannedRun:
     estimated_s: float
     warnings: tuple[PlanWarning, ...]
     drop_rank: int = 0  # place in the order in which runs beyond a cap are dropped (dropping.py); 0 without caps
+    nodes_per_run: int = 1  # nodes that these devices are spread over
 
     @property
     def slot_s(self) -> float:
@@ -295,6 +296,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
         train_flops=allocation.realised_flops,
         paid_flops=allocation.realised_flops,
         devices_per_run=devices,
+        nodes_per_run=run.runtime.nodes_per_run,
         memory_bytes=step_bytes(
             spec,
             at_once,
@@ -303,7 +305,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
             shards=shards_of(run.runtime.parallel, devices),
         ),
         estimated_s=expected.run(spec, allocation.realised_flops / devices)
-        + spec.recipe.steps * exchange_s(n_params["total"], devices, device),
+        + spec.recipe.steps * exchange_s(n_params["total"], devices, device, run.runtime.nodes_per_run),
         warnings=warnings_of(run, state, unique, known is not None),
     )
 

@@ -38,13 +38,16 @@ class Timeline:
         return max((stay.end_s for stay in self.stays), default=0.0)
 
 
-def slots_of(launcher: Mapping[str, Any], runs: int, *, use_gpus: bool) -> int:
-    """The slots that a launcher's settings give to this many runs: on this machine, or of its workers elsewhere."""
+def slots_of(launcher: Mapping[str, Any], devices: int, *, use_gpus: bool) -> int:
+    """The slots that a launcher gives to runs of so many devices in all: on this machine, or of its workers elsewhere.
+
+    The slots of a worker are those of all its nodes.
+    """
     if launcher.get("name") == "in_process":
         return 1
     if "array_parallel" in launcher:  # workers that each train one run on each of their GPUs
-        workers = launcher["array_parallel"] or runs
-        return max(1, min(runs, workers * max(1, launcher.get("gpus") or 1)))
+        workers = int(launcher["array_parallel"] or devices)
+        return max(1, min(devices, workers * max(1, int(launcher.get("gpus") or 1)) * int(launcher.get("nodes", 1))))
     return len(slots(launcher.get("slots"), launcher.get("threads_per_slot"), use_gpus))
 
 

@@ -16,7 +16,7 @@ from scaling.data.prepare import DataConfig
 from scaling.data.sources import SOURCES
 from scaling.machine.code import code_digest
 from scaling.plan.parents import read_parent
-from scaling.plan.plan_file import WORK, read_plan
+from scaling.plan.plan_file import WORK, devices_on_node, read_plan
 from scaling.plan.run import Run
 from scaling.records.files import read_json, write_text
 from scaling.registry import choose
@@ -27,7 +27,7 @@ from scaling.spec.runtime import Runtime
 FILE = WORK
 SCHEMA = 1
 # Settings in force where a file does not state them, because it is older.
-BEFORE_RANKS = {"devices_per_run": 1, "parallel": "auto", "rank_timeout_s": 600.0}
+BEFORE_RANKS = {"devices_per_run": 1, "nodes_per_run": 1, "parallel": "auto", "rank_timeout_s": 600.0}
 SHARED = ("data", "runtime", "budget")  # parts that runs have in common, which the file holds once
 
 
@@ -63,8 +63,13 @@ class Work:
 
     @property
     def widest(self) -> int:
-        """The most devices that one of the runs takes."""
-        return max((line.get("devices_per_run", 1) for line in self.lines), default=1)
+        """The most devices that one of the runs takes on a node."""
+        return max(map(devices_on_node, self.lines), default=1)
+
+    @property
+    def most_nodes(self) -> int:
+        """The most nodes that one of the runs takes."""
+        return max((line.get("nodes_per_run", 1) for line in self.lines), default=1)
 
     @property
     def caps(self) -> Budget:

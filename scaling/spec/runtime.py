@@ -25,6 +25,7 @@ class Runtime:
     cache_dir: Path  # folder of prepared token files
     device: str  # "auto", "cpu" or "cuda"
     devices_per_run: int  # processes ("ranks") that train a run together, each on a device or slot of its own
+    nodes_per_run: int  # nodes that these processes are spread over evenly
     parallel: str  # kind of parallelism of these processes: "auto", "ddp", "fsdp" or "hsdp" (`parallel.py`)
     rank_timeout_s: float  # seconds that the first rank waits for the others before the run counts as hanging
     threads: int | None  # CPU threads of one run's process; None: as many as its steps can use and are idle
@@ -42,6 +43,11 @@ class Runtime:
 
     def __post_init__(self) -> None:
         check_study(self.study)
+
+    @property
+    def devices_per_node(self) -> int:
+        """Devices of a run on each of its nodes."""
+        return self.devices_per_run // self.nodes_per_run
 
     @property
     def study_dir(self) -> Path:

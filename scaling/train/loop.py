@@ -149,7 +149,8 @@ def _filled(
         val_tokens=row.get("val_tokens", 0),
         entropy_rate_nats=manifest.entropy_rate_nats if bounded else None,
         least_loss_nats=manifest.least_loss_nats(spec.model.context) if bounded else None,
-        hardware=bare.hardware | {"devices_per_run": run.runtime.devices_per_run},
+        hardware=bare.hardware
+        | {"devices_per_run": run.runtime.devices_per_run, "nodes_per_run": run.runtime.nodes_per_run},
         truth=None if manifest.truth is None else dict(manifest.truth),
         wall_s=progress.wall_s,
         train_s=progress.train_s,

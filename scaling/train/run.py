@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from scaling.machine import hardware
 from scaling.machine.code import code_digest
+from scaling.machine.nodes import check_nodes, nodes_here
 from scaling.plan.admission import admission
 from scaling.plan.run import Run
 from scaling.records.attempt import Attempt, RunIsLiveError, is_trained_now
@@ -34,8 +35,9 @@ def train_run(run: Run, reporter: Reporter) -> RunRecord:
     """
     if (finished := read_record(run.directory)) is not None:
         return finished
+    check_nodes(run.runtime.nodes_per_run, nodes_here())
     setup = set_up(run)
-    hardware.check_devices(run.runtime.devices_per_run, setup.device)
+    hardware.check_devices(run.runtime.devices_per_node, setup.device)
     # From here on a signal stops the run between two steps; before, no training is lost.
     with StopRequest() as stop:
         claimed = _wait_for_claim(run, setup, stop) if reporter.waits else claim(run, setup)

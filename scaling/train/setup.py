@@ -49,14 +49,14 @@ Prepare = Callable[[Run, Setup, checkpoint.Checkpoint | None], Stepper]
 def set_up(run: Run, sharing: int = 1) -> Setup:
     """Prepare the run's data, device and micro-batch; ValueError for settings that the user must correct.
 
-    `sharing` runs share the device's free memory. Ranks of a run on the CPU share its memory and its cores.
+    `sharing` runs share the device's free memory. Ranks of a node share its memory and its cores on the CPU.
     """
     runtime, spec = run.runtime, run.spec
-    ranks = runtime.devices_per_run
+    ranks, here = runtime.devices_per_run, runtime.devices_per_node
     device = hardware.pick_device(runtime.device, spec.recipe.precision)
     tokens = prepare(run.data, spec.data, runtime.cache_dir, progress=runtime.progress)
     recorded = runtime.cuda_graphs and device.type == "cuda" and ranks == 1
-    free_bytes = hardware.free_bytes(device) / (sharing * (ranks if device.type == "cpu" else 1))
+    free_bytes = hardware.free_bytes(device) / (sharing * (here if device.type == "cpu" else 1))
     available = FREE_SHARE * free_bytes
     parallel = chosen(spec, runtime.parallel, ranks, available, runtime.recompute_activations)
     micro_batch = runtime.micro_batch_sequences or largest_micro_batch(
@@ -70,7 +70,7 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     )
     at_once = min(-(-spec.recipe.batch_sequences // ranks), micro_batch) * sharing
     step_flops = train_flops_per_step(spec.model, at_once, spec.recipe.optimizer.kind)
-    hardware.use_threads(runtime.threads, device, step_flops, layers(spec), ranks)
+    hardware.use_threads(runtime.threads, device, step_flops, layers(spec), here)
     return Setup(tokens, device, micro_batch, hardware.gpu_share() / sharing, parallel)
 
 

@@ -4,13 +4,12 @@ The leader is the pace of its run: it gives the other ranks (`rank.py`) an order
 takes both with them.
 """
 
-import os
-import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 
+from scaling.machine.nodes import LOOPBACK, address, use_interface
 from scaling.objectives.batch import Batch
 from scaling.plan.run import Run
 from scaling.plan.work import run_values
@@ -25,7 +24,6 @@ from scaling.train.step import Stepper, StepResult
 from scaling.train.stop_request import StopRequest
 from scaling.train.validation import Validation
 
-HERE, LOOPBACK = "127.0.0.1", {"lo", "lo0"}
 LOOK_S = 0.1  # pause between two looks at followers that have not joined yet
 
 
@@ -43,20 +41,20 @@ class Leader:
         self._joining_s = 0.0  # the others load their modules and data, which is no training
 
     def __enter__(self) -> "Leader":
-        count, checkpoint = self._run.runtime.devices_per_run, self._resume_from
-        # All ranks are on this machine, whose own name may lead to no interface of it.
-        for name in {name for _, name in socket.if_nameindex()} & LOOPBACK:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
-        self._store = meeting_place(HERE, 0, self._timeout_s, opened=True)
+        runtime, checkpoint = self._run.runtime, self._resume_from
+        # The name of a machine may lead to no interface of it.
+        host = LOOPBACK if runtime.nodes_per_run == 1 else address()
+        self._store = meeting_place(host, 0, self._timeout_s, opened=True)
         values = {
             "run": run_values(self._run),
             "study_dir": str(self._run.runtime.study_dir),
             "checkpoint": None if checkpoint is None else str(checkpoint.path),
             "micro_batch": self._setup.micro_batch,
             "parallel": self._setup.parallel,
-            "store": [HERE, self._store.port],
+            "store": [host, self._store.port],
         }
-        self._followers = Followers(self._attempt.path, count, values)
+        self._followers = Followers(self._attempt.path, runtime.devices_per_run, runtime.nodes_per_run, values)
+        use_interface(host)  # this process's, which followers on other nodes do not inherit
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

@@ -1,7 +1,7 @@
 """A rank above 0 of a run: it takes the steps that rank 0 orders, and no more.
 
-`python -m scaling.train.parallel.rank FILE` reads one file that rank 0 wrote (`leader.py`); the environment variable
-RANK holds its number.
+`python -m scaling.train.parallel.rank FILE` reads one file that rank 0 wrote (`leader.py`); environment variables hold
+its number, RANK, and its place among the ranks of its node, LOCAL_RANK of LOCAL_WORLD_SIZE.
 """
 
 import json
@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scaling.machine.nodes import use_interface
+from scaling.machine.slots import rank_environment
 from scaling.plan.run import Run
 from scaling.plan.work import run_of
 from scaling.spec.parallel import DDP
@@ -35,6 +37,7 @@ def main(file: Path) -> int:
     threading.Thread(target=_end_with_the_leader, daemon=True).start()
     with StopRequest(patient=True) as stop:
         values = json.loads(file.read_text())
+        _take_place(values)
         run = run_of(values["run"], Path(values["study_dir"]))
         setup = replace(set_up(run), micro_batch=values["micro_batch"], parallel=values["parallel"])
         try:
@@ -43,6 +46,13 @@ def main(file: Path) -> int:
             print(f"left alone: {error}", file=sys.stderr)
             return LEFT_ALONE
     return 0
+
+
+def _take_place(values: Mapping[str, Any]) -> None:
+    """Take this rank's device, cores and network of its node."""
+    local, ranks = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    os.environ.update(rank_environment(local, ranks))
+    use_interface(values["store"][0])
 
 
 def follow(run: Run, setup: Setup, values: Mapping[str, Any], rank: int, stop: StopRequest) -> None:
