@@ -25,7 +25,9 @@ def plan(options: Any) -> int:
     from scaling.launch.sweep import expand
     from scaling.machine.devices import device
     from scaling.plan.cost import cost_on, in_words
-    from scaling.plan.plan import make_plan, wants_gpu
+    from scaling.plan.degrees import elsewhere, machine_of, with_devices
+    from scaling.plan.plan import make_plan
+    from scaling.plan.seconds import wants_gpu
     from scaling.plan.tables import as_json, print_plan
     from scaling.plan.timeline import slots_of, timeline
     from scaling.plan.work import write_work
@@ -35,6 +37,8 @@ def plan(options: Any) -> int:
     cfg = compose(fixed)
     on = None if options.on is None else device(options.on)
     runs = expand(cfg, fixed, axes, load_like)
+    machine = machine_of(cfg.hydra.launcher, runs) if on is None else elsewhere(options.on.lower(), options.count)
+    runs = with_devices(runs, machine)
     plan = make_plan(runs, cfg.budget.total_flops, options.on and options.on.lower())
     cost, lines = None, []
     slots = slots_of(cfg.hydra.launcher, sum(run.devices_per_run for run in plan.missing), use_gpus=wants_gpu(runs[0]))

@@ -38,6 +38,7 @@ from scaling.spec.objective import (
     own_ids,
     special_ids,
 )
+from scaling.spec.parallel import AUTO
 from scaling.spec.recipe import LAWS, law_of, resolve
 from scaling.spec.run_spec import DataSpec, RunSpec
 from scaling.spec.runtime import Runtime, check_study
@@ -242,6 +243,8 @@ def _model(
 def _runtime(config: Config, cache_dir: Path) -> Runtime:
     settings = {f.name: getattr(config.runtime, f.name) for f in dataclasses.fields(RuntimeSettings)}
     settings["eval_fractions"] = tuple(settings["eval_fractions"])
+    settings["devices_by_plan"] = by_plan = settings["devices_per_run"] == AUTO
+    settings["devices_per_run"] = settings["nodes_per_run"] if by_plan else settings["devices_per_run"]
     return Runtime(
         study=config.study,
         runs_dir=Path(config.runs_dir),

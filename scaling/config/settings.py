@@ -5,7 +5,7 @@ from typing import Any
 
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Budget
-from scaling.spec.parallel import CHOICES, FSDP, HSDP
+from scaling.spec.parallel import AUTO, CHOICES, FSDP, HSDP
 from scaling.spec.recipe import RecipeRules
 from scaling.trackers import check_settings
 
@@ -44,7 +44,7 @@ class RuntimeSettings:
     """The runtime: how a run executes; `spec/runtime.py` explains each field."""
 
     device: str
-    devices_per_run: int
+    devices_per_run: Any  # a number, or "auto"
     nodes_per_run: int
     parallel: str
     rank_timeout_s: float
@@ -61,9 +61,13 @@ class RuntimeSettings:
     def __post_init__(self) -> None:
         if self.log_points < 1:
             raise ValueError(f"runtime.log_points={self.log_points}: must be at least 1")
-        if self.devices_per_run < 1:
-            raise ValueError(f"runtime.devices_per_run={self.devices_per_run}: must be at least 1, a run a device")
-        if self.nodes_per_run < 1 or self.devices_per_run % self.nodes_per_run:
+        by_plan = self.devices_per_run == AUTO
+        if not by_plan and not (type(self.devices_per_run) is int and self.devices_per_run >= 1):
+            raise ValueError(
+                f"runtime.devices_per_run={self.devices_per_run}: must be at least 1, a run a device, or auto for as "
+                f"few as hold the run and end it within budget.run_hours"
+            )
+        if self.nodes_per_run < 1 or not (by_plan or self.devices_per_run % self.nodes_per_run == 0):
             raise ValueError(
                 f"runtime.nodes_per_run={self.nodes_per_run}: runtime.devices_per_run={self.devices_per_run} in all "
                 f"are spread evenly over one node or more; choose a divisor of them"

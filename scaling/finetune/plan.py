@@ -190,6 +190,7 @@ def _runtime(config: FinetuneConfig, study_dir: Path, cache_dir: Path) -> Runtim
         cache_dir=cache_dir,
         device=config.device,
         devices_per_run=1,
+        devices_by_plan=False,
         nodes_per_run=1,
         parallel=AUTO,
         rank_timeout_s=math.inf,

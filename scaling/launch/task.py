@@ -22,6 +22,7 @@ from scaling.config.config import check_folders, compose, in_words, refuse_folde
 from scaling.config.grid import split_axes
 from scaling.config.presets import CONF_DIR
 from scaling.launch.reporting import is_launched, report_outcome, reporter, stacked_reporters
+from scaling.plan.degrees import machine_of, with_devices
 from scaling.plan.limits import check_limits
 from scaling.plan.run import Run
 from scaling.records.attempt import RunIsLiveError
@@ -36,6 +37,7 @@ def configured_run(cfg: DictConfig) -> Run:
     """The configured run; CompactHydraException where the configuration is invalid or is no longer the planned run."""
     try:
         run = to_run(cfg)
+        (run,) = with_devices([run], machine_of({}, [run]))  # of this process, whatever launched it
         if not (run.directory / "record.json").exists():
             check_limits([run])
     except ValueError as error:

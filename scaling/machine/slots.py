@@ -43,6 +43,26 @@ def gpu_ids() -> tuple[str, ...]:
     return tuple(asked.stdout.split()) if asked.returncode == 0 else ()
 
 
+@cache
+def gpu_bytes() -> float | None:
+    """Memory of the smallest GPU here by the driver, bytes; None where it does not state any."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    asked = subprocess.run(
+        ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [float(line) * 2**20 for line in asked.stdout.split() if line.isdigit()]
+    return min(found) if asked.returncode == 0 and found else None
+
+
+def host_bytes() -> float:
+    """Memory of this machine, bytes."""
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
 def cpu_cores() -> int:
     """Cores that this process may run on; a container or a batch system may allow fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):

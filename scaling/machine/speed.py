@@ -42,23 +42,17 @@ EXCHANGE_STEP_S = {"cpu": 1e-3, "cuda": 0.5e-3}  # seconds of a step's exchanges
 GRADIENT_BYTES = 4  # of a parameter, in float32
 
 
-def exchange_s(params: int, devices: int, device: str, nodes: int = 1) -> float:
-    """Seconds in which `devices` devices sum the gradients of a step; assumed, since no measurement has been made.
+def exchange_s(sent: int, devices: int, device: str, nodes: int = 1) -> float:
+    """Seconds in which `devices` devices exchange a step's gradients and weights; assumed, since none was measured.
 
-    The devices of a node sum in a ring, and the nodes in a ring of their own.
+    `sent` are the bytes that the passes of a ring send, were it endless. The devices of a node are a ring, and the
+    nodes a ring of their own.
     """
     if devices == 1:
         return 0.0
     kind = "cpu" if device == "cpu" else "cuda"
-    total = GRADIENT_BYTES * params
-    within = _ring_bytes(total, devices // nodes) / EXCHANGE_BYTES_PER_S[kind]
-    between = _ring_bytes(total, nodes) / NODE_BYTES_PER_S[kind]
-    return EXCHANGE_STEP_S[kind] + within + between
-
-
-def _ring_bytes(total: int, members: int) -> float:
-    """Bytes that each member of a ring sends: the ring reduces, then gathers."""
-    return 2 * (members - 1) / members * total
+    within, between = (sent * (members - 1) / members for members in (devices // nodes, nodes))
+    return EXCHANGE_STEP_S[kind] + within / EXCHANGE_BYTES_PER_S[kind] + between / NODE_BYTES_PER_S[kind]
 
 
 def layers(spec: RunSpec) -> int:

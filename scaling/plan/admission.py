@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling.plan.plan import expected_speed, wants_gpu
 from scaling.plan.plan_file import read_plan, read_sweep, slot_seconds
 from scaling.plan.run import Run
+from scaling.plan.seconds import expected_speed, wants_gpu
 from scaling.records.attempt import PREEMPTED, Attempt, RunIsLiveError, is_trained_now, now
 from scaling.records.files import create_text, has_links, read_json
 from scaling.records.spending import DEVICES, RESERVED_S, START_STEP, Spent, StudySpending, study_spending

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scaling.machine.devices import Device
-from scaling.plan.plan import Plan
+from scaling.plan.plan import Plan, PlannedRun
 from scaling.quantities import duration, with_unit
 from scaling.spec.memory import step_bytes
+from scaling.spec.parallel import AUTO, FSDP, shards_of
 from scaling.spec.run_spec import RunSpec
 
 
@@ -23,7 +24,8 @@ class Cost:
     kwh: float  # of the devices while they train, at their boards' limit, without hosts and cooling
     efficiency: tuple[float, float]  # lowest and highest share of the peak over the runs
     measured: bool  # whether `scaling bench` measured the speed on such a device
-    too_large: tuple[str, ...]  # runs that a device's memory does not hold even by single sequences
+    too_large: tuple[str, ...]  # runs that their devices' memory does not hold even by single sequences
+    holding: int | None  # devices that hold the first of these, sharded; None without any, or where no number does
 
 
 def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int, usd_per_hour: float | None) -> Cost:
@@ -42,6 +44,7 @@ def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int
     gpu_hours = sum(run.slot_s for run in runs) / 3600
     peaks = {run.run_id: device.peak_flops(specs[run.run_id].recipe.precision) for run in runs}
     shares = [run.paid_flops / run.slot_s / peaks[run.run_id] for run in runs] or [0.0]
+    too_large = [run.run_id for run in runs if _bytes(specs[run.run_id], _shards(run)) > device.memory_bytes]
     return Cost(
         device=device.title,
         count=count,
@@ -51,10 +54,25 @@ def cost_on(plan: Plan, specs: Mapping[str, RunSpec], device: Device, count: int
         kwh=gpu_hours * device.watts / 1000,
         efficiency=(min(shares), max(shares)),
         measured=plan.timed_here,
-        too_large=tuple(
-            run.run_id for run in runs if step_bytes(specs[run.run_id], 1, recomputed=True) > device.memory_bytes
-        ),
+        too_large=tuple(too_large),
+        holding=_holding(specs[too_large[0]], device.memory_bytes) if too_large else None,
     )
+
+
+def _bytes(spec: RunSpec, shards: int) -> int:
+    """The least memory that a step takes on each device."""
+    return step_bytes(spec, 1, recomputed=True, shards=shards)
+
+
+def _shards(run: PlannedRun) -> int:
+    """The devices that share one copy of a run's weights where memory needs as many."""
+    kind = FSDP if run.parallel == AUTO and run.devices_per_run > 1 else run.parallel
+    return shards_of(kind, run.devices_per_run)
+
+
+def _holding(spec: RunSpec, memory_bytes: float) -> int | None:
+    """The fewest devices, a power of two, that hold a sharded run; None where no number of them does."""
+    return next((2**i for i in range(1, 13) if _bytes(spec, 2**i) <= memory_bytes), None)
 
 
 def wall_seconds(runs: Sequence[tuple[float, int]], count: int) -> float:
@@ -82,8 +100,9 @@ def in_words(cost: Cost, device: Device, usd_per_hour: float | None) -> list[str
         f"{device.source}; host, cooling and idle devices use energy beside this",
     ]
     if cost.too_large:
+        remedy = f"; {cost.holding} devices hold it (runtime.devices_per_run=auto)" if cost.holding else ""
         lines.append(
             f"{len(cost.too_large)} runs, {cost.too_large[0]} among them, do not fit into "
-            f"{with_unit(device.memory_bytes, 'B')} even by single sequences with recomputed activations"
+            f"{with_unit(device.memory_bytes, 'B')} even by single sequences with recomputed activations{remedy}"
         )
     return lines

@@ -8,14 +8,14 @@ from pathlib import Path
 from scaling.data.cache import manifest
 from scaling.data.prepare import DataConfig
 from scaling.data.sources import TextSource
-from scaling.machine.slots import gpu_ids
-from scaling.machine.speed import Speed, exchange_s, speed
+from scaling.machine.devices import DEVICES
 from scaling.plan.branches import check_family, furthest_step, paid_flops, trunk_id, trunk_steps
 from scaling.plan.dropping import drop_order, dropped
 from scaling.plan.labels import labels
 from scaling.plan.limits import check_limits
 from scaling.plan.plan_file import write_plan
 from scaling.plan.run import Run
+from scaling.plan.seconds import at_once_of, expected_speed, run_seconds, wants_gpu
 from scaling.plan.stacks import stack_id
 from scaling.plan.warnings import PlanWarning, warnings_of
 from scaling.records.attempt import RUNNING, RunState, run_state
@@ -24,7 +24,7 @@ from scaling.records.spending import Spent, study_spending
 from scaling.shapes.matmuls import parameter_counts
 from scaling.spec.budget import REFUSE, Budget
 from scaling.spec.memory import step_bytes
-from scaling.spec.parallel import shards_of
+from scaling.spec.parallel import AUTO, shards_of
 from scaling.spec.run_spec import ParametrizationSpec, RunSpec
 
 MOST_NAMED = 4  # runs that a refusal names
@@ -72,6 +72,7 @@ class PlannedRun:
     warnings: tuple[PlanWarning, ...]
     drop_rank: int = 0  # place in the order in which runs beyond a cap are dropped (dropping.py); 0 without caps
     nodes_per_run: int = 1  # nodes that these devices are spread over
+    parallel: str = AUTO  # how these devices share the weights
 
     @property
     def slot_s(self) -> float:
@@ -247,23 +248,11 @@ def arithmetic(plan: Plan) -> str:
     return f"{sums} less {saved:.4g} on shared trunks" if saved else sums
 
 
-def wants_gpu(run: Run) -> bool:
-    """Whether the run would train on a GPU here."""
-    return run.runtime.device == "cuda" or (run.runtime.device == "auto" and bool(gpu_ids()))
-
-
-def expected_speed(run: Run, device: str) -> tuple[Speed, bool]:
-    """The speed of a run on "cpu", "cuda" or a known device, and whether it was measured."""
-    return speed(run.runtime.cache_dir, device, run.spec.recipe.precision, run.spec.model.d_model)
-
-
 def price(run: Run, state: RunState, device: str) -> PlannedRun:
     """One run with its price and its warnings."""
     spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
-    expected, _ = expected_speed(run, device)
     devices = run.runtime.devices_per_run
-    share = -(-spec.recipe.batch_sequences // devices)
-    at_once = run.runtime.micro_batch_sequences or share
+    at_once = at_once_of(run, DEVICES[device].memory_bytes if device in DEVICES else None)
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)
@@ -297,6 +286,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
         paid_flops=allocation.realised_flops,
         devices_per_run=devices,
         nodes_per_run=run.runtime.nodes_per_run,
+        parallel=run.runtime.parallel,
         memory_bytes=step_bytes(
             spec,
             at_once,
@@ -304,8 +294,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
             run.runtime.cuda_graphs and at_once >= spec.recipe.batch_sequences,
             shards=shards_of(run.runtime.parallel, devices),
         ),
-        estimated_s=expected.run(spec, allocation.realised_flops / devices)
-        + spec.recipe.steps * exchange_s(n_params["total"], devices, device, run.runtime.nodes_per_run),
+        estimated_s=run_seconds(run, device, at_once),
         warnings=warnings_of(run, state, unique, known is not None),
     )
 

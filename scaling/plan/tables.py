@@ -14,6 +14,7 @@ from scaling.plan.plan import Plan, PlannedRun, arithmetic
 from scaling.plan.timeline import Timeline, in_lines
 from scaling.plan.timeline import as_json as timeline_as_json
 from scaling.quantities import duration, short, with_unit
+from scaling.spec.parallel import FSDP, HSDP
 from scaling.terminal import flagged
 
 MOST_GROUPS = 0.5  # budgets over runs: with more, as where tokens are the budget, groups would hold single runs
@@ -105,10 +106,16 @@ def columns_of(runs: list[PlannedRun], *, grouped: bool) -> list[Column]:
         Column("epochs", [("" if run.unique_tokens_known else "~") + f"{run.epochs:.3g}" for run in runs], rank=9),
         Column("C (exact)", [f"{run.train_flops:.3g}" for run in runs], rank=8 if grouped else 2),
         Column("C paid", [f"{run.paid_flops:.3g}" if run.trunk else "" for run in runs], rank=7),
-        Column("devices", [f"{run.devices_per_run}" if wide else "" for run in runs], rank=4),
+        Column("devices", [_devices(run) if wide else "" for run in runs], rank=4),
         Column("memory", [with_unit(run.memory_bytes, "B") for run in runs], rank=10),
         Column("time", [duration(run.estimated_s) for run in runs], rank=2),
     ]
+
+
+def _devices(run: PlannedRun) -> str:
+    """The devices of a run, with its kind of parallelism and its nodes where these are not the plain ones."""
+    nodes = f" on {run.nodes_per_run} nodes" if run.nodes_per_run > 1 else ""
+    return f"{run.devices_per_run}{f' {run.parallel}' if run.parallel in (FSDP, HSDP) else ''}{nodes}"
 
 
 def sharing(plan: Plan) -> str:

@@ -27,7 +27,13 @@ from scaling.spec.runtime import Runtime
 FILE = WORK
 SCHEMA = 1
 # Settings in force where a file does not state them, because it is older.
-BEFORE_RANKS = {"devices_per_run": 1, "nodes_per_run": 1, "parallel": "auto", "rank_timeout_s": 600.0}
+BEFORE_RANKS = {
+    "devices_per_run": 1,
+    "devices_by_plan": False,
+    "nodes_per_run": 1,
+    "parallel": "auto",
+    "rank_timeout_s": 600.0,
+}
 SHARED = ("data", "runtime", "budget")  # parts that runs have in common, which the file holds once
 
 

@@ -27,6 +27,7 @@ class Budget:
     usd: float | None = None  # cap on the price of a study's hours of devices
     usd_per_hour: float | None = None  # price of a device for an hour
     stop_early: float | None = None  # share above a cheaper run's loss from which a run is hopeless: plan/hopeless.py
+    run_hours: float | None = None  # hours in which a run ends whose number of devices the plan decides
     over: str = REFUSE  # REFUSE a plan beyond a cap, or DROP the runs that its optima need least
 
     def __post_init__(self) -> None:
@@ -34,7 +35,7 @@ class Budget:
             raise ValueError(f"budget.tolerance={self.tolerance}: must be 0 or above, as 0.1 for 10%")
         if self.least_steps < 1:
             raise ValueError(f"budget.least_steps={self.least_steps}: must be at least 1")
-        for name in ("flops", "tokens", "total_flops", "gpu_hours", "usd"):
+        for name in ("flops", "tokens", "total_flops", "gpu_hours", "usd", "run_hours"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"budget.{name}={value}: must be positive and finite")

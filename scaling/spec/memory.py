@@ -16,6 +16,9 @@ FP32 = 4  # bytes
 CHUNK_LOGITS = 2**25  # logits that exist at once: 128 MiB in float32
 FUSED_ROWS, ROWS_ALIGNED = 8192, 128  # fewest rows of logits at once that fill a GPU's matmuls, and their multiple
 GATHERED_AT_ONCE = 2  # blocks of a sharded model: the one in computation and the next
+# Tokens of a micro-batch at most: matmuls of so many rows fill a GPU (assumed), and more only take memory.
+MOST_TOKENS = {"cuda": 2**16}
+FREE_SHARE = 0.85  # share of the free memory for a step, because the memory estimate is good to about 15%
 MOMENTS = 2  # moments of AdamW, each float32 like the weights and the gradients
 
 
@@ -124,8 +127,13 @@ def largest_micro_batch(
     """
     batch = spec.recipe.batch_sequences
     fewest = 1 if recorded else max(1, min(batch, math.ceil(spec.batch_tokens / most_tokens)))
-    for parts in range(fewest, batch + 1):
+    fits = step_bytes(spec, 1, recomputed, recorded and batch == 1, fused, shards) <= available_bytes
+    tried = None
+    for parts in range(fewest, batch + 1) if fits else ():
         sequences = -(-batch // parts)
+        if sequences == tried:
+            continue
+        tried = sequences
         # Only whole batches are recorded.
         if step_bytes(spec, sequences, recomputed, recorded and parts == 1, fused, shards) <= available_bytes:
             divisor = max(share for share in range(1, sequences + 1) if batch % share == 0)

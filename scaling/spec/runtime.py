@@ -25,6 +25,7 @@ class Runtime:
     cache_dir: Path  # folder of prepared token files
     device: str  # "auto", "cpu" or "cuda"
     devices_per_run: int  # processes ("ranks") that train a run together, each on a device or slot of its own
+    devices_by_plan: bool  # the plan is still to decide their number (runtime.devices_per_run=auto)
     nodes_per_run: int  # nodes that these processes are spread over evenly
     parallel: str  # kind of parallelism of these processes: "auto", "ddp", "fsdp" or "hsdp" (`parallel.py`)
     rank_timeout_s: float  # seconds that the first rank waits for the others before the run counts as hanging

@@ -20,16 +20,12 @@ from scaling.objectives.fused_loss import is_fused
 from scaling.objectives.objectives import training_batch
 from scaling.plan.run import Run
 from scaling.shapes.flops import train_flops_per_step
-from scaling.spec.memory import chosen, largest_micro_batch
+from scaling.spec.memory import FREE_SHARE, MOST_TOKENS, chosen, largest_micro_batch
 from scaling.spec.parallel import DDP, shards_of
 from scaling.spec.run_spec import RunSpec
 from scaling.train import checkpoint
 from scaling.train.cuda_graph import graph_for
 from scaling.train.step import Stepper
-
-# Tokens of a micro-batch at most: matmuls of so many rows fill a GPU (assumed), and more only take memory.
-MOST_TOKENS = {"cuda": 2**16}
-FREE_SHARE = 0.85  # share of the free memory for a step, because the memory estimate is good to about 15%
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The cost of a plan on machines that are not here."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,14 @@ def test_the_plan_states_cost_and_its_grounds(capsys: pytest.CaptureFixture[str]
 def test_a_model_beyond_the_memory_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     huge = ["model=llama", "model.n_layers=80", "model.d_model=8192", "model.n_heads=64", "budget.flops=1e24"]
     assert main(["plan", "data=synthetic", *huge, "--on", "l4"]) == 0
-    assert "do not fit into 24 GB even by single sequences" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "do not fit into 24 GB even by single sequences" in printed
+    devices = int(re.findall(r"; (\d+) devices hold it", printed)[0])
+    auto = ["plan", "data=synthetic", *huge, "runtime.devices_per_run=auto", "runtime.recompute_activations=true"]
+    auto += ["recipe.batch_tokens=1e7", "--on", "l4"]
+    assert devices > 16
+    assert main([*auto, "--count", "16"]) == 2
+    assert "16 devices do not hold a step of single sequences in 24 GB each;" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
