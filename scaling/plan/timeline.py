@@ -11,7 +11,8 @@ from scaling.plan.plan import Plan, PlannedRun
 from scaling.quantities import duration
 
 MOST_ROWS = 40  # runs that the text shows
-BAR = 38  # columns of the bars, so that a line has 80
+SLOT = 5  # columns of a run's slots
+BAR = 37  # columns of the bars, so that a line has 80
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,29 @@ def in_lines(found: Timeline) -> list[str]:
     above = f" (+{makespan_s / bound_s - 1:.0%})" if makespan_s > 1.005 * bound_s else ""
     places = "1 slot" if found.slots == 1 else f"{found.slots} slots"
     lines = [f"timeline on {places}: {duration(makespan_s)}; no order takes less than {duration(bound_s)}{above}"]
-    lines.append(f"{'run':<12} {'slot':>4} {'from':>9} {'to':>9}  0{duration(makespan_s):>{BAR - 1}}")
-    for stay in found.stays[:MOST_ROWS]:
+    lines.append(f"{'run':<12} {'slot':>{SLOT}} {'from':>9} {'to':>9}  0{duration(makespan_s):>{BAR - 1}}")
+    places_of: dict[tuple[str, float], list[Stay]] = {}
+    for stay in found.stays:
+        places_of.setdefault((stay.run_id, stay.start_s), []).append(stay)
+    runs = [(stays[0], _places(stays)) for stays in places_of.values()]
+    for stay, place in runs[:MOST_ROWS]:
         first = min(BAR - 1, int(stay.start_s / makespan_s * BAR))
         last = max(first + 1, round(stay.end_s / makespan_s * BAR))
         bar = (" " * first + "█" * (last - first)).ljust(BAR, "·")
         times = f"{duration(stay.start_s):>9} {duration(stay.end_s):>9}"
-        lines.append(f"{stay.run_id:<12} {stay.slot:>4} {times}  {bar}".rstrip())
-    if len(found.stays) > MOST_ROWS:
-        lines.append(f"and {len(found.stays) - MOST_ROWS} runs that start later; --json holds all")
+        lines.append(f"{stay.run_id:<12} {place:>{SLOT}} {times}  {bar}".rstrip())
+    if len(runs) > MOST_ROWS:
+        lines.append(f"and {len(runs) - MOST_ROWS} runs that start later; --json holds all")
     return lines
+
+
+def _places(stays: Sequence[Stay]) -> str:
+    """The slots of one run in a few columns: its number, a first and a last, or how many they are."""
+    first, last = min(stay.slot for stay in stays), max(stay.slot for stay in stays)
+    if first == last:
+        return str(first)
+    span = f"{first}-{last}"
+    return span if last - first + 1 == len(stays) and len(span) <= SLOT else f"x{len(stays)}"
 
 
 def as_json(found: Timeline) -> Mapping[str, Any]:
