@@ -119,7 +119,7 @@ def launch(options: Any) -> int:
     values = dict(compose(["hydra/launcher=slurm", *options.settings]).hydra.launcher)
     settings = SlurmSettings(**{name: value for name, value in values.items() if name not in ("_target_", "name")})
     work = read_work(options.study.resolve())
-    check_nodes(work.most_nodes, settings.nodes, f"with hydra.launcher.nodes={settings.nodes}")
+    check_nodes(work.fewest_nodes, settings.nodes, f"with hydra.launcher.nodes={settings.nodes}")
     ids = [line["run_id"] for line in work.lines]
     records = [readable_record(work.study_dir / run_id) for run_id in ids]
     left = sum(record is None or record.status not in (DONE, DIVERGED) for record in records)

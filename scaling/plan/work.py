@@ -78,6 +78,11 @@ class Work:
         return max((line.get("nodes_per_run", 1) for line in self.lines), default=1)
 
     @property
+    def fewest_nodes(self) -> int:
+        """The fewest nodes that one of the runs takes."""
+        return min((line.get("nodes_per_run", 1) for line in self.lines), default=1)
+
+    @property
     def caps(self) -> Budget:
         """The caps of the study, which all runs share."""
         return Budget(**self.content["shared"]["budget"][0])
