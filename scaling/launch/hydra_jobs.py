@@ -37,6 +37,8 @@ def launch(
         return _start_workers(settings, Path(config.hydra.sweep.dir), job_overrides)
     use_gpus = config.runtime.device != "cpu" and bool(gpu_ids())
     study_dir = Path(config.hydra.sweep.dir)
+    if config.runtime.device == "mps" and settings.get("name") == "local":  # one GPU, where slots are cores
+        settings = {**settings, "slots": settings.get("slots") or 1}
     launcher = make_launcher(settings, use_gpus)
     job_stacks = stacks(job_overrides, config.stack, study_dir, use_gpus)
     ids = planned_ids(job_overrides)

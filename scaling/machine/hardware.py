@@ -15,14 +15,23 @@ from scaling.machine.devices import DEVICES, known_device
 from scaling.machine.slots import GPU_SHARE, cpu_cores
 from scaling.machine.threads import most_cores, threads_for
 
+APPLE = "mps"  # Metal Performance Shaders, not NVIDIA's multi-process service below
+DEVICE_CHOICES = ("auto", "cpu", "cuda", APPLE)
+BF16_ON_APPLE = (14, 0)  # macOS
+NARROW_SUMS = {APPLE: torch.float32}
 COMPILE_WORKERS = 32  # processes of torch's compiler at most, as torch has by itself
 MPS_FOLDER = "CUDA_MPS_PIPE_DIRECTORY"  # environment variable with the folder of NVIDIA's multi-process service
 
 
 def pick_device(wanted: str, precision: str) -> torch.device:
-    """The device for "auto", "cpu" or "cuda"; ValueError where it is absent or lacks the precision."""
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"runtime.device={wanted!r}: choose from auto, cpu, cuda")
+    """The device for "auto", "cpu", "cuda" or "mps"; ValueError where it is absent or lacks the precision.
+
+    Apple's GPU is taken by its name alone: no run here was ever timed on it.
+    """
+    if wanted not in DEVICE_CHOICES:
+        raise ValueError(f"runtime.device={wanted!r}: choose from {', '.join(DEVICE_CHOICES)}")
+    if wanted == APPLE:
+        return _apple_gpu(precision)
     has_gpu = torch.cuda.is_available()
     if wanted == "cuda" and not has_gpu:
         raise ValueError("runtime.device=cuda, but torch sees no GPU here; use runtime.device=cpu or auto")
@@ -36,6 +45,36 @@ def pick_device(wanted: str, precision: str) -> torch.device:
         if precision == "fp32":
             _state_cost_of_fp32(torch.cuda.get_device_name())
     return device
+
+
+def _apple_gpu(precision: str) -> torch.device:
+    if not torch.backends.mps.is_available():
+        raise ValueError("runtime.device=mps, but torch sees no Apple GPU here; use runtime.device=cpu or auto")
+    if precision == "bf16" and not torch.backends.mps.is_macos_or_newer(*BF16_ON_APPLE):
+        found = ".".join(map(str, BF16_ON_APPLE))
+        raise ValueError(
+            f"recipe.precision=bf16 on runtime.device=mps needs macOS {found} or newer; use recipe.precision=fp32"
+        )
+    return torch.device(APPLE)
+
+
+def check_apple(device: torch.device, devices: int, cuda_graphs: bool, compiled: bool) -> None:
+    """ValueError for settings that Apple's GPU has not: several devices, recorded steps, or compiled blocks."""
+    if device.type != APPLE:
+        return
+    lacks = {
+        f"runtime.devices_per_run={devices}": (devices > 1, "it is one device", "runtime.devices_per_run=1"),
+        "runtime.cuda_graphs=true": (cuda_graphs, "recorded steps are CUDA's", "runtime.cuda_graphs=false"),
+        "recipe.compile=true": (compiled, "torch compiles for it as a prototype alone", "recipe.compile=false"),
+    }
+    for asked, (is_asked, reason, remedy) in lacks.items():
+        if is_asked:
+            raise ValueError(f"runtime.device=mps and {asked}: {reason}; choose {remedy}, or another device")
+
+
+def sums_dtype(device: torch.device) -> torch.dtype:
+    """The type of sums on a device: float64, which Apple's GPU has not."""
+    return NARROW_SUMS.get(device.type, torch.float64)
 
 
 def check_devices(count: int, device: torch.device) -> None:
@@ -93,7 +132,7 @@ def use_threads(asked: int | None, device: torch.device, step_flops: float, laye
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Host, device and threads, for the record; and the share of a GPU that runs share."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()  # Apple's GPU is its chip's
     return {
         "device": device.type,
         "name": name,
@@ -109,6 +148,8 @@ def free_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return min(float(free), gpu_share() * total)
+    if device.type == APPLE:
+        return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
     share = min(1.0, most_cores() / cpu_cores())
     return share * min(_available_bytes(), _allowed_bytes())
 
@@ -127,6 +168,8 @@ def peak_flops(device: torch.device, precision: str) -> float | None:
 
     None for an unknown GPU, which a measurement would hold up in the middle of a run.
     """
+    if device.type == APPLE:
+        return None
     if device.type == "cuda":
         known = known_device(torch.cuda.get_device_name(device))
         return None if known is None else DEVICES[known].peak_flops(precision)
@@ -173,6 +216,8 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has finished all operations launched on it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == APPLE:
+        torch.mps.synchronize()
 
 
 def _cpu_name() -> str:

@@ -23,7 +23,7 @@ class Runtime:
     study: str
     runs_dir: Path
     cache_dir: Path  # folder of prepared token files
-    device: str  # "auto", "cpu" or "cuda"
+    device: str  # "auto", "cpu", "cuda" or "mps"
     devices_per_run: int  # processes ("ranks") that train a run together, each on a device or slot of its own
     devices_by_plan: bool  # the plan is still to decide their number (runtime.devices_per_run=auto)
     nodes_per_run: int  # nodes that these processes are spread over evenly

@@ -20,7 +20,7 @@ from scaling.train import checkpoint
 from scaling.train.checkpoint import Tables
 
 HOST = torch.device("cpu")
-ROOM = {"cpu": 1, "cuda": 2}  # host memory for each byte copied at most: torch pins memory in powers of two
+ROOM = {"cpu": 1, "mps": 1, "cuda": 2}  # host memory for each byte copied at most: torch pins memory in powers of two
 
 
 class Writer:
@@ -86,7 +86,7 @@ class Writer:
 def copied(tensor: Tensor) -> Tensor:
     """A copy in host memory; a GPU's is pinned, and filled after the steps launched so far and before later ones."""
     if tensor.device.type != "cuda":
-        return tensor.detach().clone(memory_format=torch.contiguous_format)
+        return tensor.detach().to(HOST, memory_format=torch.contiguous_format, copy=True)
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return pinned.copy_(tensor.detach(), non_blocking=True)
 

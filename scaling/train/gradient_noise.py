@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scaling.machine.hardware import sums_dtype
+
 EVERY = 64  # steps
 
 
@@ -39,7 +41,8 @@ def estimate(part_norm: Tensor, whole_norm: Tensor, part_tokens: int, tokens: in
     """
     if not 0 < part_tokens < tokens:
         return None
-    of_part, of_whole = (part_norm.double() * (tokens / part_tokens)) ** 2, whole_norm.double() ** 2
+    wide = sums_dtype(part_norm.device)
+    of_part, of_whole = (part_norm.to(wide) * (tokens / part_tokens)) ** 2, whole_norm.to(wide) ** 2
     square = (tokens * of_whole - part_tokens * of_part) / (tokens - part_tokens)
     trace = (of_part - of_whole) / (1 / part_tokens - 1 / tokens)
     return GradientNoise(square, trace)
@@ -49,12 +52,12 @@ class GradientNoiseSum:
     """Sums of gradient-noise estimates since the last metric row, on the device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2, dtype=sums_dtype(device), device=device)
         self._steps = 0
 
     def restore(self, square: float, trace: float, steps: int) -> None:
         """Restore the sums that `state()` returned."""
-        self._sums.copy_(torch.tensor([square, trace], dtype=torch.float64))
+        self._sums.copy_(torch.tensor([square, trace], dtype=self._sums.dtype))
         self._steps = steps
 
     def state(self) -> list[float]:

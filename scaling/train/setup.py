@@ -50,6 +50,7 @@ def set_up(run: Run, sharing: int = 1) -> Setup:
     runtime, spec = run.runtime, run.spec
     ranks, here = runtime.devices_per_run, runtime.devices_per_node
     device = hardware.pick_device(runtime.device, spec.recipe.precision)
+    hardware.check_apple(device, ranks, runtime.cuda_graphs, spec.recipe.compile)
     tokens = prepare(run.data, spec.data, runtime.cache_dir, progress=runtime.progress)
     recorded = runtime.cuda_graphs and device.type == "cuda" and ranks == 1
     free_bytes = hardware.free_bytes(device) / (sharing * (here if device.type == "cpu" else 1))

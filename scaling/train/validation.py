@@ -100,9 +100,9 @@ def evaluate(
     losses_S, stacked = torch.cat(sums), {name: torch.stack(losses) for name, losses in auxiliary.items()}
     if dealing is not None:
         dealing.add_up([losses_S, *stacked.values()])
-    loss_S, tokens_S = (parts.double().cpu().numpy() for parts in (losses_S, torch.cat(counts)))
+    loss_S, tokens_S = (parts.cpu().double().numpy() for parts in (losses_S, torch.cat(counts)))
     mean, error = ratio_and_error(loss_S, tokens_S)
-    means = {name: float(losses.double().sum()) / len(loss_S) for name, losses in stacked.items()}
+    means = {name: float(losses.cpu().double().sum()) / len(loss_S) for name, losses in stacked.items()}
     return Validation(mean, error, int(tokens_S.sum()), len(loss_S), means)
 
 

@@ -158,5 +158,5 @@ def _scores(attention: Attention, qkv_BTD: Tensor) -> Tensor:
 
 
 def _rms(tensors: Sequence[Tensor]) -> float:
-    squares = sum(float(tensor.double().square().sum()) for tensor in tensors)
+    squares = sum(float(tensor.cpu().double().square().sum()) for tensor in tensors)
     return float((squares / sum(tensor.numel() for tensor in tensors)) ** 0.5)

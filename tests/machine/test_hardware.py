@@ -10,8 +10,9 @@ import torch
 from scaling.machine import hardware
 from scaling.machine.devices import DEVICES
 from scaling.machine.slots import CORES, GPU_SHARE
+from scaling.objectives.fused_loss import is_fused
 
-CUDA = torch.device("cuda")
+CUDA, MPS = torch.device("cuda"), torch.device("mps")
 
 
 @pytest.fixture
@@ -104,3 +105,57 @@ def test_the_ceiling_is_measured_on_numbers_as_a_model_has(monkeypatch: pytest.M
     hardware.matmul_flops(torch.device("cpu"), "fp32")
     assert seen[0].std().item() == pytest.approx(1, rel=0.01)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.fixture
+def apple(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """A Mac whose system's versions are asked for, with the versions that it is at least."""
+    at_least: list[tuple[int, ...]] = [(13, 0), (14, 0)]
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *version: version in at_least)
+    return at_least
+
+
+def test_apples_gpu_is_taken_by_name_in_float32_and_bf16_where_its_system_has_it(apple: list[tuple[int, ...]]) -> None:
+    assert hardware.pick_device("auto", "fp32").type == "cpu"
+    assert [hardware.pick_device("mps", precision).type for precision in ("fp32", "bf16")] == ["mps", "mps"]
+    apple.remove((14, 0))
+    assert hardware.pick_device("mps", "fp32").type == "mps"
+    with pytest.raises(ValueError, match="recipe.precision=bf16 on runtime.device=mps needs macOS 14.0 or newer; use"):
+        hardware.pick_device("mps", "bf16")
+
+
+def test_apples_gpu_that_is_not_here_is_refused() -> None:
+    if not torch.backends.mps.is_available():
+        with pytest.raises(ValueError, match="runtime.device=mps, but torch sees no Apple GPU here; use runtime.devic"):
+            hardware.pick_device("mps", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ((2, False, False), "runtime.devices_per_run=2: it is one device; choose runtime.devices_per_run=1"),
+        ((1, True, False), "runtime.cuda_graphs=true: recorded steps are CUDA's; choose runtime.cuda_graphs=false"),
+        ((1, False, True), "recipe.compile=true: torch compiles for it as a prototype alone; choose recipe.compile=f"),
+    ],
+)
+def test_apples_gpu_refuses_what_it_has_not(settings: tuple[int, bool, bool], words: str) -> None:
+    hardware.check_apple(MPS, 1, False, False)
+    hardware.check_apple(CUDA, *settings)
+    with pytest.raises(ValueError, match=f"runtime.device=mps and {words}"):
+        hardware.check_apple(MPS, *settings)
+
+
+def test_apples_gpu_states_its_memory_and_has_no_known_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[bool] = []
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 12e9)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2e9)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append(True))
+    assert hardware.free_bytes(MPS) == 10e9
+    hardware.peak_flops.cache_clear()
+    assert hardware.peak_flops(MPS, "bf16") is None
+    hardware.synchronize(MPS)
+    assert waited == [True]
+    assert hardware.describe(MPS)["device"] == "mps"
+    assert [hardware.sums_dtype(torch.device(kind)) for kind in ("mps", "cpu")] == [torch.float32, torch.float64]
+    assert not is_fused("mps")

@@ -357,7 +357,7 @@ def test_a_missing_gpu_is_refused_with_the_remedy(tmp_path: Path) -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(ValueError, match="runtime.device=cuda, but torch sees no GPU here; use runtime.device=cpu"):
         run(spec_for(), tmp_path, device="cuda")
-    with pytest.raises(ValueError, match="runtime.device='tpu': choose from auto, cpu, cuda"):
+    with pytest.raises(ValueError, match="runtime.device='tpu': choose from auto, cpu, cuda, mps"):
         run(spec_for(), tmp_path, device="tpu")
 
 
