@@ -99,6 +99,22 @@ def test_a_run_on_more_devices_than_there_are_is_left_to_others(
     assert (id_of(job), job.slots, wide.too_wide) == (ids[0], 2, 0)
 
 
+def test_a_run_over_more_nodes_than_there_are_is_left_to_others_and_takes_all_slots_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over_nodes = ("runtime.devices_per_run=4", "runtime.nodes_per_run=2", "model.context=32", "recipe.batch_tokens=128")
+    ids = planned(tmp_path, monkeypatch, "budget.flops=8e8,4e8", *over_nodes)
+    work = read_work(STUDY)
+    assert (work.widest, work.most_nodes, work.fewest_nodes) == (2, 2, 2)
+    here, there = PlannedQueue(work, widest=2), PlannedQueue(work, widest=3, nodes=2)
+    assert (here.next(), here.too_wide) == (None, 2)
+    assert PlannedQueue(work, widest=1, nodes=2).too_wide == 2
+    job = there.next()
+    assert job is not None
+    assert (id_of(job), job.slots, there.too_wide) == (ids[0], 3, 0)
+    assert work.run(ids[0]).runtime.devices_per_node == 2
+
+
 def test_runs_beyond_the_cap_are_left_out_and_what_runs_hold_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,3 +98,25 @@ def test_a_run_takes_a_slot_for_each_of_its_devices(capsys: pytest.CaptureFixtur
     assert shared["cost"]["wall_s"] == pytest.approx(max(seconds[0], seconds[1] + seconds[2]))
     assert main([*ASKED, "--on", "a100", "--count", "1", "runtime.devices_per_run=2"]) == 2
     assert "--count 1: a run of the plan takes runtime.devices_per_run=2" in capsys.readouterr().err
+
+
+def test_the_exchange_between_nodes_is_priced_at_their_speed_and_a_sharded_one_beside_the_arithmetic(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wide = ["--on", "h100", "--count", "16", "runtime.devices_per_run=16", "recipe.batch_tokens=65536"]
+    one = planned(*wide, capsys=capsys)["runs"]
+    two = planned(*wide, "runtime.nodes_per_run=2", capsys=capsys)["runs"]
+    for at_home, apart in zip(one, two, strict=True):
+        gradients = 4 * at_home["n_params"]["total"]
+        within, between = 2 * 7 / 8 * gradients / 100e9, 2 * 1 / 2 * gradients / 50e9
+        further = within + between - 2 * 15 / 16 * gradients / 100e9
+        assert (apart["nodes_per_run"], apart["run_id"]) == (2, at_home["run_id"])
+        assert apart["estimated_s"] - at_home["estimated_s"] == pytest.approx(apart["steps"] * further)
+    sharded = planned(*wide, "runtime.nodes_per_run=2", "runtime.parallel=fsdp", capsys=capsys)["runs"]
+    for apart, shard in zip(two, sharded, strict=True):
+        assert (apart["parallel"], shard["parallel"]) == ("auto", "fsdp")
+        parameters = shard["n_params"]["total"]  # in float32: two gathers of weights, one sum of gradients
+        exchange = 0.5e-3 + 12 * parameters * (7 / 8 / 100e9 + 1 / 2 / 50e9)
+        layers = 2e-3 + shard["n_layers"] * 0.5e-3
+        assert shard["estimated_s"] >= shard["steps"] * max(layers, exchange)
+        assert shard["estimated_s"] < apart["estimated_s"] + shard["steps"] * exchange

@@ -64,6 +64,7 @@ def test_slots_follow_the_launcher() -> None:
     assert slots_of({"name": "local", "slots": 3, "threads_per_slot": None}, 9, use_gpus=False) == 3
     assert slots_of({"name": "slurm", "array_parallel": 2, "gpus": 4}, 9, use_gpus=False) == 8
     assert slots_of({"name": "slurm", "array_parallel": None, "gpus": 0}, 9, use_gpus=False) == 9
+    assert slots_of({"name": "slurm", "array_parallel": 2, "gpus": 8, "nodes": 2}, 99, use_gpus=False) == 32
 
 
 def test_the_plan_prints_and_states_its_timeline(
