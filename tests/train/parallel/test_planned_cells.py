@@ -20,6 +20,7 @@ from scaling.config.grid import load_like
 from scaling.launch.sweep import expand
 from scaling.model import build
 from scaling.objectives.batch import Batch
+from scaling.objectives.chunked_loss import keeps_sums
 from scaling.plan.degrees import elsewhere, with_devices
 from scaling.plan.run import Run
 from scaling.shapes.matmuls import parameter_counts
@@ -57,7 +58,9 @@ def ranks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             patched.setattr(dist, "init_process_group", lambda *_, **__: None)  # which asks for gloo
             return Ranks(0, count, FakeStore(), CPU, 60.0)
 
+    keeps_sums.cache_clear()
     yield make
+    keeps_sums.cache_clear()  # fake tensors answer as no CPU does
     if dist.is_initialized():
         dist.destroy_process_group()
 
