@@ -90,6 +90,7 @@ def tune(options: Any) -> int:
 
 def worker(options: Any) -> int:
     """Train planned runs of a study; the exit codes are those of `launch/exit_codes.py`."""
+    from scaling.launch.exit_codes import MISTAKE
     from scaling.launch.slurm import requeue
     from scaling.launch.worker import stop_at_eof, work
 
@@ -98,8 +99,14 @@ def worker(options: Any) -> int:
             raise ValueError(f"{name} {value}: must be at least 1")
     if options.until_eof:
         stop_at_eof()
-    code = work(options.study, options.until, options.max_runs, options.slots, options.allow_other_code)
-    return requeue(code) if options.requeue else code
+    study_dir = options.study.resolve()  # before the worker goes to the folder of the plan
+    try:
+        code = work(options.study, options.until, options.max_runs, options.slots, options.allow_other_code)
+    except ValueError:
+        if options.requeue:
+            requeue(study_dir, MISTAKE)
+        raise
+    return requeue(study_dir, code) if options.requeue else code
 
 
 def launch(options: Any) -> int:

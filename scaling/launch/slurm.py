@@ -5,13 +5,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling.launch.exit_codes import START_AGAIN
-from scaling.launch.slurm_script import SlurmSettings, render
+from scaling.launch.exit_codes import MISTAKE, START_AGAIN, note_end, noted_ends
+from scaling.launch.planned_queue import progress, startable
+from scaling.launch.slurm_script import TIME, SlurmSettings, render, seconds
+from scaling.plan.work import read_work
 from scaling.records.attempt import now
 from scaling.records.files import read_json, write_json, write_text
 
@@ -22,6 +24,8 @@ PATIENCE_S = 300.0  # for a controller that does not answer
 COMMAND_S = 60.0  # for one command of Slurm
 GLANCE_S = 5.0  # for the queue, where a person waits for a status
 MAX_ARRAY = 1001  # Slurm's own default
+REPLACED = 5  # times in a row that lost workers are replaced without a step of any run
+PAUSE_S = 60.0  # after the first replacement; each further one makes it twice as long
 UNREACHABLE = ("contact slurm controller", "timed out", "Zero Bytes", "Connection refused", "Socket", "communication")
 TOO_MANY = ("MaxSubmit", "GrpSubmit", "MaxJobs", "QOS policy", "limit")  # words of limits on the number of jobs
 
@@ -40,56 +44,117 @@ def start_slurm(study_dir: Path, plan_id: str, unfinished: Callable[[], int], va
 
     ValueError for settings that Slurm refuses, in its words.
     """
-    settings = SlurmSettings(**values)
-    comment = f"{study_dir.name}:{plan_id}"
-    arrays = submit(study_dir.resolve(), comment, settings, unfinished())
-    print(f"slurm: {comment} is array {', '.join(arrays)}; logs in {study_dir / FOLDER}", file=sys.stderr, flush=True)
-    if not settings.wait:
+    fleet = Fleet(study_dir.resolve(), f"{study_dir.name}:{plan_id}", SlurmSettings(**values), unfinished())
+    arrays = fleet.submit()
+    words = f"slurm: {fleet.comment} is array {', '.join(arrays)}; logs in {study_dir / FOLDER}"
+    print(words, file=sys.stderr, flush=True)
+    if not fleet.settings.wait:
+        fleet.replace(_patiently(lambda: queue(fleet.comment)))
         print(f"`scaling status {study_dir}` shows runs and queue; the same command waits", file=sys.stderr)
         return False
-    _wait(comment, unfinished)
+    _wait(fleet, unfinished)
     return True
 
 
-def submit(study_dir: Path, comment: str, settings: SlurmSettings, runs: int) -> list[str]:
-    """Submit an array of workers, or several beyond MaxArraySize; return the arrays' ids.
+@dataclass
+class Fleet:
+    """Workers of a study in Slurm's queue: as many as asked for, lost ones replaced."""
 
-    The intent is written first, and arrays that the queue holds under the comment are not submitted again, so that a
-    submitter that dies, or an answer that is lost, costs no second submission.
-    """
-    workers = min(runs, settings.array_parallel or runs)
-    folder = study_dir / FOLDER
-    folder.mkdir(exist_ok=True)
-    write_json(folder / INTENT, {"comment": comment, "workers": workers, "at": now()})
-    arrays = list(dict.fromkeys(job.array for job in _patiently(lambda: queue(comment))))
-    largest = _max_array_size()
-    left = max(0, workers - largest * len(arrays)) if arrays else workers
-    while left > 0:
-        count, known = min(left, largest), len(arrays)
+    study_dir: Path
+    comment: str
+    settings: SlurmSettings
+    runs: int  # unfinished when the fleet was asked for
+    arrays: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.workers = min(self.runs, self.settings.array_parallel or self.runs)
+        self._folder = self.study_dir / FOLDER
+        self._ended_before = frozenset(noted_ends(self._folder))
+        self._replaced, self._after, self._progress = 0, 0.0, (0, 0)
+
+    def submit(self) -> list[str]:
+        """Submit an array of workers, or several beyond MaxArraySize; return the arrays' ids.
+
+        The intent is written first, and arrays that the queue holds under the comment are not submitted again, so that
+        a submitter that dies, or an answer that is lost, costs no second submission.
+        """
+        self._note()
+        self.arrays = self._queued()
+        largest = _max_array_size()
+        left = max(0, self.workers - largest * len(self.arrays)) if self.arrays else self.workers
+        while left > 0:
+            count, known = min(left, largest), len(self.arrays)
+            try:
+                self.arrays.append(self._sbatch(count))
+            except TimeoutError:  # it may have been accepted all the same
+                self.arrays = self._queued()
+                left -= count * (len(self.arrays) - known)
+                continue
+            except ValueError as error:
+                if count > 1 and any(word in str(error) for word in TOO_MANY):
+                    print(f"slurm: {count} workers are refused ({error}); asking for {count // 2}", file=sys.stderr)
+                    self.workers -= left - count // 2
+                    left = largest = count // 2
+                    continue
+                raise
+            left -= count
+        self._note()
+        return self.arrays
+
+    def replace(self, jobs: Sequence[QueuedJob]) -> None:
+        """Submit workers in place of those that are lost for good: neither queued nor ended by their own decision.
+
+        A run that nobody trains has to wait for them. They are not replaced once a worker refused to start, as the next
+        would, nor more than REPLACED times in a row, at growing pauses, without a step of any run.
+        """
+        self.arrays = list(dict.fromkeys([*self.arrays, *(job.array for job in jobs)]))
+        noted = {worker: code for worker, code in noted_ends(self._folder).items() if worker not in self._ended_before}
+        ends = {worker: code for worker, code in noted.items() if worker.partition("_")[0] in self.arrays}
+        gone = self.workers - len(jobs) - len(ends)
+        if gone <= 0 or MISTAKE in ends.values() or time.monotonic() < self._after:
+            return
+        count = min(gone, startable(read_work(self.study_dir)))
+        if self._progress != (now_at := progress(self.study_dir)):
+            self._progress, self._replaced = now_at, 0
+        if count <= 0 or self._replaced >= REPLACED:
+            return
+        self._after = time.monotonic() + PAUSE_S * 2**self._replaced
+        self._replaced += 1
+        self._note(replacing=count)
+        try:
+            self.arrays.append(self._sbatch(count))
+            words = f"{count} lost, replaced by array {self.arrays[-1]}"
+        except (TimeoutError, ValueError) as error:  # the next look at the queue shows whether it was accepted
+            words = f"{count} lost, and not replaced now ({error})"
+        self._note()
+        print(f"slurm: of {self.workers} workers {words}", file=sys.stderr, flush=True)
+
+    def _sbatch(self, count: int) -> str:
+        """Submit an array; return its id."""
         text = render(
-            settings,
-            study_dir=str(study_dir),
-            study=study_dir.name,
-            comment=comment,
+            self.settings,
+            study_dir=str(self.study_dir),
+            study=self.study_dir.name,
+            comment=self.comment,
             directory=os.getcwd(),
             workers=count,
             python=sys.executable,
         )
-        write_text(folder / SCRIPT, text)
-        try:
-            arrays.append(_call("sbatch", "--parsable", str(folder / SCRIPT)).strip().partition(";")[0])
-        except TimeoutError:  # it may have been accepted all the same
-            arrays = list(dict.fromkeys(job.array for job in _patiently(lambda: queue(comment))))
-            left -= count * (len(arrays) - known)
-            continue
-        except ValueError as error:
-            if count > 1 and any(word in str(error) for word in TOO_MANY):
-                print(f"slurm: {count} workers are refused ({error}); asking for {count // 2}", file=sys.stderr)
-                left = largest = count // 2
-                continue
-            raise
-        left -= count
-    return arrays
+        write_text(self._folder / SCRIPT, text)
+        return _call("sbatch", "--parsable", str(self._folder / SCRIPT)).strip().partition(";")[0]
+
+    def _queued(self) -> list[str]:
+        """The arrays that the queue holds under the comment."""
+        return list(dict.fromkeys(job.array for job in _patiently(lambda: queue(self.comment))))
+
+    def _note(self, replacing: int = 0) -> None:
+        """Write the intent: what is asked for, under which comment, and the arrays known so far."""
+        self._folder.mkdir(exist_ok=True)
+        before = read_json(self._folder / INTENT) or {}
+        known = before.get("arrays", []) if before.get("comment") == self.comment else []
+        intent = {"comment": self.comment, "workers": self.workers, "replacing": replacing}
+        arrays = list(dict.fromkeys([*known, *self.arrays]))
+        write_json(self._folder / INTENT, intent | {"arrays": arrays, "at": now()})
 
 
 def queue(comment: str, within_s: float = COMMAND_S) -> list[QueuedJob]:
@@ -115,13 +180,22 @@ def queue_in_words(study_dir: Path) -> str:
     return "slurm: " + (", ".join(f"{count} workers {state}" for state, count in counts.items()) or "no workers queued")
 
 
-def requeue(code: int) -> int:
-    """Let Slurm start this job again where the worker's exit code asks for it; return the code to end with."""
+def requeue(study_dir: Path, code: int) -> int:
+    """Let Slurm start this job again where the worker's exit code asks for it; return the code to end with.
+
+    Another code is noted in the study, so that the launcher tells a worker that ended from one that is lost.
+    """
     job, array, task = (os.environ.get(f"SLURM_{name}") for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID"))
-    if code != START_AGAIN or job is None:
+    if job is None:
         return code
     name = f"{array}_{task}" if array else job
+    if code != START_AGAIN:
+        note_end(study_dir / FOLDER, name, code)
+        return code
     try:
+        if _is_cancelled(_patiently(lambda: _call("scontrol", "show", "job", "--oneliner", name))):
+            print(f"slurm: job {name} was cancelled; the sweep's command submits another", flush=True)
+            return code
         _patiently(lambda: _call("scontrol", "requeue", name))
     except (ValueError, TimeoutError) as error:
         print(f"slurm: job {name} cannot be requeued ({error}); the sweep's command submits it again", flush=True)
@@ -130,7 +204,19 @@ def requeue(code: int) -> int:
     return 0
 
 
-def _wait(comment: str, unfinished: Callable[[], int]) -> None:
+def _is_cancelled(shown: str) -> bool:
+    """Whether somebody has cancelled a job that still runs, by what `scontrol show job` prints.
+
+    Slurm would requeue it all the same. A job that Slurm preempts, or that is past its limit, ends in the same state.
+    """
+    facts = {name: value for name, _, value in (word.partition("=") for word in shown.split())}
+    if facts.get("JobState") != "COMPLETING" or facts.get("PreemptTime", "None") not in ("None", "Unknown"):
+        return False
+    ran, limit = facts.get("RunTime", "0"), facts.get("TimeLimit", "UNLIMITED")
+    return TIME.fullmatch(limit) is None or seconds(ran) < seconds(limit)
+
+
+def _wait(fleet: Fleet, unfinished: Callable[[], int]) -> None:
     """Wait until every run is finished, or no worker is queued any more."""
     asked = time.monotonic()
     while unfinished():
@@ -139,10 +225,12 @@ def _wait(comment: str, unfinished: Callable[[], int]) -> None:
             continue
         asked = time.monotonic()
         try:
-            if not queue(comment):
+            if not (jobs := queue(fleet.comment)):
                 return
         except TimeoutError as error:
             print(f"slurm: {error}; asking again", file=sys.stderr, flush=True)
+        else:
+            fleet.replace(jobs)
 
 
 def _patiently(ask: Callable[[], Any]) -> Any:

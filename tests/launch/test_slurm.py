@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,16 @@ import pytest
 
 from scaling.cli import main
 from scaling.launch import slurm
-from scaling.launch.exit_codes import START_AGAIN
+from scaling.launch.exit_codes import MISTAKE, NOTHING_LEFT, START_AGAIN, noted_ends
 from scaling.launch.launchers import make_launcher
-from scaling.launch.slurm import queue_in_words, requeue, submit
+from scaling.launch.slurm import Fleet, queue_in_words, requeue
+from scaling.launch.slurm_script import SlurmSettings
 from scaling.records.attempt import run_state
-from scaling.records.record import DONE
+from scaling.records.orders import cancel
+from scaling.records.record import DONE, run_dirs
+from tests.launch.test_planned_queue import beat
 from tests.launch.test_slurm_script import PLAIN
-from tests.launch.test_worker import GRID, STUDY
+from tests.launch.test_worker import GRID, STUDY, planned
 
 FAKE = r"""#!/bin/bash
 cd "$(dirname "$0")"
@@ -30,11 +34,15 @@ case $name in
     [ -e refused ] && [ "$(sed -n 's/.*--array=0-//p' "${!#}")" -ge "$(cat refused)" ] && { cat words >&2; exit 1; }
     n=$(( $(cat last 2>/dev/null || echo 10) + 1 )); echo $n > last
     comment=$(sed -n 's/^#SBATCH --comment=//p' "${!#}")
-    echo "$n|PENDING|Resources|$comment" >> queue
+    for task in $(seq 0 "$(sed -n 's/.*--array=0-//p' "${!#}")"); do
+      echo "$n|PENDING|Resources|$comment" >> queue
+    done
     [ -e lost ] && { rm lost; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1; }
     echo $n;;
   squeue) cat queue 2>/dev/null;;
-  scontrol) [ "$1" = show ] && echo "MaxArraySize            = 4";;
+  scontrol)
+    [ "$2" = config ] && echo "MaxArraySize            = 4"
+    [ "$2" = job ] && cat job 2>/dev/null;;
 esac
 exit 0
 """
@@ -52,6 +60,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(slurm, "LOOK_S", 0.01)
     (tmp_path / "s").mkdir()
     return folder
+
+
+def submit(study_dir: Path, comment: str, settings: SlurmSettings, runs: int) -> list[str]:
+    return Fleet(study_dir, comment, settings, runs).submit()
 
 
 def submissions(cluster: Path) -> int:
@@ -88,11 +100,119 @@ def test_a_limit_of_the_quality_of_service_gets_fewer_workers_and_another_refusa
         submit(tmp_path / "s", "s:2", PLAIN, runs=1)
 
 
+RUNS = 3
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a planned study of three runs."""
+    folder = tmp_path_factory.mktemp("plan")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        planned(folder, monkeypatch, "budget.flops=2e8", "seed=0,1,2")
+    return folder
+
+
+@pytest.fixture
+def fleet(cluster: Path, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """Three workers of the planned study, just submitted as array 11."""
+    shutil.copytree(plan / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slurm, "PAUSE_S", 0.0)
+    fleet = Fleet(STUDY.resolve(), "s:1", PLAIN, RUNS)
+    fleet.submit()
+    return fleet
+
+
+def lose(cluster: Path, workers: int) -> None:
+    """Let the queue forget its first workers."""
+    lines = (cluster / "queue").read_text().splitlines(keepends=True)
+    (cluster / "queue").write_text("".join(lines[workers:]))
+
+
+def note(worker: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker end with a code, as the batch script does."""
+    for name, value in zip(("ARRAY_JOB_ID", "ARRAY_TASK_ID"), worker.split("_"), strict=True):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_JOB_ID", "99")
+    assert requeue(STUDY.resolve(), code) == code
+
+
+def test_lost_workers_are_replaced_once_and_those_that_ended_are_not(
+    cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 1  # nothing is missing
+    lose(cluster, 2)
+    note("11_0", NOTHING_LEFT, monkeypatch)
+    note("7_1", NOTHING_LEFT, monkeypatch)  # of another array
+    fleet.replace(slurm.queue("s:1"))
+    fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 2
+    assert "--array=0-0" in (STUDY / "slurm" / "workers.sh").read_text()
+    assert "of 3 workers 1 lost, replaced by array 12" in capsys.readouterr().err
+    assert json.loads((STUDY / "slurm" / "submission.json").read_text())["arrays"] == ["11", "12"]
+    again = Fleet(STUDY.resolve(), "s:1", PLAIN, RUNS)  # another launcher finds two workers, and none that ended
+    assert again.submit() == ["11", "12"]
+    again.replace(slurm.queue("s:1"))
+    assert [job.array for job in slurm.queue("s:1")] == ["11", "12", "13"]
+
+
+def test_an_answer_that_is_lost_replaces_no_worker_twice(
+    cluster: Path, fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lose(cluster, 1)
+    (cluster / "lost").touch()
+    fleet.replace(slurm.queue("s:1"))
+    assert "not replaced now (sbatch: error: Socket timed out" in capsys.readouterr().err
+    fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 2
+
+
+def test_workers_are_not_replaced_for_runs_that_train_or_are_given_up(
+    cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lose(cluster, 2)
+    ids = [json.loads(line)["run_id"] for line in (STUDY / "plan.jsonl").read_text().splitlines()]
+    for run_id in ids[:2]:
+        beat(run_id, 1)
+    cancel(STUDY / ids[2], "too dear")
+    fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 1
+
+
+def test_nothing_is_replaced_after_a_refusal_to_start_nor_again_and_again_without_a_step(
+    cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(9):
+        lose(cluster, 1)
+        fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 1 + slurm.REPLACED
+    ids = [json.loads(line)["run_id"] for line in (STUDY / "plan.jsonl").read_text().splitlines()]
+    (STUDY / ids[0] / "checkpoint" / "0001-00000005").mkdir(parents=True)
+    (STUDY / ids[0] / "spec.json").touch()
+    fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 2 + slurm.REPLACED  # a run goes on
+    lose(cluster, 1)
+    note(f"{11 + slurm.REPLACED}_0", MISTAKE, monkeypatch)
+    fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 2 + slurm.REPLACED
+
+
+def test_a_worker_that_refuses_to_start_leaves_a_note(
+    cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("JOB_ID", "8"), ("ARRAY_JOB_ID", "11"), ("ARRAY_TASK_ID", "2")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr("scaling.launch.worker.code_digest", lambda: "other")
+    assert main(["worker", str(STUDY), "--requeue", "slurm"]) == MISTAKE
+    assert noted_ends(STUDY / "slurm") == {"11_2": MISTAKE}
+
+
 def test_status_shows_the_queue_in_one_question(cluster: Path, tmp_path: Path) -> None:
     assert queue_in_words(tmp_path / "s") == ""
     submit(tmp_path / "s", "s:1", PLAIN, runs=9)
     (cluster / "calls").unlink()
-    assert queue_in_words(tmp_path / "s") == "slurm: 3 workers pending (Resources)"
+    assert queue_in_words(tmp_path / "s") == "slurm: 9 workers pending (Resources)"
     assert (cluster / "calls").read_text().count("\n") == 1
     (cluster / "fail-squeue").write_text("Unable to contact slurm controller\n")
     assert "is not known here (Unable to contact" in queue_in_words(tmp_path / "s")
@@ -109,17 +229,39 @@ def test_status_waits_seconds_for_a_dead_controller(
     assert time.monotonic() - began < 5
 
 
-def test_a_worker_with_work_left_requeues_its_own_task(cluster: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_with_work_left_requeues_its_own_task(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "s"
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert requeue(START_AGAIN) == START_AGAIN  # no job of Slurm
+    assert requeue(study, START_AGAIN) == START_AGAIN  # no job of Slurm
     for name, value in (("JOB_ID", "8"), ("ARRAY_JOB_ID", "7"), ("ARRAY_TASK_ID", "3")):
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert [requeue(0), requeue(1)] == [0, 1]
+    assert [requeue(study, 0), requeue(study, 1)] == [0, 1]
     assert not (cluster / "calls").exists()
-    assert requeue(START_AGAIN) == 0
-    assert (cluster / "calls").read_text() == "scontrol requeue 7_3\n"
+    assert requeue(study, START_AGAIN) == 0
+    assert (cluster / "calls").read_text().splitlines() == ["scontrol show job --oneliner 7_3", "scontrol requeue 7_3"]
     (cluster / "fail-scontrol").write_text("Requested operation not permitted\n")
-    assert requeue(START_AGAIN) == START_AGAIN
+    assert requeue(study, START_AGAIN) == START_AGAIN
+
+
+@pytest.mark.parametrize(
+    ("shown", "cancelled"),
+    [
+        ("JobState=COMPLETING Reason=None RunTime=00:00:03 TimeLimit=00:05:00 PreemptTime=None", True),
+        ("JobState=COMPLETING Reason=None RunTime=00:00:03 TimeLimit=UNLIMITED PreemptTime=None", True),
+        ("JobState=COMPLETING Reason=None RunTime=1-00:00:04 TimeLimit=1-00:00:00 PreemptTime=None", False),
+        ("JobState=COMPLETING RunTime=00:00:03 TimeLimit=00:05:00 PreemptTime=2026-01-31T18:00:00", False),
+        ("JobState=RUNNING Reason=None RunTime=00:00:03 TimeLimit=00:05:00 PreemptTime=None", False),
+    ],
+)
+def test_a_worker_that_was_cancelled_does_not_come_back(
+    cluster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str, cancelled: bool
+) -> None:
+    for name, value in (("JOB_ID", "8"), ("ARRAY_JOB_ID", "7"), ("ARRAY_TASK_ID", "3")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    (cluster / "job").write_text(f"JobId=8 ArrayJobId=7 {shown}\n")
+    assert requeue(tmp_path, START_AGAIN) == (START_AGAIN if cancelled else 0)
 
 
 def test_commands_that_hand_over_single_jobs_refuse_workers() -> None:
@@ -169,6 +311,35 @@ def test_a_real_slurm_requeues_a_worker_that_is_preempted(tmp_path: Path, monkey
         subprocess.run(["scancel", "--signal=USR2", "--batch", f"{job.array}_0"], check=True)
         within(lambda: run_state(run_dir).status == DONE, 200)
         assert run_state(run_dir).attempts == 2
+    finally:
+        cancelled(tmp_path)
+
+
+@pytest.mark.long
+@needs_slurm
+def test_a_real_slurm_gets_a_worker_in_place_of_one_that_is_cancelled_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(slurm, "QUEUE_EVERY_S", 2.0)
+    lost: list[str] = []
+
+    def cancel_a_worker() -> None:
+        """Cancel the first worker of the array once it trains, as an administrator does."""
+        within(lambda: (STUDY / "slurm" / "submission.json").exists() and STUDY.glob("*/attempts/0001"), 120)
+        comment = json.loads((STUDY / "slurm" / "submission.json").read_text())["comment"]
+        within(lambda: sum(run_state(path).status == "running" for path in run_dirs(STUDY)) == 2, 120)
+        lost.append(f"{slurm.queue(comment)[0].array}_0")
+        subprocess.run(["scancel", lost[0]], check=True)
+
+    thread = threading.Thread(target=cancel_a_worker)
+    thread.start()
+    try:
+        assert main(["train", "-m", *GRID, "budget.flops=6e9", "seed=0,1", *LAUNCHER]) == 0
+        thread.join()
+        assert "of 2 workers 1 lost, replaced by array" in capfd.readouterr().err
+        assert [run_state(path).attempts for path in run_dirs(STUDY)] in ([1, 2], [2, 1])
+        assert len(json.loads((STUDY / "slurm" / "submission.json").read_text())["arrays"]) == 2
     finally:
         cancelled(tmp_path)
 
