@@ -29,6 +29,8 @@ PAUSE_S = 60.0  # after the first replacement; each further one makes it twice a
 UNREACHABLE = ("contact slurm controller", "timed out", "Zero Bytes", "Connection refused", "Socket", "communication")
 TOO_MANY = ("MaxSubmit", "GrpSubmit", "MaxJobs", "QOS policy", "limit")  # words of limits on the number of jobs
 
+UNTIMELY = ("TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED", "PREEMPTED", "DEADLINE", "BOOT_FAIL", "FAILED")
+
 
 @dataclass(frozen=True)
 class QueuedJob:
@@ -177,7 +179,24 @@ def queue_in_words(study_dir: Path) -> str:
     counts = Counter(
         f"{job.state.lower()} ({job.reason})" if job.reason != "None" else job.state.lower() for job in jobs
     )
-    return "slurm: " + (", ".join(f"{count} workers {state}" for state, count in counts.items()) or "no workers queued")
+    here = ", ".join(f"{_workers(count)} {state}" for state, count in counts.items()) or "no workers queued"
+    ends = Counter(_untimely_ends(intent.get("arrays", [])))
+    return f"slurm: {here}" + "".join(f"; {count} ended: {why}" for why, count in ends.items())
+
+
+def _untimely_ends(arrays: Sequence[str]) -> list[str]:
+    """Why workers ended that did not end well, by Slurm's accounting; nothing where there is none."""
+    asked = ("--allocations", "--noheader", "--parsable2", f"--jobs={','.join(arrays)}", "--format=State,ExitCode")
+    try:
+        lines = _call("sacct", *asked, within_s=GLANCE_S).splitlines() if arrays else []
+    except (ValueError, TimeoutError):
+        return []
+    ends = [(words.split(" ")[0], code) for words, _, code in (line.partition("|") for line in lines)]
+    return [
+        f"exit code {code.partition(':')[0]}" if state == "FAILED" else state.lower().replace("_", " ")
+        for state, code in ends
+        if state in UNTIMELY
+    ]
 
 
 def requeue(study_dir: Path, code: int) -> int:
@@ -243,6 +262,10 @@ def _patiently(ask: Callable[[], Any]) -> Any:
             if time.monotonic() > until:
                 raise
             time.sleep(LOOK_S)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def _max_array_size() -> int:

@@ -1,10 +1,8 @@
-"""Submission to Slurm, with commands that stand in for Slurm's; the last tests ask a real one where it is."""
+"""Submission to Slurm, with commands that stand in for Slurm's."""
 
 import json
 import os
 import shutil
-import subprocess
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +15,10 @@ from scaling.launch.exit_codes import MISTAKE, NOTHING_LEFT, START_AGAIN, noted_
 from scaling.launch.launchers import make_launcher
 from scaling.launch.slurm import Fleet, queue_in_words, requeue
 from scaling.launch.slurm_script import SlurmSettings
-from scaling.records.attempt import run_state
 from scaling.records.orders import cancel
-from scaling.records.record import DONE, run_dirs
 from tests.launch.test_planned_queue import beat
 from tests.launch.test_slurm_script import PLAIN
-from tests.launch.test_worker import GRID, STUDY, planned
+from tests.launch.test_worker import STUDY, planned
 
 FAKE = r"""#!/bin/bash
 cd "$(dirname "$0")"
@@ -40,6 +36,7 @@ case $name in
     [ -e lost ] && { rm lost; echo "sbatch: error: Socket timed out on send/recv operation" >&2; exit 1; }
     echo $n;;
   squeue) cat queue 2>/dev/null;;
+  sacct) cat ended 2>/dev/null || { echo "Slurm accounting storage is disabled" >&2; exit 1; };;
   scontrol)
     [ "$2" = config ] && echo "MaxArraySize            = 4"
     [ "$2" = job ] && cat job 2>/dev/null;;
@@ -53,7 +50,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with commands of Slurm that note their calls; the controller takes arrays of 4 at most."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sbatch", "squeue", "scontrol"):
+    for name in ("sbatch", "squeue", "scontrol", "sacct"):
         (folder / name).write_text(FAKE)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -213,9 +210,20 @@ def test_status_shows_the_queue_in_one_question(cluster: Path, tmp_path: Path) -
     submit(tmp_path / "s", "s:1", PLAIN, runs=9)
     (cluster / "calls").unlink()
     assert queue_in_words(tmp_path / "s") == "slurm: 9 workers pending (Resources)"
-    assert (cluster / "calls").read_text().count("\n") == 1
+    assert (cluster / "calls").read_text().count("squeue") == 1
+    assert "sacct --allocations --noheader --parsable2 --jobs=11,12,13" in (cluster / "calls").read_text()
     (cluster / "fail-squeue").write_text("Unable to contact slurm controller\n")
     assert "is not known here (Unable to contact" in queue_in_words(tmp_path / "s")
+
+
+def test_status_states_why_workers_ended_where_there_is_accounting(cluster: Path, tmp_path: Path) -> None:
+    submit(tmp_path / "s", "s:1", PLAIN, runs=1)
+    ends = ("RUNNING|0:0", "OUT_OF_MEMORY|0:125", "CANCELLED by 0|0:15", "COMPLETED|0:0", "FAILED|2:0", "TIMEOUT|0:0")
+    (cluster / "ended").write_text("\n".join([*ends, "NODE_FAIL|1:0", "OUT_OF_MEMORY|0:125"]))
+    assert queue_in_words(tmp_path / "s") == (
+        "slurm: 1 worker pending (Resources); 2 ended: out of memory; 1 ended: cancelled; 1 ended: exit code 2; "
+        "1 ended: timeout; 1 ended: node fail"
+    )
 
 
 def test_status_waits_seconds_for_a_dead_controller(
@@ -267,86 +275,3 @@ def test_a_worker_that_was_cancelled_does_not_come_back(
 def test_commands_that_hand_over_single_jobs_refuse_workers() -> None:
     with pytest.raises(ValueError, match="starts workers of a planned sweep.*choose hydra/launcher=in_process, local"):
         make_launcher({"name": "slurm"}, use_gpus=False)
-
-
-needs_slurm = pytest.mark.skipif(shutil.which("sbatch") is None, reason="sbatch is not here: no Slurm to ask")
-LAUNCHER = (
-    "hydra/launcher=slurm",
-    "hydra.launcher.gpus=0",
-    "hydra.launcher.cpus=1",
-    "hydra.launcher.memory=1G",
-    "hydra.launcher.time=2",
-)
-
-
-def cancelled(where: Path) -> None:
-    comment = json.loads((where / STUDY / "slurm" / "submission.json").read_text())["comment"]
-    for job in slurm.queue(comment):
-        subprocess.run(["scancel", job.array], check=False)
-
-
-@pytest.mark.long
-@needs_slurm
-def test_a_real_slurm_trains_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    try:
-        assert main(["train", "-m", *GRID, "budget.flops=2e8", "seed=0,1", *LAUNCHER]) == 0
-        assert {run_state(path).status for path in STUDY.iterdir() if (path / "record.json").exists()} == {DONE}
-    finally:
-        cancelled(tmp_path)
-
-
-@pytest.mark.long
-@needs_slurm
-def test_a_real_slurm_requeues_a_worker_that_is_preempted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    command = ["train", "-m", *GRID, "budget.flops=1e9", "seed=0", *LAUNCHER, "hydra.launcher.wait=false"]
-    try:
-        assert main(command) == 0
-        assert main(command) == 0  # submits nothing: the queue holds the array
-        (job,) = slurm.queue(json.loads((STUDY / "slurm" / "submission.json").read_text())["comment"])
-        (line,) = (STUDY / "plan.jsonl").read_text().splitlines()
-        run_dir = STUDY / json.loads(line)["run_id"]
-        within(lambda: run_state(run_dir).status == "running", 120)
-        subprocess.run(["scancel", "--signal=USR2", "--batch", f"{job.array}_0"], check=True)
-        within(lambda: run_state(run_dir).status == DONE, 200)
-        assert run_state(run_dir).attempts == 2
-    finally:
-        cancelled(tmp_path)
-
-
-@pytest.mark.long
-@needs_slurm
-def test_a_real_slurm_gets_a_worker_in_place_of_one_that_is_cancelled_for_good(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(slurm, "QUEUE_EVERY_S", 2.0)
-    lost: list[str] = []
-
-    def cancel_a_worker() -> None:
-        """Cancel the first worker of the array once it trains, as an administrator does."""
-        within(lambda: (STUDY / "slurm" / "submission.json").exists() and STUDY.glob("*/attempts/0001"), 120)
-        comment = json.loads((STUDY / "slurm" / "submission.json").read_text())["comment"]
-        within(lambda: sum(run_state(path).status == "running" for path in run_dirs(STUDY)) == 2, 120)
-        lost.append(f"{slurm.queue(comment)[0].array}_0")
-        subprocess.run(["scancel", lost[0]], check=True)
-
-    thread = threading.Thread(target=cancel_a_worker)
-    thread.start()
-    try:
-        assert main(["train", "-m", *GRID, "budget.flops=6e9", "seed=0,1", *LAUNCHER]) == 0
-        thread.join()
-        assert "of 2 workers 1 lost, replaced by array" in capfd.readouterr().err
-        assert [run_state(path).attempts for path in run_dirs(STUDY)] in ([1, 2], [2, 1])
-        assert len(json.loads((STUDY / "slurm" / "submission.json").read_text())["arrays"]) == 2
-    finally:
-        cancelled(tmp_path)
-
-
-def within(condition: object, seconds: float) -> None:
-    assert callable(condition)
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, f"not within {seconds:.0f} s"
-        time.sleep(0.2)
