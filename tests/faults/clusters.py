@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,24 @@ SMALL_JOBS = tuple(
 BY_SLURM = ("hydra/launcher=slurm", *SMALL_JOBS, "hydra.launcher.wait=false")
 
 
-def without_slurm() -> str:
-    """Why no Slurm can be asked here; empty where one answers whose daemons this user may kill."""
+@cache
+def unanswered() -> str:
+    """Why no Slurm can be asked here; empty where one answers."""
     if shutil.which("sbatch") is None:
-        return "sbatch is not here"
-    if subprocess.run(["squeue", "--noheader"], capture_output=True, check=False, timeout=60).returncode:
-        return "the controller of Slurm does not answer"
-    return "" if processes("slurmd") and not os.geteuid() else "Slurm's daemons are not this user's to kill"
+        return "sbatch is not here: no Slurm to ask"
+    try:
+        answered = (
+            subprocess.run(["squeue", "--noheader"], capture_output=True, check=False, timeout=20).returncode == 0
+        )
+    except subprocess.TimeoutExpired:
+        answered = False
+    return "" if answered else "the controller of Slurm does not answer"
+
+
+def without_slurm() -> str:
+    """Why no Slurm can be injured here; empty where one answers whose daemons this user may kill."""
+    killable = processes("slurmd") and not os.geteuid()
+    return unanswered() or ("" if killable else "Slurm's daemons are not this user's to kill")
 
 
 def without_ray() -> str:

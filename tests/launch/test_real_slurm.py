@@ -1,7 +1,6 @@
 """Sweeps through a real Slurm, where there is one."""
 
 import json
-import shutil
 import subprocess
 import threading
 import time
@@ -13,9 +12,9 @@ from scaling.cli import main
 from scaling.launch import slurm
 from scaling.records.attempt import run_state
 from scaling.records.record import DONE, run_dirs
+from tests.faults.clusters import unanswered
 from tests.launch.test_worker import GRID, STUDY
 
-needs_slurm = pytest.mark.skipif(shutil.which("sbatch") is None, reason="sbatch is not here: no Slurm to ask")
 LAUNCHER = (
     "hydra/launcher=slurm",
     "hydra.launcher.gpus=0",
@@ -25,6 +24,12 @@ LAUNCHER = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _needs_slurm() -> None:
+    if why := unanswered():
+        pytest.skip(why)
+
+
 def cancelled(where: Path) -> None:
     comment = json.loads((where / STUDY / "slurm" / "submission.json").read_text())["comment"]
     for job in slurm.queue(comment):
@@ -32,7 +37,6 @@ def cancelled(where: Path) -> None:
 
 
 @pytest.mark.long
-@needs_slurm
 def test_a_real_slurm_trains_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     try:
@@ -43,7 +47,6 @@ def test_a_real_slurm_trains_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.long
-@needs_slurm
 def test_a_real_slurm_requeues_a_worker_that_is_preempted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["train", "-m", *GRID, "budget.flops=1e9", "seed=0", *LAUNCHER, "hydra.launcher.wait=false"]
@@ -62,7 +65,6 @@ def test_a_real_slurm_requeues_a_worker_that_is_preempted(tmp_path: Path, monkey
 
 
 @pytest.mark.long
-@needs_slurm
 def test_a_real_slurm_gets_a_worker_in_place_of_one_that_is_cancelled_for_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

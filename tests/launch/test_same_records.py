@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scaling.launch import slurm
-from tests.faults.clusters import without_ray, without_slurm
+from tests.faults.clusters import unanswered, without_ray
 from tests.faults.runs import ONE_SLOT, SCALING, Outcomes, check, outcomes
 
 STUDY = Path("runs") / "smoke"
@@ -30,8 +30,21 @@ def without(module: str) -> str:
 LAUNCHERS: dict[str, tuple[list[tuple[str, ...]], str]] = {
     "local": ([("hydra/launcher=local",)], ""),
     "two local at once": ([("hydra/launcher=local", *ONE_SLOT)] * 2, ""),
-    "slurm": ([("hydra/launcher=slurm", *SMALL_JOBS, "hydra.launcher.array_parallel=2")], without_slurm()),
+    "slurm": ([("hydra/launcher=slurm", *SMALL_JOBS, "hydra.launcher.array_parallel=2")], unanswered()),
     "ray": ([("hydra/launcher=ray",)], without_ray()),
+    "submitit_local": (
+        [("hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=submitit/%j")],
+        without("hydra_submitit_launcher"),
+    ),
+    "submitit_slurm": (
+        [
+            (
+                *("hydra/launcher=submitit_slurm", "hydra.launcher.submitit_folder=submitit/%j"),
+                *(f"hydra.launcher.{setting}" for setting in ("cpus_per_task=1", "mem_gb=1", "timeout_min=5")),
+            )
+        ],
+        without("hydra_submitit_launcher") or unanswered(),
+    ),
     "joblib": ([("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")], without("hydra_joblib_launcher")),
 }
 
