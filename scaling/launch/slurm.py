@@ -1,7 +1,6 @@
 """Launcher `slurm`: it submits workers of a planned study, once whatever dies meanwhile, and waits for the runs."""
 
 import os
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 from scaling.launch.exit_codes import MISTAKE, START_AGAIN, note_end, noted_ends
 from scaling.launch.planned_queue import progress, startable
 from scaling.launch.slurm_script import TIME, SlurmSettings, render, seconds
+from scaling.machine.slurm import QueuedJob, call, max_array_size, patiently, queue, untimely_ends
 from scaling.plan.work import read_work
 from scaling.records.attempt import now
 from scaling.records.files import read_json, write_json, write_text
@@ -20,25 +20,10 @@ from scaling.records.files import read_json, write_json, write_text
 FOLDER, INTENT, SCRIPT = "slurm", "submission.json", "workers.sh"
 LOOK_S = 5.0  # between two looks at the study's files
 QUEUE_EVERY_S = 60.0  # between two questions to the controller
-PATIENCE_S = 300.0  # for a controller that does not answer
-COMMAND_S = 60.0  # for one command of Slurm
 GLANCE_S = 5.0  # for the queue, where a person waits for a status
-MAX_ARRAY = 1001  # Slurm's own default
 REPLACED = 5  # times in a row that lost workers are replaced without a step of any run
 PAUSE_S = 60.0  # after the first replacement; each further one makes it twice as long
-UNREACHABLE = ("contact slurm controller", "timed out", "Zero Bytes", "Connection refused", "Socket", "communication")
 TOO_MANY = ("MaxSubmit", "GrpSubmit", "MaxJobs", "QOS policy", "limit")  # words of limits on the number of jobs
-
-UNTIMELY = ("TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED", "PREEMPTED", "DEADLINE", "BOOT_FAIL", "FAILED")
-
-
-@dataclass(frozen=True)
-class QueuedJob:
-    """A worker in Slurm's queue."""
-
-    array: str
-    state: str
-    reason: str
 
 
 def start_slurm(study_dir: Path, plan_id: str, unfinished: Callable[[], int], values: Mapping[str, Any]) -> bool:
@@ -47,13 +32,14 @@ def start_slurm(study_dir: Path, plan_id: str, unfinished: Callable[[], int], va
     ValueError for settings that Slurm refuses, in its words.
     """
     fleet = Fleet(study_dir.resolve(), f"{study_dir.name}:{plan_id}", SlurmSettings(**values), unfinished())
-    arrays = fleet.submit()
-    words = f"slurm: {fleet.comment} is array {', '.join(arrays)}; logs in {study_dir / FOLDER}"
-    print(words, file=sys.stderr, flush=True)
+    arrays = ", ".join(fleet.submit())
+    print(f"slurm: the workers are array {arrays}, their logs in {study_dir / FOLDER}", file=sys.stderr)
+    print(f"slurm: `scaling status {study_dir}` shows runs and queue", file=sys.stderr)
     if not fleet.settings.wait:
-        fleet.replace(_patiently(lambda: queue(fleet.comment)))
-        print(f"`scaling status {study_dir}` shows runs and queue; the same command waits", file=sys.stderr)
+        fleet.replace(patiently(lambda: queue(fleet.comment)))
+        print("slurm: the same command with hydra.launcher.wait=true waits for the runs", file=sys.stderr)
         return False
+    print("slurm: waiting for the runs; Ctrl-C leaves the workers, and the same command waits again", file=sys.stderr)
     _wait(fleet, unfinished)
     return True
 
@@ -82,7 +68,7 @@ class Fleet:
         """
         self._note()
         self.arrays = self._queued()
-        largest = _max_array_size()
+        largest = max_array_size()
         left = max(0, self.workers - largest * len(self.arrays)) if self.arrays else self.workers
         while left > 0:
             count, known = min(left, largest), len(self.arrays)
@@ -143,11 +129,11 @@ class Fleet:
             python=sys.executable,
         )
         write_text(self._folder / SCRIPT, text)
-        return _call("sbatch", "--parsable", str(self._folder / SCRIPT)).strip().partition(";")[0]
+        return call("sbatch", "--parsable", str(self._folder / SCRIPT)).strip().partition(";")[0]
 
     def _queued(self) -> list[str]:
         """The arrays that the queue holds under the comment."""
-        return list(dict.fromkeys(job.array for job in _patiently(lambda: queue(self.comment))))
+        return list(dict.fromkeys(job.array for job in patiently(lambda: queue(self.comment))))
 
     def _note(self, replacing: int = 0) -> None:
         """Write the intent: what is asked for, under which comment, and the arrays known so far."""
@@ -157,14 +143,6 @@ class Fleet:
         intent = {"comment": self.comment, "workers": self.workers, "replacing": replacing}
         arrays = list(dict.fromkeys([*known, *self.arrays]))
         write_json(self._folder / INTENT, intent | {"arrays": arrays, "at": now()})
-
-
-def queue(comment: str, within_s: float = COMMAND_S) -> list[QueuedJob]:
-    """Workers of this user in the queue under the comment; TimeoutError where the controller does not answer."""
-    asked = ("squeue", "--noheader", "--array", "--me", "--format=%F|%T|%r|%k")
-    lines = _call(*asked, within_s=within_s).splitlines()
-    parts = [line.strip().split("|", 3) for line in lines if line.count("|") >= 3]
-    return [QueuedJob(array, state, reason) for array, state, reason, of in parts if of == comment]
 
 
 def queue_in_words(study_dir: Path) -> str:
@@ -180,23 +158,8 @@ def queue_in_words(study_dir: Path) -> str:
         f"{job.state.lower()} ({job.reason})" if job.reason != "None" else job.state.lower() for job in jobs
     )
     here = ", ".join(f"{_workers(count)} {state}" for state, count in counts.items()) or "no workers queued"
-    ends = Counter(_untimely_ends(intent.get("arrays", [])))
+    ends = Counter(untimely_ends(intent.get("arrays", []), GLANCE_S))
     return f"slurm: {here}" + "".join(f"; {count} ended: {why}" for why, count in ends.items())
-
-
-def _untimely_ends(arrays: Sequence[str]) -> list[str]:
-    """Why workers ended that did not end well, by Slurm's accounting; nothing where there is none."""
-    asked = ("--allocations", "--noheader", "--parsable2", f"--jobs={','.join(arrays)}", "--format=State,ExitCode")
-    try:
-        lines = _call("sacct", *asked, within_s=GLANCE_S).splitlines() if arrays else []
-    except (ValueError, TimeoutError):
-        return []
-    ends = [(words.split(" ")[0], code) for words, _, code in (line.partition("|") for line in lines)]
-    return [
-        f"exit code {code.partition(':')[0]}" if state == "FAILED" else state.lower().replace("_", " ")
-        for state, code in ends
-        if state in UNTIMELY
-    ]
 
 
 def requeue(study_dir: Path, code: int) -> int:
@@ -212,10 +175,10 @@ def requeue(study_dir: Path, code: int) -> int:
         note_end(study_dir / FOLDER, name, code)
         return code
     try:
-        if _is_cancelled(_patiently(lambda: _call("scontrol", "show", "job", "--oneliner", name))):
+        if _is_cancelled(patiently(lambda: call("scontrol", "show", "job", "--oneliner", name))):
             print(f"slurm: job {name} was cancelled; the sweep's command submits another", flush=True)
             return code
-        _patiently(lambda: _call("scontrol", "requeue", name))
+        patiently(lambda: call("scontrol", "requeue", name))
     except (ValueError, TimeoutError) as error:
         print(f"slurm: job {name} cannot be requeued ({error}); the sweep's command submits it again", flush=True)
         return code
@@ -236,7 +199,7 @@ def _is_cancelled(shown: str) -> bool:
 
 
 def _wait(fleet: Fleet, unfinished: Callable[[], int]) -> None:
-    """Wait until every run is finished, or no worker is queued any more."""
+    """Wait until every run is finished, or no worker is queued any more; dismiss workers that nothing is left for."""
     asked = time.monotonic()
     while unfinished():
         time.sleep(LOOK_S)
@@ -250,43 +213,19 @@ def _wait(fleet: Fleet, unfinished: Callable[[], int]) -> None:
             print(f"slurm: {error}; asking again", file=sys.stderr, flush=True)
         else:
             fleet.replace(jobs)
+    _dismiss(fleet)
 
 
-def _patiently(ask: Callable[[], Any]) -> Any:
-    """Ask until the controller answers, for PATIENCE_S at most."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return ask()
-        except TimeoutError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(LOOK_S)
+def _dismiss(fleet: Fleet) -> None:
+    """Cancel the workers that wait in the queue, since no run is left for them."""
+    try:
+        waiting = sum(job.state == "PENDING" for job in queue(fleet.comment))
+        if waiting:
+            call("scancel", "--state=PENDING", *fleet.arrays)
+            print(f"slurm: {_workers(waiting)} had nothing left to start for", file=sys.stderr, flush=True)
+    except (TimeoutError, ValueError):  # they find nothing to do, and end
+        return
 
 
 def _workers(count: int) -> str:
     return "1 worker" if count == 1 else f"{count} workers"
-
-
-def _max_array_size() -> int:
-    lines = _patiently(lambda: _call("scontrol", "show", "config")).splitlines()
-    found = [line.partition("=")[2].strip() for line in lines if line.startswith("MaxArraySize")]
-    return int(found[0]) if found and found[0].isdigit() and int(found[0]) else MAX_ARRAY
-
-
-def _call(*command: str, within_s: float = COMMAND_S) -> str:
-    """The output of a command of Slurm; TimeoutError where the controller does not answer, ValueError for a refusal."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
-    except FileNotFoundError:
-        raise ValueError(
-            f"hydra/launcher=slurm: {command[0]} is not here; start on a login node of the cluster"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"the controller does not answer: {command[0]} waited {within_s:.0f} s") from None
-    if done.returncode == 0:
-        return done.stdout
-    words = " ".join(done.stderr.split())
-    if any(word in words for word in UNREACHABLE):
-        raise TimeoutError(words)
-    raise ValueError(words or f"{' '.join(command)} ended with {done.returncode}")

@@ -50,11 +50,11 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with commands of Slurm that note their calls; the controller takes arrays of 4 at most."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name in ("sbatch", "squeue", "scontrol", "sacct"):
+    for name in ("sbatch", "squeue", "scontrol", "sacct", "scancel"):
         (folder / name).write_text(FAKE)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setattr(slurm, "LOOK_S", 0.01)
+    monkeypatch.setattr("scaling.machine.slurm.LOOK_S", 0.01)
     (tmp_path / "s").mkdir()
     return folder
 
@@ -195,6 +195,14 @@ def test_nothing_is_replaced_after_a_refusal_to_start_nor_again_and_again_withou
     assert submissions(cluster) == 2 + slurm.REPLACED
 
 
+def test_workers_that_still_wait_when_every_run_is_finished_are_dismissed(
+    cluster: Path, fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm._wait(fleet, lambda: 0)
+    assert (cluster / "calls").read_text().splitlines()[-1] == "scancel --state=PENDING 11"
+    assert "slurm: 3 workers had nothing left to start for" in capsys.readouterr().err
+
+
 def test_a_worker_that_refuses_to_start_leaves_a_note(
     cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +219,7 @@ def test_status_shows_the_queue_in_one_question(cluster: Path, tmp_path: Path) -
     (cluster / "calls").unlink()
     assert queue_in_words(tmp_path / "s") == "slurm: 9 workers pending (Resources)"
     assert (cluster / "calls").read_text().count("squeue") == 1
-    assert "sacct --allocations --noheader --parsable2 --jobs=11,12,13" in (cluster / "calls").read_text()
+    assert "--jobs=11,12,13" in (cluster / "calls").read_text()
     (cluster / "fail-squeue").write_text("Unable to contact slurm controller\n")
     assert "is not known here (Unable to contact" in queue_in_words(tmp_path / "s")
 
@@ -219,7 +227,8 @@ def test_status_shows_the_queue_in_one_question(cluster: Path, tmp_path: Path) -
 def test_status_states_why_workers_ended_where_there_is_accounting(cluster: Path, tmp_path: Path) -> None:
     submit(tmp_path / "s", "s:1", PLAIN, runs=1)
     ends = ("RUNNING|0:0", "OUT_OF_MEMORY|0:125", "CANCELLED by 0|0:15", "COMPLETED|0:0", "FAILED|2:0", "TIMEOUT|0:0")
-    (cluster / "ended").write_text("\n".join([*ends, "NODE_FAIL|1:0", "OUT_OF_MEMORY|0:125"]))
+    lines = [f"{end}|60" for end in (*ends, "NODE_FAIL|1:0", "OUT_OF_MEMORY|0:125")]
+    (cluster / "ended").write_text("\n".join([*lines, "CANCELLED by 0|0:0|0"]))  # the last one never began
     assert queue_in_words(tmp_path / "s") == (
         "slurm: 1 worker pending (Resources); 2 ended: out of memory; 1 ended: cancelled; 1 ended: exit code 2; "
         "1 ended: timeout; 1 ended: node fail"
