@@ -19,7 +19,7 @@ from scaling.records.attempt import FAILED, LOST, Attempt, is_trained_now
 from scaling.records.files import read_json
 from scaling.records.liveness import HEARTBEAT
 from scaling.records.orders import cancelled_why
-from scaling.records.record import DONE, attempt_dirs, readable_record, run_dirs
+from scaling.records.record import DONE, attempt_dirs, readable_record
 from scaling.records.spending import Spent, study_spending
 from scaling.records.trials import trials
 
@@ -47,12 +47,6 @@ def startable(work: Work) -> int:
     paths = [work.study_dir / line["run_id"] for line in work.lines]
     idle = [path for path in paths if not (path / "record.json").exists() and not is_trained_now(path)]
     return sum(cancelled_why(path) is None and not trials(path).given_up(work.retries) for path in idle)
-
-
-def progress(study_dir: Path) -> tuple[int, int]:
-    """A pair of numbers that differs once any run of the study was finished or has another checkpoint."""
-    paths = run_dirs(study_dir)
-    return sum((path / "record.json").exists() for path in paths), sum(map(furthest_step, paths))
 
 
 class PlannedQueue:

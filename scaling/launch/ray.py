@@ -19,8 +19,9 @@ from typing import Any
 
 from scaling.extras import library
 from scaling.launch.exit_codes import FAILURES_LEFT, NOTHING_LEFT, START_AGAIN
-from scaling.launch.planned_queue import progress
 from scaling.machine.slots import cpu_cores, gpu_ids
+from scaling.plan.branches import furthest_step
+from scaling.records.record import run_dirs
 from scaling.train.stop_request import StopRequest
 
 FOLDER = "ray"
@@ -142,7 +143,7 @@ class _Fleet:
             self._stop(stop)
 
     def _start(self, place: _Place) -> None:
-        place.progress = progress(self._study_dir)
+        place.progress = _progress(self._study_dir)
         place.actor = self._actors.remote(self._gpus)
         pause_s = PAUSE_S * 2 ** (place.fruitless - 1) if place.fruitless else 0.0
         log = self._study_dir / FOLDER / f"{place.name}.log"
@@ -164,7 +165,7 @@ class _Fleet:
         if end == NOTHING_LEFT:
             return False
         words = end if isinstance(end, str) else ENDS.get(end, f"ended with {end}")
-        place.fruitless = 0 if progress(self._study_dir) != place.progress else place.fruitless + 1
+        place.fruitless = 0 if _progress(self._study_dir) != place.progress else place.fruitless + 1
         again = (isinstance(end, str) or end == START_AGAIN or end < 0) and place.fruitless < FRUITLESS
         after = "another starts" if again else f"none starts again; look at {FOLDER}/{place.name}.log"
         print(f"ray: {place.name}: {words}; {after}", file=sys.stderr, flush=True)
@@ -224,6 +225,12 @@ def _room(nodes: list[Mapping[str, Any]], settings: RaySettings) -> tuple[int, i
             f"(nodes have {most}); ask for less, or set hydra.launcher.slots where nodes are still to come"
         )
     return gpus, room
+
+
+def _progress(study_dir: Path) -> tuple[int, int]:
+    """A pair of numbers that differs once any run of the study was finished or has another checkpoint."""
+    paths = run_dirs(study_dir)
+    return sum((path / "record.json").exists() for path in paths), sum(map(furthest_step, paths))
 
 
 def _workers(count: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.launch.exit_codes import MISTAKE, START_AGAIN, note_end, noted_ends
-from scaling.launch.planned_queue import progress, startable
+from scaling.launch.planned_queue import startable
 from scaling.launch.slurm_script import TIME, SlurmSettings, render, seconds
 from scaling.machine.slurm import QueuedJob, call, max_array_size, patiently, queue, untimely_ends
 from scaling.plan.work import read_work
@@ -21,7 +21,7 @@ FOLDER, INTENT, SCRIPT = "slurm", "submission.json", "workers.sh"
 LOOK_S = 5.0  # between two looks at the study's files
 QUEUE_EVERY_S = 60.0  # between two questions to the controller
 GLANCE_S = 5.0  # for the queue, where a person waits for a status
-REPLACED = 5  # times in a row that lost workers are replaced without a step of any run
+REPLACED = 5  # times in a row that lost workers are replaced, each time after a pause in which others were lost
 PAUSE_S = 60.0  # after the first replacement; each further one makes it twice as long
 TOO_MANY = ("MaxSubmit", "GrpSubmit", "MaxJobs", "QOS policy", "limit")  # words of limits on the number of jobs
 
@@ -58,7 +58,7 @@ class Fleet:
         self.workers = min(self.runs, self.settings.array_parallel or self.runs)
         self._folder = self.study_dir / FOLDER
         self._ended_before = frozenset(noted_ends(self._folder))
-        self._replaced, self._after, self._progress = 0, 0.0, (0, 0)
+        self._replaced, self._after = 0, 0.0
 
     def submit(self) -> list[str]:
         """Submit an array of workers, or several beyond MaxArraySize; return the arrays' ids.
@@ -93,21 +93,28 @@ class Fleet:
         """Submit workers in place of those that are lost for good: neither queued nor ended by their own decision.
 
         A run that nobody trains has to wait for them. They are not replaced once a worker refused to start, as the next
-        would, nor more than REPLACED times in a row, at growing pauses, without a step of any run.
+        would, nor more than REPLACED times in a row: a fleet that is whole after a pause begins to count anew.
         """
         self.arrays = list(dict.fromkeys([*self.arrays, *(job.array for job in jobs)]))
         noted = {worker: code for worker, code in noted_ends(self._folder).items() if worker not in self._ended_before}
         ends = {worker: code for worker, code in noted.items() if worker.partition("_")[0] in self.arrays}
         gone = self.workers - len(jobs) - len(ends)
-        if gone <= 0 or MISTAKE in ends.values() or time.monotonic() < self._after:
+        if time.monotonic() < self._after:
+            return
+        if gone <= 0:
+            self._replaced = 0
+            return
+        if MISTAKE in ends.values() or self._replaced > REPLACED:
             return
         count = min(gone, startable(read_work(self.study_dir)))
-        if self._progress != (now_at := progress(self.study_dir)):
-            self._progress, self._replaced = now_at, 0
-        if count <= 0 or self._replaced >= REPLACED:
+        if count <= 0:
             return
         self._after = time.monotonic() + PAUSE_S * 2**self._replaced
         self._replaced += 1
+        if self._replaced > REPLACED:
+            words = f"slurm: {_workers(count)} lost again and again, and not replaced; look at {self._folder}"
+            print(words, file=sys.stderr, flush=True)
+            return
         self._note(replacing=count)
         try:
             self.arrays.append(self._sbatch(count))

@@ -6,6 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -177,22 +178,32 @@ def test_workers_are_not_replaced_for_runs_that_train_or_are_given_up(
     assert submissions(cluster) == 1
 
 
-def test_nothing_is_replaced_after_a_refusal_to_start_nor_again_and_again_without_a_step(
-    cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+def test_workers_that_are_lost_again_and_again_are_given_up_until_the_fleet_was_whole(
+    cluster: Path, fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(9):
         lose(cluster, 1)
         fleet.replace(slurm.queue("s:1"))
     assert submissions(cluster) == 1 + slurm.REPLACED
-    ids = [json.loads(line)["run_id"] for line in (STUDY / "plan.jsonl").read_text().splitlines()]
-    (STUDY / ids[0] / "checkpoint" / "0001-00000005").mkdir(parents=True)
-    (STUDY / ids[0] / "spec.json").touch()
+    assert capsys.readouterr().err.count("lost again and again, and not replaced; look at") == 1
+    (cluster / "queue").write_text("11|RUNNING|None|s:1\n" * RUNS)
     fleet.replace(slurm.queue("s:1"))
-    assert submissions(cluster) == 2 + slurm.REPLACED  # a run goes on
     lose(cluster, 1)
-    note(f"{11 + slurm.REPLACED}_0", MISTAKE, monkeypatch)
     fleet.replace(slurm.queue("s:1"))
     assert submissions(cluster) == 2 + slurm.REPLACED
+
+
+def test_pauses_between_replacements_grow(cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=lambda s: None))
+    monkeypatch.setattr(slurm, "PAUSE_S", 60.0)
+    at = []
+    for minute in range(40):
+        clock.now, before = 60.0 * minute, submissions(cluster)
+        lose(cluster, 1)
+        fleet.replace(slurm.queue("s:1"))
+        at += [minute] * (submissions(cluster) - before)
+    assert at == [0, 1, 3, 7, 15]
 
 
 def test_workers_that_still_wait_when_every_run_is_finished_are_dismissed(
@@ -203,7 +214,7 @@ def test_workers_that_still_wait_when_every_run_is_finished_are_dismissed(
     assert "slurm: 3 workers had nothing left to start for" in capsys.readouterr().err
 
 
-def test_a_worker_that_refuses_to_start_leaves_a_note(
+def test_a_worker_that_refuses_to_start_leaves_a_note_and_none_is_replaced_from_then_on(
     cluster: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (("JOB_ID", "8"), ("ARRAY_JOB_ID", "11"), ("ARRAY_TASK_ID", "2")):
@@ -211,6 +222,9 @@ def test_a_worker_that_refuses_to_start_leaves_a_note(
     monkeypatch.setattr("scaling.launch.worker.code_digest", lambda: "other")
     assert main(["worker", str(STUDY), "--requeue", "slurm"]) == MISTAKE
     assert noted_ends(STUDY / "slurm") == {"11_2": MISTAKE}
+    lose(cluster, 2)
+    fleet.replace(slurm.queue("s:1"))
+    assert submissions(cluster) == 1
 
 
 def test_status_shows_the_queue_in_one_question(cluster: Path, tmp_path: Path) -> None:
