@@ -6,6 +6,7 @@ its actors along, and the same command starts others.
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from scaling.train.stop_request import StopRequest
 FOLDER = "ray"
 LOOK_S = 1.0
 GRACE_S = 60.0  # for workers that are asked to stop, until Ray is left
-ANSWER_S = 5.0  # for an actor that has a place, to take in the request
+ANSWER_S = 5.0  # for an actor that has a place, to take in the request; for a cluster, to be there
 FRUITLESS = 5  # ends of a slot's workers in a row without a step of any run, after which the slot is given up
 PAUSE_S = 1.0  # before a worker after a fruitless end; each further one makes it twice as long
 ENDS = {
@@ -197,6 +198,7 @@ def _cluster(ray: Any, settings: RaySettings) -> Iterator[None]:
             own = {"num_cpus": max(cpu_cores(), settings.cpus), "num_gpus": len(gpu_ids()), "_temp_dir": folder}
             ray.init(address="local", include_dashboard=False, **own, **quiet)
         else:
+            _answers(settings.address)
             ray.init(address=settings.address, **quiet)
     except ConnectionError as error:
         raise ValueError(
@@ -209,6 +211,16 @@ def _cluster(ray: Any, settings: RaySettings) -> Iterator[None]:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(address: str) -> None:
+    """ConnectionError where nobody listens at HOST:PORT: Ray itself would ask for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
 
 
 def _room(nodes: list[Mapping[str, Any]], settings: RaySettings) -> tuple[int, int]:
