@@ -199,7 +199,8 @@ def _is_cancelled(shown: str) -> bool:
     Slurm would requeue it all the same. A job that Slurm preempts, or that is past its limit, ends in the same state.
     """
     facts = {name: value for name, _, value in (word.partition("=") for word in shown.split())}
-    if facts.get("JobState") != "COMPLETING" or facts.get("PreemptTime", "None") not in ("None", "Unknown"):
+    is_ending = {"COMPLETING", "CANCELLED"} & {*facts.get("JobState", "").split(",")}
+    if not is_ending or facts.get("PreemptTime", "None") not in ("None", "Unknown"):
         return False
     ran, limit = facts.get("RunTime", "0"), facts.get("TimeLimit", "UNLIMITED")
     return TIME.fullmatch(limit) is None or seconds(ran) < seconds(limit)
