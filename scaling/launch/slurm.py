@@ -39,7 +39,7 @@ def start_slurm(study_dir: Path, plan_id: str, unfinished: Callable[[], int], va
         fleet.replace(patiently(lambda: queue(fleet.comment)))
         print("slurm: the same command with hydra.launcher.wait=true waits for the runs", file=sys.stderr)
         return False
-    print("slurm: waiting for the runs; Ctrl-C leaves the workers, and the same command waits again", file=sys.stderr)
+    print("slurm: waiting; Ctrl-C leaves the workers, the same command waits again", file=sys.stderr)
     _wait(fleet, unfinished)
     return True
 
@@ -230,7 +230,9 @@ def _dismiss(fleet: Fleet) -> None:
         waiting = sum(job.state == "PENDING" for job in queue(fleet.comment))
         if waiting:
             call("scancel", "--state=PENDING", *fleet.arrays)
-            print(f"slurm: {_workers(waiting)} had nothing left to start for", file=sys.stderr, flush=True)
+            print(
+                f"slurm: {_workers(waiting)} still queued, now cancelled: no run is left", file=sys.stderr, flush=True
+            )
     except (TimeoutError, ValueError):  # they find nothing to do, and end
         return
 

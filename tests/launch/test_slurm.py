@@ -211,7 +211,7 @@ def test_workers_that_still_wait_when_every_run_is_finished_are_dismissed(
 ) -> None:
     slurm._wait(fleet, lambda: 0)
     assert (cluster / "calls").read_text().splitlines()[-1] == "scancel --state=PENDING 11"
-    assert "slurm: 3 workers had nothing left to start for" in capsys.readouterr().err
+    assert "slurm: 3 workers still queued, now cancelled: no run is left" in capsys.readouterr().err
 
 
 def test_a_worker_that_refuses_to_start_leaves_a_note_and_none_is_replaced_from_then_on(
