@@ -71,7 +71,7 @@ def _add_sweeps(command: Command) -> None:
     plan.add_argument("--write", action="store_true", help="write the plan into the study, for `scaling worker`")
     plan.add_argument("--json", action="store_true", help="print the plan as one JSON document")
     plan.add_argument("--on", metavar="DEVICE", help=f"price it on a machine that is not here: {', '.join(DEVICES)}")
-    plan.add_argument("--count", type=int, default=1, metavar="K", help="devices of --on, a run each (default: 1)")
+    plan.add_argument("--count", type=int, default=1, metavar="K", help="devices of --on (default: 1)")
     plan.add_argument("--usd-per-hour", type=float, metavar="USD", help="price of one device of --on for an hour")
     tune = command(
         "tune",

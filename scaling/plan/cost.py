@@ -94,8 +94,8 @@ def in_words(cost: Cost, device: Device, usd_per_hour: float | None) -> list[str
     low, high = cost.efficiency
     grounds = "measured by `scaling bench` on such a device" if cost.measured else "assumed, none was measured"
     lines = [
-        f"on {cost.count} x {cost.device}, a run each: {cost.gpu_hours:.3g} GPU-hours, {duration(cost.wall_s)} of wall "
-        f"time{dollars}, {cost.kwh:.3g} kWh at {device.watts:g} W",
+        f"on {cost.count} x {cost.device}: {_count(cost.gpu_hours)} GPU-hours, {duration(cost.wall_s)} of wall "
+        f"time{dollars}, {_count(cost.kwh)} kWh at {device.watts:g} W",
         f"speed: {low:.0%} to {high:.0%} of the peak by the size of a run ({grounds}); peak, memory and power: "
         f"{device.source}; host, cooling and idle devices use energy beside this",
     ]
@@ -106,3 +106,8 @@ def in_words(cost: Cost, device: Device, usd_per_hour: float | None) -> list[str
             f"{with_unit(device.memory_bytes, 'B')} even by single sequences with recomputed activations{remedy}"
         )
     return lines
+
+
+def _count(amount: float) -> str:
+    """An amount with three digits at least, and all those before the point."""
+    return f"{amount:,.0f}" if amount >= 1000 else f"{amount:.3g}"

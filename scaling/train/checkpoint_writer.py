@@ -50,13 +50,19 @@ class Writer:
         took_s = self._took_s if self._flight is None else elapsed_s
         return elapsed_s >= checkpoint.pause_s(self._asked_s, took_s, self._device)
 
-    def save(self, attempt: Attempt, tables: Tables, state: Mapping[str, Any], *, wait: bool) -> None:
+    def save(
+        self, attempt: Attempt, tables: Tables, state: Mapping[str, Any], *, wait: bool, gathered: bool = False
+    ) -> None:
         """Save a checkpoint of the tensors as they are now; return before it is written, unless `wait`.
 
-        A host without the memory for copies waits too.
+        Tensors that were `gathered` for it change no more and are not copied. A host without the memory for copies
+        waits too.
         """
         self.wait()
         self._began = time.perf_counter()
+        if gathered and not wait:
+            self._flight = self._thread.submit(self._write, attempt, tables, copy.deepcopy(dict(state)))
+            return
         size = sum(tensor.nbytes for table in tables.values() for tensor in table.values())
         if wait or size * ROOM[self._device.type] > free_bytes(HOST):
             self._took_s = self._write(attempt, tables, state)

@@ -99,8 +99,9 @@ async def train(
             break
         if save:
             with life.heartbeat.doing("saving"):
-                tables = checkpoint.tables_of(*stepper.whole())
-                writer.save(life.attempt, tables, progress.state() | rows.state(), wait=wait)
+                model, optimizer = stepper.whole()
+                tables, state = checkpoint.tables_of(model, optimizer), progress.state() | rows.state()
+                writer.save(life.attempt, tables, state, wait=wait, gathered=model is not stepper.model)
         if stopping and step < steps:
             raise KeyboardInterrupt(f"stopped at step {step} of {steps}, checkpoint written")
         mark = pace.seconds()

@@ -44,7 +44,7 @@ def test_the_sums_follow_from_the_runs(capsys: pytest.CaptureFixture[str]) -> No
 def test_the_plan_states_cost_and_its_grounds(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*ASKED, "--on", "H100", "--count", "8", "--usd-per-hour", "2.5"]) == 0
     printed = capsys.readouterr().out
-    assert "on 8 x NVIDIA H100 SXM, a run each: " in printed
+    assert "on 8 x NVIDIA H100 SXM: " in printed
     assert "at $2.5 an hour for each" in printed
     assert "kWh at 700 W" in printed
     assert "(assumed, none was measured)" in printed

@@ -93,6 +93,22 @@ def test_a_checkpoint_holds_its_own_step_however_late_the_thread_comes_to_its_wo
     assert checkpoint.read(path).state["branches"] == {"a": [1]}
 
 
+def test_tensors_that_were_gathered_are_written_beside_training_without_another_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: Held
+) -> None:
+    attempt, one = attempt_in(tmp_path), stepper()
+    monkeypatch.setattr(checkpoint_writer, "copied", None)  # no call of it is possible
+    with Writer(CPU, LONG_S) as writer:
+        tables = checkpoint.tables_of(one.model, one.optimizer)
+        writer.save(attempt, tables, {"step": 1}, wait=False, gathered=True)
+        assert held.begun.wait(LONG_S)
+        assert steps_of(tmp_path) == []  # the call has returned, and the write is in flight
+        held.released.set()
+    assert steps_of(tmp_path) == [1]
+    found = load_file(newest_first(tmp_path)[0] / "model.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in one.model.state_dict().items())
+
+
 def test_the_older_checkpoints_stay_until_the_new_one_is_whole(tmp_path: Path, held: Held) -> None:
     attempt, one = attempt_in(tmp_path), stepper()
     with Writer(CPU, LONG_S) as writer:
