@@ -45,7 +45,7 @@ def cells(sweep: str) -> list[Run]:
 
 
 def degrees() -> list[tuple[str, str, int]]:
-    return [("node-1e20", "ddp", 2), ("cluster-1e21", "ddp", 32), ("cluster-1e21", "fsdp", 64)]
+    return [("node-1e20", "ddp", 8), ("cluster-1e21", "ddp", 32), ("cluster-1e21", "fsdp", 64)]
 
 
 @pytest.fixture
