@@ -20,6 +20,7 @@ from scaling.plan.work import run_of
 from scaling.spec.parallel import DDP
 from scaling.spec.schedule import learning_rate_factor
 from scaling.train import checkpoint
+from scaling.train.gradient_noise import is_measured
 from scaling.train.parallel.followers import LEFT_ALONE
 from scaling.train.parallel.leader import evaluate_together, ready
 from scaling.train.parallel.ranks import END, VALIDATE, WHOLE, Ranks, RanksApartError, meeting_place
@@ -97,7 +98,8 @@ def follow(run: Run, setup: Setup, values: Mapping[str, Any], rank: int, stop: S
         step += 1
         if spec.model.dropout:
             seed_dropout(spec.seed, step, rank)
-        stepper.take(batch, learning_rate_factor(recipe.schedule, step - 1, recipe.steps), sharing=ranks)
+        factor = learning_rate_factor(recipe.schedule, step - 1, recipe.steps)
+        stepper.take(batch, factor, measure_noise=is_measured(step), sharing=ranks)  # shards are measured together
         batch = None
     ranks.close()
 

@@ -113,3 +113,17 @@ def test_a_hanging_rank_of_a_sharded_run_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(LostError, match=r"one of the ranks 1 to 1 hangs: no answer within runtime.rank_timeout_s=20"):
         train(spec_for(), tmp_path, 2, At(8, send(signal.SIGSTOP)), rank_timeout_s=20, parallel="fsdp")
     assert followers() == []
+
+
+def test_a_sharded_run_measures_gradient_noise_where_one_process_does(tmp_path: Path) -> None:
+    spec = spec_for(steps=66)
+    alone = run(spec, tmp_path / "alone")
+    ours = train(spec, tmp_path / "ranks", 2, Reporter(), parallel="fsdp", rank_timeout_s=60.0)
+    assert_same_run(ours, alone, 1e-6)
+    measured = [row for row in curve(tmp_path / "alone", spec) if row.get("noise_steps")]
+    assert measured
+    rows = [row for row in curve(tmp_path / "ranks", spec) if row.get("noise_steps")]
+    assert [row["step"] for row in rows] == [row["step"] for row in measured]
+    for found, expected in zip(rows, measured, strict=True):
+        assert found["grad_square"] == pytest.approx(expected["grad_square"], rel=1e-3)
+        assert found["grad_trace"] == pytest.approx(expected["grad_trace"], rel=1e-3)
