@@ -1,5 +1,7 @@
 """Ranks share the steps of a run: the losses, gradients and validation of one process, by any number of them."""
 
+from functools import cache
+
 import pytest
 
 from tests.train.parallel.shared_steps import Found, cases, leading, taken
@@ -22,16 +24,16 @@ GRID = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shared(request: pytest.FixtureRequest) -> tuple[int, dict[str, Found]]:
-    count, names = GROUPS[request.param]
+@cache  # and no fixture, which would train a group anew wherever pytest orders tests by another parameter
+def shared(group: str) -> tuple[int, dict[str, Found]]:
+    count, names = GROUPS[group]
     with leading(count, names) as ranks:
         return count, {name: taken(cases()[name], ranks) for name in names}
 
 
-@pytest.mark.parametrize(("shared", "name"), GRID, indirect=["shared"], scope="module")
-def test_ranks_take_the_steps_of_one_process(shared: tuple[int, dict[str, Found]], name: str) -> None:
-    count, found = shared
+@pytest.mark.parametrize(("group", "name"), GRID)
+def test_ranks_take_the_steps_of_one_process(group: str, name: str) -> None:
+    count, found = shared(group)
     ours, alone = found[name], taken(cases()[name], None)
     tolerance = ROUNDING.get(name, TOLERANCE)
     assert ours.losses == pytest.approx(alone.losses, rel=tolerance)

@@ -1,5 +1,7 @@
 """Ranks shard the steps of a run: losses, norms, noise and validation of one process, whatever each rank holds."""
 
+from functools import cache
+
 import pytest
 import torch
 
@@ -21,16 +23,16 @@ GRID = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shared(request: pytest.FixtureRequest) -> tuple[int, dict[str, Found]]:
-    count, shards, steps, names = GROUPS[request.param]
+@cache  # and no fixture, which would train a group anew wherever pytest orders tests by another parameter
+def shared(group: str) -> tuple[int, dict[str, Found]]:
+    count, shards, steps, names = GROUPS[group]
     with leading(count, names, shards, steps) as ranks:
         return steps, {name: taken(cases()[name], ranks, shards, steps) for name in names}
 
 
-@pytest.mark.parametrize(("shared", "name"), GRID, indirect=["shared"], scope="module")
-def test_ranks_with_shards_take_the_steps_of_one_process(shared: tuple[int, dict[str, Found]], name: str) -> None:
-    steps, found = shared
+@pytest.mark.parametrize(("group", "name"), GRID)
+def test_ranks_with_shards_take_the_steps_of_one_process(group: str, name: str) -> None:
+    steps, found = shared(group)
     ours, alone = found[name], taken(cases()[name], None, steps=steps)
     tolerance = ROUNDING.get(name, TOLERANCE)
     assert ours.initial == alone.initial  # the same initial weights, bit for bit
