@@ -17,7 +17,7 @@ from scaling.machine.nodes import check_nodes, nodes_here, on_node
 from scaling.records.attempt import run_state
 from scaling.records.record import DONE, RunRecord, attempt_dirs, readable_record
 from scaling.train.parallel.followers import signal_of
-from tests.launch.test_slurm import cancelled, within
+from tests.launch.test_real_slurm import cancelled, within
 from tests.launch.test_worker import GRID, STUDY
 
 ALONE = "study=alone"
