@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from scaling.cli import commands
 from scaling.cli.parsers import PROG, parsers
+from scaling.launch.exit_codes import INTERRUPTED
 from scaling.machine.threads import wait_passively
 
-INTERRUPTED = 130  # exit status of a command that Ctrl-C ended: 128 + SIGINT
 CLOSED_PIPE = 141  # exit status of a command that the closed pipe of its output ended: 128 + SIGPIPE
 
 

@@ -25,7 +25,7 @@ def plan(options: Any) -> int:
     from scaling.launch.sweep import expand
     from scaling.machine.devices import device
     from scaling.plan.cost import cost_on, in_words
-    from scaling.plan.degrees import elsewhere, machine_of, with_devices
+    from scaling.plan.degrees import elsewhere, with_devices, with_devices_of
     from scaling.plan.plan import make_plan
     from scaling.plan.seconds import wants_gpu
     from scaling.plan.tables import as_json, print_plan
@@ -37,8 +37,10 @@ def plan(options: Any) -> int:
     cfg = compose(fixed)
     on = None if options.on is None else device(options.on)
     runs = expand(cfg, fixed, axes, load_like)
-    machine = machine_of(cfg.hydra.launcher, runs) if on is None else elsewhere(options.on.lower(), options.count)
-    runs = with_devices(runs, machine)
+    if on is None:
+        runs = with_devices_of(cfg.hydra.launcher, runs)
+    else:
+        runs = with_devices(runs, elsewhere(options.on.lower(), options.count))
     plan = make_plan(runs, cfg.budget.total_flops, options.on and options.on.lower())
     cost, lines = None, []
     slots = slots_of(cfg.hydra.launcher, sum(run.devices_per_run for run in plan.missing), use_gpus=wants_gpu(runs[0]))

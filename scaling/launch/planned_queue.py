@@ -13,7 +13,7 @@ from scaling.plan.admission import pace_of
 from scaling.plan.branches import furthest_step, is_begun
 from scaling.plan.dropping import dropped
 from scaling.plan.labels import labels
-from scaling.plan.plan_file import devices_on_node, slot_seconds
+from scaling.plan.plan_file import devices_on_node, nodes_of, slot_seconds
 from scaling.plan.work import Work
 from scaling.records.attempt import FAILED, LOST, Attempt, is_trained_now
 from scaling.records.files import read_json
@@ -73,7 +73,7 @@ class PlannedQueue:
         self._lines: list[Line] = [  # unfinished runs, the longest first
             line
             for line in work.lines
-            if (widest is None or devices_on_node(line) <= widest) and line.get("nodes_per_run", 1) <= nodes
+            if (widest is None or devices_on_node(line) <= widest) and nodes_of(line) <= nodes
         ]
         self.too_wide = len(work.lines) - len(self._lines)  # runs that no slots here suffice for
         self._labels = labels(work.lines)
@@ -217,8 +217,7 @@ class PlannedQueue:
     def _job(self, line: Line) -> Job:
         run_id = str(line["run_id"])
         # A run over several nodes has all slots here: two such runs would not know each other's on the other nodes.
-        over_nodes = line.get("nodes_per_run", 1) > 1
-        slots = (over_nodes and self._widest) or devices_on_node(line)
+        slots = (self._widest if nodes_of(line) > 1 else None) or devices_on_node(line)
         job = PlannedJob(self._labels.get(run_id, run_id), self._work.run(run_id), slots=slots, run_id=run_id)
         self._taken += 1
         self.jobs.append(job)

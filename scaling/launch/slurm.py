@@ -5,11 +5,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling.launch.exit_codes import MISTAKE, START_AGAIN, note_end, noted_ends
+from scaling.launch.exit_codes import MISTAKE, START_AGAIN
 from scaling.launch.planned_queue import startable
 from scaling.launch.slurm_script import TIME, SlurmSettings, render, seconds
 from scaling.machine.slurm import QueuedJob, call, max_array_size, patiently, queue, untimely_ends
@@ -17,7 +18,7 @@ from scaling.plan.work import read_work
 from scaling.records.attempt import now
 from scaling.records.files import read_json, write_json, write_text
 
-FOLDER, INTENT, SCRIPT = "slurm", "submission.json", "workers.sh"
+FOLDER, INTENT, SCRIPT, ENDS = "slurm", "submission.json", "workers.sh", "ends"
 LOOK_S = 5.0  # between two looks at the study's files
 QUEUE_EVERY_S = 60.0  # between two questions to the controller
 GLANCE_S = 5.0  # for the queue, where a person waits for a status
@@ -191,6 +192,19 @@ def requeue(study_dir: Path, code: int) -> int:
         return code
     print(f"slurm: job {name} is requeued", flush=True)
     return 0
+
+
+def note_end(folder: Path, worker: str, code: int) -> None:
+    """Note that a worker ended by its own decision, in a file's name, so that one look at the folder reads all."""
+    with suppress(OSError):  # a worker that leaves no note counts as lost, and another takes its place
+        (folder / ENDS).mkdir(parents=True, exist_ok=True)
+        (folder / ENDS / f"{worker}.{code}").touch()
+
+
+def noted_ends(folder: Path) -> dict[str, int]:
+    """Exit codes of the workers that ended by their own decision, by worker."""
+    names = [path.name.rpartition(".") for path in (folder / ENDS).glob("*.*")]
+    return {worker: int(code) for worker, _, code in names if code.isdigit()}
 
 
 def _is_cancelled(shown: str) -> bool:

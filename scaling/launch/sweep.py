@@ -18,7 +18,7 @@ from scaling.launch.stacking import PLANNED_RUN
 from scaling.machine.slots import gpu_ids
 from scaling.plan.branches import is_begun
 from scaling.plan.columns import print_prose
-from scaling.plan.degrees import machine_of, with_devices
+from scaling.plan.degrees import with_devices_of
 from scaling.plan.plan import Plan, PlannedRun, make_plan
 from scaling.plan.plan_file import spending
 from scaling.plan.run import Run
@@ -69,7 +69,7 @@ def sweep(
     fixed, axes = split_axes(arguments)
     try:
         runs = expand(cfg, fixed, axes, load)
-        runs = with_devices(runs, machine_of(cfg.hydra.launcher, runs))
+        runs = with_devices_of(cfg.hydra.launcher, runs)
         plan = make_plan(runs, cfg.budget.total_flops)
         print_plan(plan, console, cfg.question)
         for run in runs:

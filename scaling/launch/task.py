@@ -21,8 +21,9 @@ from omegaconf import DictConfig
 from scaling.config.config import check_folders, compose, in_words, refuse_folder, to_run, user_search_path
 from scaling.config.grid import split_axes
 from scaling.config.presets import CONF_DIR
+from scaling.launch.exit_codes import INTERRUPTED
 from scaling.launch.reporting import is_launched, report_outcome, reporter, stacked_reporters
-from scaling.plan.degrees import machine_of, with_devices
+from scaling.plan.degrees import with_devices_of
 from scaling.plan.limits import check_limits
 from scaling.plan.run import Run
 from scaling.records.attempt import RunIsLiveError
@@ -37,7 +38,7 @@ def configured_run(cfg: DictConfig) -> Run:
     """The configured run; CompactHydraException where the configuration is invalid or is no longer the planned run."""
     try:
         run = to_run(cfg)
-        (run,) = with_devices([run], machine_of({}, [run]))  # of this process, whatever launched it
+        (run,) = with_devices_of({}, [run])  # of this process, whatever launched it
         if not (run.directory / "record.json").exists():
             check_limits([run])
     except ValueError as error:
@@ -169,7 +170,7 @@ def run_app(arguments: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt as stopped:
         print(f"{str(stopped) or 'stopped'}; the same command again resumes", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     finally:
         sys.argv = before
     return 0

@@ -12,7 +12,7 @@ import torch
 
 import scaling
 from scaling.machine.devices import DEVICES, known_device
-from scaling.machine.slots import GPU_SHARE, cpu_cores
+from scaling.machine.slots import GPU_SHARE, cpu_cores, host_bytes
 from scaling.machine.threads import most_cores, threads_for
 
 APPLE = "mps"  # Metal Performance Shaders, not NVIDIA's multi-process service below
@@ -201,7 +201,7 @@ def _available_bytes() -> float:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        return host_bytes()
 
 
 def _allowed_bytes() -> float:

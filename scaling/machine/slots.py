@@ -32,10 +32,21 @@ def gpu_ids() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(part.strip() for part in visible.split(",") if part.strip() not in ("", "-1"))
+    return _by_driver("index")
+
+
+@cache
+def gpu_bytes() -> float | None:
+    """Memory of the smallest GPU here by the driver, bytes; None where it does not state any."""
+    return min((float(part) * 2**20 for part in _by_driver("memory.total") if part.isdigit()), default=None)
+
+
+def _by_driver(fact: str) -> tuple[str, ...]:
+    """A fact about each GPU here, by NVIDIA's driver; none without it."""
     if shutil.which("nvidia-smi") is None:
         return ()
     asked = subprocess.run(
-        ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+        ["nvidia-smi", f"--query-gpu={fact}", "--format=csv,noheader,nounits"],
         capture_output=True,
         text=True,
         check=False,
@@ -43,23 +54,8 @@ def gpu_ids() -> tuple[str, ...]:
     return tuple(asked.stdout.split()) if asked.returncode == 0 else ()
 
 
-@cache
-def gpu_bytes() -> float | None:
-    """Memory of the smallest GPU here by the driver, bytes; None where it does not state any."""
-    if shutil.which("nvidia-smi") is None:
-        return None
-    asked = subprocess.run(
-        ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    found = [float(line) * 2**20 for line in asked.stdout.split() if line.isdigit()]
-    return min(found) if asked.returncode == 0 and found else None
-
-
 def host_bytes() -> float:
-    """Memory of this machine, bytes."""
+    """Memory of this machine, bytes, whether it is free or not."""
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scaling.machine.devices import Device
+from scaling.plan.degrees import DEGREES
 from scaling.plan.plan import Plan, PlannedRun
 from scaling.quantities import duration, with_unit
 from scaling.spec.memory import step_bytes
@@ -72,7 +73,7 @@ def _shards(run: PlannedRun) -> int:
 
 def _holding(spec: RunSpec, memory_bytes: float) -> int | None:
     """The fewest devices, a power of two, that hold a sharded run; None where no number of them does."""
-    return next((2**i for i in range(1, 13) if _bytes(spec, 2**i) <= memory_bytes), None)
+    return next((k for k in DEGREES[1:] if _bytes(spec, k) <= memory_bytes), None)
 
 
 def wall_seconds(runs: Sequence[tuple[float, int]], count: int) -> float:

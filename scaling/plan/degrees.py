@@ -1,7 +1,7 @@
 """The degree of parallelism where the plan decides it: the fewest devices that hold a run and end it in time."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from scaling.spec.parallel import AUTO, DDP, FSDP, check_parallel, shards_of
 
 NODE = 8  # devices of a node elsewhere; assumed, as most servers of large GPUs have them
 MOST = 4096  # devices that a proposal looks at
+DEGREES = tuple(2**power for power in range(MOST.bit_length()))
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def machine_of(launcher: Mapping[str, Any], runs: Sequence[Run]) -> Machine:
     kind = "cuda" if gpu else "cpu"
     if "array_parallel" in launcher or launcher.get("name") == "ray":  # workers
         asked = launcher.get("gpus") or 0
-        if asked and not gpu and any(run.runtime.devices_by_plan for run in runs):
+        if asked and not gpu:
             raise ValueError(
                 f"runtime.devices_per_run=auto: hydra.launcher.gpus={asked} are elsewhere, and no GPU is here to judge "
                 f"by; decide with `scaling plan … --on h100 --count {asked} --write` and start workers of that plan "
@@ -61,6 +62,12 @@ def machine_of(launcher: Mapping[str, Any], runs: Sequence[Run]) -> Machine:
     else:
         count = len(gpu_ids()) if gpu else cpu_cores()
     return Machine(kind, count, count, memory)
+
+
+def with_devices_of(launcher: Mapping[str, Any], runs: Sequence[Run]) -> list[Run]:
+    """`with_devices` of a launcher's machine, which is looked at only where a run leaves its devices to the plan."""
+    by_plan = any(run.runtime.devices_by_plan for run in runs)
+    return with_devices(runs, machine_of(launcher, runs)) if by_plan else list(runs)
 
 
 def with_devices(runs: Sequence[Run], machine: Machine) -> list[Run]:
@@ -95,17 +102,12 @@ def _decided(run: Run, machine: Machine) -> Run:
 
 
 def _seconds(run: Run, machine: Machine) -> float:
-    known = DEVICES[machine.device].memory_bytes if machine.device in DEVICES else None  # as the plan prices
-    return run_seconds(run, machine.device, at_once_of(run, known))
+    return run_seconds(run, machine.device, at_once_of(run, machine.device))
 
 
-def _degrees(run: Run) -> Iterator[int]:
-    """Numbers of devices to look at: powers of two, as far as each has a sequence of the batch."""
-    devices = 1
-    while devices <= min(MOST, run.spec.recipe.batch_sequences):
-        if devices >= run.runtime.nodes_per_run:
-            yield devices
-        devices *= 2
+def _degrees(run: Run) -> list[int]:
+    """Numbers of devices to look at: at least one a node, and each with a sequence of the batch."""
+    return [k for k in DEGREES if run.runtime.nodes_per_run <= k <= run.spec.recipe.batch_sequences]
 
 
 def _on(run: Run, devices: int, machine: Machine) -> Run | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from scaling.data.cache import manifest
 from scaling.data.prepare import DataConfig
 from scaling.data.sources import TextSource
-from scaling.machine.devices import DEVICES
 from scaling.plan.branches import check_family, furthest_step, paid_flops, trunk_id, trunk_steps
 from scaling.plan.dropping import drop_order, dropped
 from scaling.plan.labels import labels
@@ -252,7 +251,7 @@ def price(run: Run, state: RunState, device: str) -> PlannedRun:
     """One run with its price and its warnings."""
     spec, allocation, by_law = run.spec, run.allocation, run.by_law or run.spec.recipe
     devices = run.runtime.devices_per_run
-    at_once = at_once_of(run, DEVICES[device].memory_bytes if device in DEVICES else None)
+    at_once = at_once_of(run, device)
     n_params = parameter_counts(spec.model)
     known = manifest(spec.data, run.runtime.cache_dir)
     unique = known.unique_train_tokens if known else estimated_tokens(run.data)

@@ -57,14 +57,24 @@ def read_sweep(study_dir: Path) -> Sweep:
     return Sweep(frozenset(runs) if isinstance(runs, dict) else frozenset(), caps)
 
 
+def devices_of(line: Mapping[str, Any]) -> int:
+    """Devices that a planned run takes in all, by its line."""
+    return int(line.get("devices_per_run", 1))
+
+
+def nodes_of(line: Mapping[str, Any]) -> int:
+    """Nodes that these devices are spread over."""
+    return int(line.get("nodes_per_run", 1))
+
+
 def devices_on_node(line: Mapping[str, Any]) -> int:
-    """Devices that a planned run takes on each of its nodes, by its line."""
-    return int(line.get("devices_per_run", 1)) // int(line.get("nodes_per_run", 1))
+    """Devices that a planned run takes on each of its nodes."""
+    return devices_of(line) // nodes_of(line)
 
 
 def slot_seconds(line: Mapping[str, Any]) -> float:
     """Seconds of all slots that a planned run takes, by its line: its time times its devices."""
-    return float(line.get("estimated_s") or 0.0) * int(line.get("devices_per_run", 1))
+    return float(line.get("estimated_s") or 0.0) * devices_of(line)
 
 
 def _is_planned_run(line: Any) -> bool:

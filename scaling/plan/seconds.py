@@ -1,5 +1,6 @@
 """The expected time of a run on its devices: arithmetic at a device's share, and the exchange between devices."""
 
+from scaling.machine.devices import DEVICES
 from scaling.machine.slots import gpu_ids
 from scaling.machine.speed import GRADIENT_BYTES, Speed, exchange_s, speed
 from scaling.plan.run import Run
@@ -46,15 +47,15 @@ def share_of(run: Run) -> int:
     return -(-run.spec.recipe.batch_sequences // run.runtime.devices_per_run)
 
 
-def at_once_of(run: Run, memory_bytes: float | None) -> int:
-    """Sequences of a micro-batch on each device: as asked, or as many as fit into a GPU's memory where it is known."""
+def at_once_of(run: Run, device: str) -> int:
+    """Sequences of a micro-batch on each device: as asked, or as many as fit into the memory of a known device."""
     share, runtime = share_of(run), run.runtime
-    if runtime.micro_batch_sequences or memory_bytes is None:
+    if runtime.micro_batch_sequences or device not in DEVICES:
         return runtime.micro_batch_sequences or share
     try:
         fitting = largest_micro_batch(
             run.spec,
-            FREE_SHARE * memory_bytes,
+            FREE_SHARE * DEVICES[device].memory_bytes,
             runtime.recompute_activations,
             runtime.cuda_graphs and runtime.devices_per_run == 1,
             most_tokens=MOST_TOKENS["cuda"],

@@ -16,7 +16,7 @@ from scaling.data.prepare import DataConfig
 from scaling.data.sources import SOURCES
 from scaling.machine.code import code_digest
 from scaling.plan.parents import read_parent
-from scaling.plan.plan_file import WORK, devices_on_node, read_plan
+from scaling.plan.plan_file import WORK, devices_on_node, nodes_of, read_plan
 from scaling.plan.run import Run
 from scaling.records.files import read_json, write_text
 from scaling.registry import choose
@@ -75,12 +75,12 @@ class Work:
     @property
     def most_nodes(self) -> int:
         """The most nodes that one of the runs takes."""
-        return max((line.get("nodes_per_run", 1) for line in self.lines), default=1)
+        return max(map(nodes_of, self.lines), default=1)
 
     @property
     def fewest_nodes(self) -> int:
         """The fewest nodes that one of the runs takes."""
-        return min((line.get("nodes_per_run", 1) for line in self.lines), default=1)
+        return min(map(nodes_of, self.lines), default=1)
 
     @property
     def caps(self) -> Budget:

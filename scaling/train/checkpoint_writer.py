@@ -60,18 +60,13 @@ class Writer:
         """
         self.wait()
         self._began = time.perf_counter()
-        if gathered and not wait:
-            self._flight = self._thread.submit(self._write, attempt, tables, copy.deepcopy(dict(state)))
-            return
-        size = sum(tensor.nbytes for table in tables.values() for tensor in table.values())
+        size = 0 if gathered else sum(tensor.nbytes for table in tables.values() for tensor in table.values())
         if wait or size * ROOM[self._device.type] > free_bytes(HOST):
             self._took_s = self._write(attempt, tables, state)
             return
-        copies = {name: {key: copied(tensor) for key, tensor in table.items()} for name, table in tables.items()}
+        own = tables if gathered else _copies(tables)
         # The state's lists are filled further by the next steps.
-        self._flight = self._thread.submit(
-            self._write, attempt, copies, copy.deepcopy(dict(state)), filled(self._device)
-        )
+        self._flight = self._thread.submit(self._write, attempt, own, copy.deepcopy(dict(state)), filled(self._device))
 
     def wait(self) -> None:
         """Wait until no write is in flight; raise the error of one that failed."""
@@ -87,6 +82,10 @@ class Writer:
             until_filled()
         checkpoint.save(attempt, tables, state)
         return time.perf_counter() - self._began
+
+
+def _copies(tables: Tables) -> Tables:
+    return {name: {key: copied(tensor) for key, tensor in table.items()} for name, table in tables.items()}
 
 
 def copied(tensor: Tensor) -> Tensor:

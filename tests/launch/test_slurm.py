@@ -12,9 +12,9 @@ import pytest
 
 from scaling.cli import main
 from scaling.launch import slurm
-from scaling.launch.exit_codes import MISTAKE, NOTHING_LEFT, START_AGAIN, noted_ends
+from scaling.launch.exit_codes import MISTAKE, NOTHING_LEFT, START_AGAIN
 from scaling.launch.launchers import make_launcher
-from scaling.launch.slurm import Fleet, queue_in_words, requeue
+from scaling.launch.slurm import Fleet, noted_ends, queue_in_words, requeue
 from scaling.launch.slurm_script import SlurmSettings
 from scaling.records.orders import cancel
 from tests.launch.test_planned_queue import beat

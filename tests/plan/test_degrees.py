@@ -9,7 +9,8 @@ import pytest
 
 from scaling.cli import main
 from scaling.config.config import compose, to_run
-from scaling.plan.degrees import NODE, Machine, machine_of, with_devices
+from scaling.plan import degrees
+from scaling.plan.degrees import NODE, Machine, machine_of, with_devices, with_devices_of
 from scaling.plan.plan import price
 from scaling.plan.run import Run
 from scaling.plan.work import read_work
@@ -82,6 +83,17 @@ def test_a_run_that_nothing_holds_is_refused_with_a_remedy() -> None:
 def test_a_number_that_is_given_stays() -> None:
     run = to_run(compose([*ASKED[:-1], *LARGE, "budget.flops=1e18", "runtime.devices_per_run=3"]))
     assert with_devices([run], machine(80e9)) == [run]
+
+
+def test_nothing_is_asked_about_the_machine_where_every_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: Any) -> Machine:
+        raise AssertionError("the machine was looked at")
+
+    monkeypatch.setattr(degrees, "machine_of", asked)
+    run = to_run(compose([*ASKED[:-1], *LARGE, "budget.flops=1e18", "runtime.devices_per_run=3"]))
+    assert with_devices_of({}, [run]) == [run]
+    with pytest.raises(AssertionError, match="was looked at"):
+        with_devices_of({}, [run, run_for()])
 
 
 def test_processes_of_a_cpu_share_its_memory() -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scaling.cli import INTERRUPTED, main
+from scaling.cli import main
 from scaling.config.config import compose, to_run
+from scaling.launch.exit_codes import INTERRUPTED
 from scaling.launch.jobs import Job
 from scaling.launch.local import Local
 from scaling.machine.speed import ASSUMED, Speed, fit_speed, remember, speed
