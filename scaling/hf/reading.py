@@ -10,7 +10,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from scaling.hf import transformers_library
-from scaling.hf.architectures import ARCHITECTURES, Architecture
+from scaling.hf.architecture import Architecture
+from scaling.hf.architectures import ARCHITECTURES
 from scaling.hf.weights import COMPUTED
 from scaling.registry import choose
 

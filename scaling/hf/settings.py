@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from scaling.hf.architectures import ARCHITECTURES, Architecture
+from scaling.hf.architecture import Architecture
+from scaling.hf.architectures import ARCHITECTURES
 from scaling.registry import choose
 from scaling.shapes.shape import NUMBERS, TransformerShape, kind_and_number
 

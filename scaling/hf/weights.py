@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from scaling.hf.architectures import Architecture
+from scaling.hf.architecture import Architecture
 from scaling.shapes.shape import TransformerShape
 
 Tensors = Mapping[str, Tensor]
