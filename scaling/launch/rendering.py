@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -47,7 +48,7 @@ def sbatch(settings: SlurmSettings, workers: Workers) -> str:
         settings,
         study_dir=workers.study_dir,
         study=workers.study,
-        comment=f"{workers.study}:{workers.plan_id}",
+        comment=slurm_script.comment_of(Path(workers.directory, workers.study_dir), workers.plan_id),
         directory=workers.directory,
         workers=workers.count,
         python=workers.python,

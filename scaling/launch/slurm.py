@@ -12,7 +12,7 @@ from typing import Any
 
 from scaling.launch.exit_codes import MISTAKE, START_AGAIN
 from scaling.launch.planned_queue import startable
-from scaling.launch.slurm_script import TIME, SlurmSettings, render, seconds
+from scaling.launch.slurm_script import TIME, SlurmSettings, comment_of, render, seconds
 from scaling.machine.slurm import QueuedJob, call, max_array_size, patiently, queue, untimely_ends
 from scaling.plan.work import read_work
 from scaling.records.attempt import now
@@ -32,7 +32,8 @@ def start_slurm(study_dir: Path, plan_id: str, unfinished: Callable[[], int], va
 
     ValueError for settings that Slurm refuses, in its words.
     """
-    fleet = Fleet(study_dir.resolve(), f"{study_dir.name}:{plan_id}", SlurmSettings(**values), unfinished())
+    folder = study_dir.resolve()
+    fleet = Fleet(folder, comment_of(folder, plan_id), SlurmSettings(**values), unfinished())
     arrays = ", ".join(fleet.submit())
     print(f"slurm: the workers are array {arrays}, their logs in {study_dir / FOLDER}", file=sys.stderr)
     print(f"slurm: `scaling status {study_dir}` shows runs and queue", file=sys.stderr)

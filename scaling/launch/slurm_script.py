@@ -4,6 +4,8 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 # Slurm sends the signal up to a minute early, so that a short limit would end before it has begun; there the worker's
 # own clock decides (`--until`).
@@ -50,10 +52,15 @@ def seconds(limit: str | int) -> int:
     return first * 60 + (second or 0)
 
 
+def comment_of(study_dir: Path, plan_id: str) -> str:
+    """The comment of a study's workers in the queue; a digest tells folders of the same name and plan apart."""
+    return f"{study_dir.name}:{plan_id}:{sha256(str(study_dir).encode()).hexdigest()[:8]}"
+
+
 def render(
     settings: SlurmSettings, *, study_dir: str, study: str, comment: str, directory: str, workers: int, python: str
 ) -> str:
-    """The batch script of an array of `workers` workers of a study; `comment` names study and plan.
+    """The batch script of an array of `workers` workers of a study; `comment` is that of `comment_of`.
 
     `python` is the interpreter of the workers, `directory` their working directory.
     """

@@ -78,6 +78,18 @@ def test_an_array_beyond_the_largest_is_split_and_the_same_is_not_submitted_twic
     assert "--array=0-1" in (tmp_path / "s" / "slurm" / "workers.sh").read_text()
 
 
+def test_a_study_of_the_same_name_and_plan_in_another_folder_gets_its_own_workers(
+    cluster: Path, tmp_path: Path
+) -> None:
+    studies = [tmp_path / name / "s" for name in ("mine", "yours", "mine")]
+    for study in studies:
+        study.mkdir(parents=True, exist_ok=True)
+        slurm.start_slurm(study, "1", lambda: 2, vars(PLAIN) | {"wait": False})
+    assert submissions(cluster) == 2
+    arrays = [json.loads((study / "slurm" / "submission.json").read_text())["arrays"] for study in studies]
+    assert arrays == [["11"], ["12"], ["11"]]
+
+
 def test_an_answer_that_a_restarted_controller_loses_costs_no_second_array(cluster: Path, tmp_path: Path) -> None:
     (cluster / "lost").touch()
     (cluster / "fail-squeue").write_text("slurm_load_jobs error: Unable to contact slurm controller\n" * 2)
