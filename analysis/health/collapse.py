@@ -123,7 +123,7 @@ def _ended(observations: Observations, models: Sequence[NDArray[np.intp]]) -> di
     A run counts once, as its end: its checkpoints in several budgets have one curve, and would agree with themselves.
     """
     assert observations.curves is not None
-    last = observations.curves.groupby("run_id", sort=False)["tokens"].max().to_dict()
+    last = observations.curves.groupby("run_id", sort=False, observed=True)["tokens"].max().to_dict()
     runs, tokens = observations.table["run_id"].tolist(), observations.column("tokens")
     found: dict[str, tuple[int, int]] = {}
     for k, rows in enumerate(models):
@@ -138,7 +138,7 @@ def read_curves(observations: Observations, models: Sequence[NDArray[np.intp]]) 
     """The whole curves of these models' runs, all of validation losses or all of training losses; None with too few."""
     assert observations.curves is not None
     curves = observations.curves
-    places = curves.groupby("run_id", sort=False).indices
+    places = curves.groupby("run_id", sort=False, observed=True).indices
     tokens, val_loss, loss = (curves[name].to_numpy(float) for name in ("tokens", "val_loss", "loss"))
     whole = [(row, k, places[run]) for run, (row, k) in _ended(observations, models).items()]
     validated = all(np.count_nonzero(~np.isnan(val_loss[rows])) >= LEAST_VALIDATIONS for _, _, rows in whole)

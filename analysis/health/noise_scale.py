@@ -26,6 +26,7 @@ RUN_COLUMNS = ("run_id", "params", "flops", "loss", "tokens", "predicted_tokens"
 KIND, COOLDOWN = "recipe.schedule.kind", "recipe.schedule.cooldown_steps"
 LEAST_MEASURED = 8  # rows of a run with a measurement, for a bootstrap to see how they scatter
 DRAWS = 1000
+AT_ONCE = 256  # runs whose draws are held at once
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,8 @@ def noise_scale_section(observations: Observations, *, seed: int, level: float) 
             "why": "no run logged the noise of its gradients: it takes batches of two sequences or more, and runs "
             "trained since it is measured"
         }
-    rng = np.random.default_rng(seed)
     table = observations.table.drop_duplicates("run_id")
-    measured = window(curves, table)
-    columns = {name: measured[name].to_numpy(float) for name in (*COLUMNS, "tokens", "step")}
-    rows_of = measured.groupby("run_id", sort=False).indices
-    measured_runs = [
-        _measure(run, {name: values[rows] for name, values in columns.items()}, rng, level)
-        for run in table[list(RUN_COLUMNS)].itertuples(index=False)
-        if len(rows := rows_of.get(run.run_id, ())) >= LEAST_MEASURED
-    ]
+    measured_runs = _measure(window(curves, table), table, seed, level)
     if not measured_runs:
         return {
             "why": f"no run has {LEAST_MEASURED} measurements between half way and its cooldown; every 64th step "
@@ -106,41 +99,70 @@ def window(curves: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     cooldown = pd.Series(0.0, index=table["run_id"])
     if {KIND, COOLDOWN} <= set(table.columns):
         cooldown[:] = table[COOLDOWN].where(table[KIND] == "wsd", 0.0).fillna(0.0).to_numpy(float)
-    steps, run_ids = curves["step"], curves["run_id"]
-    end = steps.groupby(run_ids, sort=False).transform("max") - run_ids.map(cooldown)  # missing: a run of no table
+    steps, run_ids = curves["step"], curves["run_id"].astype("category")
+    cooldown_of = cooldown.reindex(run_ids.cat.categories).to_numpy()[run_ids.cat.codes]  # missing: a run of no table
+    end = steps.groupby(run_ids, sort=False, observed=True).transform("max") - cooldown_of
     return curves[(curves["noise_steps"] > 0) & (steps > end / 2) & (steps <= end)]
 
 
-def ratio(square: Array, trace: Array, steps: Array) -> Array:
-    """tr(Sigma) / |G|^2 from estimates (…, n) of both: the ratio of their means; infinite without a positive |G|^2."""
-    above, below = (steps * trace).sum(axis=-1), (steps * square).sum(axis=-1)
+def scale_with_interval(
+    square: Array, trace: Array, steps: Array, seed: int, level: float
+) -> tuple[Array, Array, Array]:
+    """tr(Sigma) / |G|^2 of runs, and its interval by a bootstrap over measurements (…, n); an end may be infinite.
+
+    The ratio is that of the means over measurements. Runs of equally many measurements share the resamples, so that the
+    interval of a run does not depend on the runs beside it.
+    """
+    n = square.shape[-1]
+    times_drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=DRAWS).T
+    value = _ratio((steps * trace).sum(axis=-1), (steps * square).sum(axis=-1))
+    draws = _ratio((steps * trace) @ times_drawn, (steps * square) @ times_drawn)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=-1, method="closest_observation")
+    return value, low, high
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """The ratio of tr(Sigma) to |G|^2; infinite where |G|^2 is not positive."""
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Array = np.where(below > 0, np.maximum(above, 0.0) / below, np.inf)
     return found
 
 
-def scale_with_interval(
-    square: Array, trace: Array, steps: Array, rng: np.random.Generator, level: float
-) -> tuple[float, float, float]:
-    """The ratio and its interval by a bootstrap over the measurements (n,); an end may be infinite."""
-    picked = rng.integers(len(square), size=(DRAWS, len(square)))
-    draws = ratio(square[picked], trace[picked], steps[picked])
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], method="closest_observation")
-    return float(ratio(square, trace, steps)), float(low), float(high)
+def _measure(measured: pd.DataFrame, table: pd.DataFrame, seed: int, level: float) -> list[Measured]:
+    """The runs of the table that have enough measurements, in its order."""
+    columns = {name: measured[name].to_numpy(float) for name in (*COLUMNS, "tokens", "step")}
+    rows_of = measured.groupby("run_id", sort=False, observed=True).indices
+    by_count: dict[int, list[str]] = {}
+    for run_id in table["run_id"]:
+        if (n := len(rows_of.get(run_id, ()))) >= LEAST_MEASURED:
+            by_count.setdefault(n, []).append(run_id)
+    intervals: dict[str, tuple[float, float, float]] = {}
+    for run_ids in by_count.values():
+        for some in (run_ids[k : k + AT_ONCE] for k in range(0, len(run_ids), AT_ONCE)):
+            rows = np.array([rows_of[run_id] for run_id in some])
+            square, trace, steps = (columns[name][rows] for name in COLUMNS)
+            found = scale_with_interval(square, trace, steps, seed, level)
+            intervals |= zip(some, zip(*(ends.tolist() for ends in found), strict=True), strict=True)
+    runs = zip(table["run_id"], table[list(RUN_COLUMNS)].itertuples(index=False), strict=True)
+    return [
+        _in_tokens(run, {name: values[rows_of[run_id]] for name, values in columns.items()}, intervals[run_id])
+        for run_id, run in runs
+        if run_id in intervals
+    ]
 
 
-def _measure(run: Any, measured: Mapping[str, Array], rng: np.random.Generator, level: float) -> Measured:
-    square, trace, steps = (measured[name] for name in COLUMNS)
+def _in_tokens(run: Any, measured: Mapping[str, Array], scale: tuple[float, float, float]) -> Measured:
+    """The noise scale of a run from that in predicted tokens."""
     predicted = run.predicted_tokens
     read = run.tokens / predicted if np.isfinite(predicted) and predicted > 0 else 1.0  # tokens a predicted one
-    value, low, high = (read * one for one in scale_with_interval(square, trace, steps, rng, level))
+    value, low, high = (read * one for one in scale)
     return Measured(
         run_id=run.run_id,
         params=float(run.params),
         flops=float(run.flops),
         loss=float(run.loss),
         batch=float(measured["tokens"][-1] / measured["step"][-1]),
-        steps=int(steps.sum()),
+        steps=int(measured["noise_steps"].sum()),
         value=value,
         low=low,
         high=high,

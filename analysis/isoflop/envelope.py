@@ -23,6 +23,7 @@ Power = tuple[float, float]  # exponent and coefficient
 BINS_PER_DECADE = 12
 LEAST_RUNS = 3  # runs that must be under way at a compute before the lowest of them means anything
 DRAWS = 200
+COLUMNS = ("run_id", "params", "tokens", "flops", "loss")  # of the curves
 WARM_UP = 0.02  # of each run's tokens, left out (assumed: the learning rate is still rising there)
 
 
@@ -46,9 +47,7 @@ def measure(observations: Observations, *, seed: int, level: float, draws: int =
     """The envelope of the training curves, intervals by resampling runs; None without enough curves."""
     if observations.curves is None:
         return None
-    curves = observations.curves
-    curves = curves[(curves["flops"] > 0) & (curves["loss"] > 0) & np.isfinite(curves["loss"])]
-    curves = curves[curves["tokens"] >= WARM_UP * curves.groupby("run_id")["tokens"].transform("max")]
+    curves = _past_warm_up(observations.curves)
     if curves["run_id"].nunique() < LEAST_RUNS:
         return None
     names, params, edges, loss, tokens = _bin(curves)
@@ -101,21 +100,30 @@ def cooldown_warnings(observations: Observations) -> list[str]:
     ]
 
 
+def _past_warm_up(curves: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a loss at a compute, without each run's warm-up."""
+    usable = (curves["flops"] > 0) & (curves["loss"] > 0) & np.isfinite(curves["loss"])
+    tokens = curves["tokens"].where(usable)
+    last = tokens.groupby(curves["run_id"], sort=False, observed=True).transform("max")
+    kept = (tokens >= WARM_UP * last).to_numpy()
+    return pd.DataFrame({name: curves[name].array[kept] for name in COLUMNS}, copy=False)
+
+
 def _bin(curves: pd.DataFrame) -> tuple[list[str], Array, Array, Array, Array]:
     """Mean loss and tokens by run and bin of log compute (runs, bins), NaN where a run has no point."""
     log_flops = np.log(curves["flops"].to_numpy(dtype=float))
     decades = (log_flops.max() - log_flops.min()) / np.log(10)
     count = max(int(np.ceil(decades * BINS_PER_DECADE)), 3)
     edges = np.linspace(log_flops.min(), log_flops.max() + 1e-9, count + 1)
-    bin_of = np.clip(np.searchsorted(edges, log_flops, side="right") - 1, 0, count - 1)
     run_of, names = curves["run_id"].factorize()
-    cell = run_of * count + bin_of
+    cell = np.clip(np.searchsorted(edges[:-1], log_flops, side="right") - 1, 0, None)
+    cell += run_of * count
     shape = (len(names), count)
     n = np.bincount(cell, minlength=len(names) * count).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = (np.bincount(cell, curves["loss"].to_numpy(float), len(n)) / n).reshape(shape)
         tokens = (np.bincount(cell, curves["tokens"].to_numpy(float), len(n)) / n).reshape(shape)
-    params = curves.groupby("run_id", sort=False)["params"].first().reindex(names).to_numpy(float)
+    params = curves["params"].groupby(run_of).first().to_numpy(float)
     return [str(name) for name in names], params, edges, loss, tokens
 
 

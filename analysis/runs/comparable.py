@@ -197,4 +197,4 @@ def _part(observations: Observations, rows: np.ndarray[tuple[int], np.dtype[np.b
     if part.curves is None:
         return part
     wanted: pd.Series[bool] = part.curves["run_id"].isin(part.table["run_id"])
-    return replace(part, curves=part.curves[wanted].reset_index(drop=True))
+    return part if wanted.all() else replace(part, curves=part.curves[wanted].reset_index(drop=True))

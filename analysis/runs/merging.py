@@ -51,7 +51,7 @@ def merge(parts: Sequence[Observations], chosen: Mapping[str, str | None]) -> Ob
         tuple(dict.fromkeys(notes)),
         conventions,
         tuple(one for part in parts for one in part.source),
-        pd.concat(histories, ignore_index=True).drop_duplicates() if histories else None,
+        _as_one(histories) if histories else None,
         damaged=tuple(dict.fromkeys(one for part in parts for one in part.damaged)),
         inferred=tuple(dict.fromkeys(one for part in parts for one in part.inferred)),
         doubts=tuple(dict.fromkeys(one for part in parts for one in part.doubts)),
@@ -59,6 +59,12 @@ def merge(parts: Sequence[Observations], chosen: Mapping[str, str | None]) -> Ob
         pooled=any(part.pooled for part in parts),
         renamed={own: name for part in parts for own, name in part.renamed.items()},
     )
+
+
+def _as_one(histories: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The training curves of several sources, rows that two of them hold once."""
+    curves = pd.concat([one.astype({"run_id": object}) for one in histories], ignore_index=True).drop_duplicates()
+    return curves.astype({"run_id": "category"})
 
 
 def _one_convention(name: str, words: Sequence[str], chosen: Mapping[str, str | None]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from scaling.analysis.laws.cost import FLOPS_PER_PARAM_TOKEN
 from scaling.analysis.runs.checkpoints import runs_of_checkpoints
@@ -90,7 +91,7 @@ def validate(reading: Reading, choices: Choices) -> Observations:
     if not reading.counts_known and not columns.missing:
         doubts += _contradiction(table)
     if history is not None:
-        history = history.merge(table.drop_duplicates("run_id")[["run_id", "params"]], on="run_id")
+        history = _curves_in_table(history, table)
     return Observations(
         table.reset_index(drop=True),
         (*reading.excluded, *judge.excluded),
@@ -210,6 +211,24 @@ def _curves_of(table: pd.DataFrame) -> pd.DataFrame | None:
         return None
     curves = table[["run_id", "tokens", "flops", "loss"]].assign(step=np.nan, val_loss=np.nan, lr=np.nan)
     return curves[curves["run_id"].duplicated(keep=False)]
+
+
+def _curves_in_table(curves: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The curves of the table's runs, with each run's parameters, and run ids as categories.
+
+    Rows may be millions: `curves` is emptied, column by column, so that memory holds no second copy of it.
+    """
+    params = table.drop_duplicates("run_id").set_index("run_id")["params"]
+    run_ids = curves["run_id"].astype("category").cat
+    in_table = np.append(run_ids.categories.isin(params.index), False)  # False, last, for the code -1 of no run id
+    known = in_table[run_ids.codes]
+    params_of = np.append(params.reindex(run_ids.categories).to_numpy(float), np.nan)
+    kept: dict[str, ArrayLike] = {"params": params_of[run_ids.codes][known]}
+    curves["run_id"] = curves["run_id"].astype("category")
+    for name in list(curves.columns):
+        column = curves.pop(name).array
+        kept[str(name)] = column if known.all() else column[known]
+    return pd.DataFrame(kept, copy=False)
 
 
 def _clusters(table: pd.DataFrame, cluster: str | None, notes: list[str]) -> "pd.Series[Any]":

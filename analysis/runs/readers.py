@@ -12,7 +12,7 @@ Row numbers count from 1, the header not counted.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from scaling.analysis.runs.files import read_file
 from scaling.analysis.runs.reading import CONTINUED, CURVE_COLUMNS, Exclusion, Reading, Row, flatten, one_line
 from scaling.analysis.runs.wandb_logs import find_logs, read_folder, read_project
+from scaling.records.metric_columns import read_columns
 from scaling.records.orders import cancelled_why
-from scaling.records.record import DONE, PROFILE, RunRecord, read_metrics, read_profile, read_record
-
-Array = NDArray[np.float64]
+from scaling.records.record import DONE, PROFILE, RunRecord, read_profile, read_record
 
 METRICS = tuple({"loss": "train_loss"}.get(name, name) for name in CURVE_COLUMNS[1:])  # names in metrics.jsonl
 
@@ -63,7 +62,7 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
         )
     rows: list[Row] = []
     excluded: list[Exclusion] = []
-    metrics: list[Array] = []
+    curves_of = RunCurves()
     damaged: list[str] = []
     words: set[str] = set()
     for run_dir in run_dirs:
@@ -89,7 +88,7 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
             rows.append(_record_row(record) | _profile_row(run_dir, record, damaged))
             words.add(record.flops_convention)
             if curves:
-                metrics.append(_curve(read_metrics(run_dir, damaged)))
+                curves_of.add(record.run_id, read_columns(run_dir, METRICS, damaged))
     if not rows:
         first = excluded[0]
         if all(one.reason == FINETUNED for one in excluded):
@@ -103,12 +102,35 @@ def read_study(path: Path, *, curves: bool = False) -> Reading:
     return Reading(
         pd.DataFrame(rows),
         str(path),
-        curves=_curves([str(row["run_id"]) for row in rows], metrics) if curves else None,
+        curves=curves_of.table() if curves else None,
         excluded=tuple(excluded),
         damaged=tuple(damaged),
         flops_words="; or ".join(sorted(words)),
         counts_known=True,
     )
+
+
+class RunCurves:
+    """The curves of runs, one below the other, in columns that grow in place: most of a large study's memory."""
+
+    def __init__(self) -> None:
+        self._columns = [array("d") for _ in METRICS]
+        self._run_ids: list[str] = []
+        self._rows: list[int] = []
+
+    def add(self, run_id: str, rows: NDArray[np.float64]) -> None:
+        """Add the metric rows of a run, shape (rows, METRICS)."""
+        for column, values in zip(self._columns, rows.T, strict=True):
+            column.frombytes(values.tobytes())
+        self._run_ids.append(run_id)
+        self._rows.append(len(rows))
+
+    def table(self) -> pd.DataFrame:
+        """The curves as a table of CURVE_COLUMNS."""
+        numbers, names = pd.Index(self._run_ids).factorize()
+        run_ids = pd.Categorical.from_codes(np.repeat(numbers, self._rows), pd.Index(names))
+        columns = dict(zip(CURVE_COLUMNS, (run_ids, *map(np.asarray, self._columns)), strict=True))
+        return pd.DataFrame(columns, copy=False)
 
 
 def _run_dirs(path: Path) -> list[Path]:
@@ -187,24 +209,3 @@ def _price_row(run_dir: Path, record: RunRecord) -> Row:
         loss = stored["loss_nats"]
         row |= {f"price.{name}_bytes": float(stored["bytes"]), f"price.{name}_loss": math.nan if loss is None else loss}
     return row
-
-
-def _curve(rows: Sequence[Mapping[str, object]]) -> Array:
-    """The metric rows of a run, shape (rows, numbers of CURVE_COLUMNS); NaN where a row holds no number."""
-    values = [list(map(row.get, METRICS)) for row in rows]
-    try:
-        numbers = np.array(values, dtype=float)
-    except (TypeError, ValueError):  # a damaged value
-        numbers = np.array([[_number(value) for value in row] for row in values])
-    return numbers.reshape(-1, len(METRICS))
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _curves(run_ids: Sequence[str], metrics: Sequence[Array]) -> pd.DataFrame:
-    """The curves of runs, one below the other, as a table of CURVE_COLUMNS."""
-    table = pd.DataFrame(np.concatenate(metrics), columns=list(CURVE_COLUMNS[1:]))
-    table.insert(0, "run_id", np.repeat(np.array(run_ids, dtype=object), [len(rows) for rows in metrics]))
-    return table

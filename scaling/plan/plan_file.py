@@ -87,14 +87,18 @@ def spending(study_dir: Path) -> str:
     if not lines:
         return ""
     ids = {line["run_id"] for line in lines}  # a study may hold other plans' runs too
-    records = [record for run_id in ids if (record := readable_record(study_dir / run_id)) is not None]
     planned = sum(line.get("paid_flops", line.get("train_flops", 0)) for line in lines)
-    spent = sum(record.paid_flops for record in records)
-    validated = sum(record.eval_flops for record in records)
-    train_s, wall_s = sum(record.train_s for record in records), sum(record.wall_s for record in records)
+    records = (record for run_id in ids if (record := readable_record(study_dir / run_id)) is not None)
+    finished, spent, validated, train_s, wall_s = 0, 0, 0, 0.0, 0.0
+    for record in records:  # one at a time, as a study may hold thousands
+        finished += 1
+        spent += record.paid_flops
+        validated += record.eval_flops
+        train_s += record.train_s
+        wall_s += record.wall_s
     share = f", {train_s / wall_s:.0%} of the runs' {duration(wall_s)} in training steps" if wall_s else ""
     return (
-        f"{planned:.4g} FLOPs planned in {len(lines)} runs, {spent:.4g} spent on training in {len(records)} "
+        f"{planned:.4g} FLOPs planned in {len(lines)} runs, {spent:.4g} spent on training in {finished} "
         f"(and {validated:.2g} on validation){share}"
     )
 

@@ -102,6 +102,10 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def parse_lines(lines: Sequence[bytes], is_row: Callable[[Any], bool]) -> tuple[list[dict[str, Any]], list[int]]:
     """The JSON values that are rows, and the numbers, from 1, of the lines that hold none."""
+    with suppress(ValueError):  # at once, where all lines are whole: faster, and rows share the texts of their keys
+        rows = json.loads(b"[%b]" % b",".join(lines))
+        if len(rows) == len(lines) and all(map(is_row, rows)):
+            return rows, []
     rows, bad = [], []
     for number, line in enumerate(lines, 1):
         try:

@@ -14,11 +14,12 @@ Layout of a study (see also `attempt.py`, which owns a run's files until its rec
 import json
 import os
 import re
+from collections.abc import Callable, Iterator, Sized
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from scaling.records.files import create_text, has_links, parse_lines, read_json
 
@@ -29,6 +30,7 @@ AUXILIARY = ("next",)  # auxiliary losses with a key in every record, null where
 PROFILE = "profile.json"
 MOST_LISTED = 5  # numbers of bad lines of a file
 NUMBER = re.compile(r"\d{4,}")  # the name of an attempt's directory
+Rows = TypeVar("Rows", bound=Sized)
 LINK, RESERVATION = "link", "reservation"  # how a record was published exactly once
 
 
@@ -227,17 +229,24 @@ def read_metrics(run_dir: Path, damaged: list[str] | None = None) -> list[dict[s
     out, and named in the list of what is `damaged`.
     """
     rows: list[dict[str, Any]] = []
-    named = [] if damaged is None else damaged
+    for start, own in rows_by_attempt(run_dir, metric_rows, [] if damaged is None else damaged):
+        rows = [*(row for row in rows if row["step"] <= start), *own]
+    return rows
+
+
+def rows_by_attempt(
+    run_dir: Path, read: Callable[[Path, list[str]], Rows], damaged: list[str]
+) -> Iterator[tuple[int, Rows]]:
+    """The step that each attempt with rows starts from, and its rows, as `read` reads them from metrics.jsonl."""
     for attempt in attempt_dirs(run_dir):
-        own = _complete_rows(attempt / "metrics.jsonl", named)
-        if not own:
+        own = read(attempt / "metrics.jsonl", damaged)
+        if not len(own):
             continue
         meta = read_json(attempt / "meta.json") or {}
         if not isinstance(start := meta.get("resumed_from_step"), int):
-            named.append(f"{attempt / 'meta.json'} is damaged: the attempt's rows are left out")
+            damaged.append(f"{attempt / 'meta.json'} is damaged: the attempt's rows are left out")
             continue
-        rows = [*(row for row in rows if row["step"] <= start), *own]
-    return rows
+        yield start, own
 
 
 def read_warnings(run_dir: Path) -> list[str]:
@@ -246,19 +255,17 @@ def read_warnings(run_dir: Path) -> list[str]:
     return [str(warning) for meta in metas for warning in meta.get("warnings", ())]
 
 
-def _complete_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
+def whole_lines(path: Path) -> bytes:
+    """The lines of a file of metrics, without the last line break and what a kill left after it."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes().rpartition(b"\n")[0]
     except FileNotFoundError:
-        return []
-    whole, _, _ = content.rpartition(b"\n")
-    lines = whole.split(b"\n") if whole else []
-    try:
-        rows: list[dict[str, Any]] = json.loads(b"[%b]" % b",".join(lines))  # at once, where all lines are whole
-        if len(rows) == len(lines) and all(map(_is_metric_row, rows)):
-            return rows
-    except ValueError:
-        pass
+        return b""
+
+
+def metric_rows(path: Path, damaged: list[str]) -> list[dict[str, Any]]:
+    """The rows of one attempt's metrics.jsonl; lines that are no rows are named in the list of what is `damaged`."""
+    lines = whole.split(b"\n") if (whole := whole_lines(path)) else []
     rows, bad = parse_lines(lines, _is_metric_row)
     if bad:
         damaged.append(f"{path}, {_lines(bad)} no metric row: left out")

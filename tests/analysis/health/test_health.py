@@ -180,9 +180,9 @@ def test_a_row_before_the_end_of_its_run_is_not_its_end(tmp_path: Path) -> None:
 def test_the_ratio_of_averages_lies_in_its_interval_as_often_as_it_says() -> None:
     rng = RNG(0)
     inside = []
-    for _ in range(200):
+    for seed in range(200):
         square, trace = 1e-3 * (1 + rng.standard_normal(30)), 4.0 * rng.gamma(4, 0.25, 30)
-        value, low, high = noise_scale.scale_with_interval(square, trace, np.ones(30), rng, 0.95)
+        value, low, high = noise_scale.scale_with_interval(square, trace, np.ones(30), seed, 0.95)
         assert low <= value <= high
         inside.append(low <= 4000 <= high)
     assert np.mean(inside) == pytest.approx(0.95, abs=0.05)
@@ -191,7 +191,7 @@ def test_the_ratio_of_averages_lies_in_its_interval_as_often_as_it_says() -> Non
 def test_a_gradient_that_is_not_told_from_zero_has_no_upper_end() -> None:
     rng = RNG(0)
     square = 1e-4 * rng.standard_normal(12) + 2e-5
-    _, low, high = noise_scale.scale_with_interval(square, np.full(12, 4.0), np.ones(12), rng, 0.95)
+    _, low, high = noise_scale.scale_with_interval(square, np.full(12, 4.0), np.ones(12), 0, 0.95)
     assert np.isinf(high)
     assert np.isfinite(low)
 
@@ -229,6 +229,25 @@ def test_noise_scales_are_in_tokens_read_where_only_some_are_predicted(tmp_path:
         health(measured(one, lambda k: 1000.0))["noise_scale"]["runs"]["value"] for one in (observed, part)
     )
     assert quarter == pytest.approx(4 * np.array(whole))
+
+
+def test_the_interval_of_a_run_does_not_depend_on_the_runs_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observed = simulated.observe(simulated.table(), tmp_path)
+    whole = measured(observed, lambda k: 1000.0 + k)
+    assert whole.curves is not None
+    number = whole.curves["run_id"].map({run: k for k, run in enumerate(observed.table["run_id"])})
+    whole = replace(whole, curves=whole.curves[(number % 3 > 0) | (whole.curves["step"] % 2 == 0)])  # fewer of a third
+    alone = noise_scale.noise_scale_section(whole.select(np.arange(28) % 4 == 0), seed=3, level=0.9)
+    monkeypatch.setattr(noise_scale, "AT_ONCE", 5)
+    every = noise_scale.noise_scale_section(whole, seed=3, level=0.9)
+    assert not alone["why"]
+    assert not every["why"]
+    assert len(set(every["runs"]["measured_steps"])) == 2
+    assert every["runs"]["run_id"] == observed.table["run_id"].tolist()
+    for name in ("value", "low", "high"):
+        assert alone["runs"][name] == pytest.approx(every["runs"][name][::4], rel=1e-12)
 
 
 def test_runs_without_or_with_too_few_measurements_are_not_judged(tmp_path: Path) -> None:

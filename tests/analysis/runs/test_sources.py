@@ -29,6 +29,21 @@ def test_a_study_excludes_diverged_and_unfinished_runs_by_name(tmp_path: Path) -
     assert (total.column("params") > found.column("params")).all()
 
 
+def test_curves_are_of_the_runs_in_the_table_each_with_its_size(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", points=4)
+    some = load(study, curves=True, where="run_id in ['run05', 'run02']")
+    both = load([study, study], curves=True)
+    for found, runs in ((some, 2), (both, 28)):
+        assert found.curves is not None
+        assert found.curves["run_id"].nunique() == len(found.table) == runs
+        sizes = dict(zip(found.table["run_id"], found.table["params"], strict=True))
+        assert found.curves["params"].tolist() == [sizes[run] for run in found.curves["run_id"]]
+        for run in sizes:
+            metrics = (study / run / "attempts" / "0001" / "metrics.jsonl").read_text().splitlines()
+            losses = [json.loads(line)["train_loss"] for line in metrics]
+            assert found.curves.loc[found.curves["run_id"] == run, "loss"].tolist() == losses
+
+
 def test_tiny_records_are_trusted_where_tiny_tables_are_not(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", points=4)
     record = json.loads((study / "run03" / "record.json").read_text())
