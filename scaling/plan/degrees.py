@@ -15,6 +15,7 @@ from scaling.spec.parallel import AUTO, DDP, FSDP, check_parallel, shards_of
 
 NODE = 8  # devices of a node elsewhere; assumed, as most servers of large GPUs have them
 MOST = 4096  # devices that a proposal looks at
+WORKERS_AT_ONCE = {"slurm": "array_parallel", "ray": "slots"}  # launchers of workers elsewhere, and their setting
 DEGREES = tuple(2**power for power in range(MOST.bit_length()))
 
 
@@ -45,7 +46,7 @@ def machine_of(launcher: Mapping[str, Any], runs: Sequence[Run]) -> Machine:
     gpu = bool(runs) and wants_gpu(runs[0])
     memory = (gpu_bytes() if gpu else host_bytes()) or math.inf
     kind = "cuda" if gpu else "cpu"
-    if "array_parallel" in launcher or launcher.get("name") == "ray":  # workers
+    if launcher.get("name") in WORKERS_AT_ONCE:
         asked = launcher.get("gpus") or 0
         if asked and not gpu:
             raise ValueError(

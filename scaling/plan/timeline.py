@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from scaling.machine.slots import slots
+from scaling.plan.degrees import WORKERS_AT_ONCE
 from scaling.plan.plan import Plan, PlannedRun
 from scaling.quantities import duration
 
@@ -42,12 +43,14 @@ class Timeline:
 def slots_of(launcher: Mapping[str, Any], devices: int, *, use_gpus: bool) -> int:
     """The slots that a launcher gives to runs of so many devices in all: on this machine, or of its workers elsewhere.
 
-    The slots of a worker are those of all its nodes.
+    The slots of a worker are those of all its nodes. A Ray without a number of slots is taken for this machine's.
     """
-    if launcher.get("name") == "in_process":
+    name = str(launcher.get("name"))
+    if name == "in_process":
         return 1
-    if "array_parallel" in launcher:  # workers that each train one run on each of their GPUs
-        workers = int(launcher["array_parallel"] or devices)
+    at_once = launcher.get(WORKERS_AT_ONCE.get(name, ""))
+    if at_once or name == "slurm":  # workers that each train one run on each of their GPUs
+        workers = int(at_once or devices)
         return max(1, min(devices, workers * max(1, int(launcher.get("gpus") or 1)) * int(launcher.get("nodes", 1))))
     return len(slots(launcher.get("slots"), launcher.get("threads_per_slot"), use_gpus))
 

@@ -65,6 +65,9 @@ def test_slots_follow_the_launcher() -> None:
     assert slots_of({"name": "slurm", "array_parallel": 2, "gpus": 4}, 9, use_gpus=False) == 8
     assert slots_of({"name": "slurm", "array_parallel": None, "gpus": 0}, 9, use_gpus=False) == 9
     assert slots_of({"name": "slurm", "array_parallel": 2, "gpus": 8, "nodes": 2}, 99, use_gpus=False) == 32
+    assert slots_of({"name": "ray", "slots": 3, "gpus": 2}, 99, use_gpus=False) == 6
+    here = slots_of({"name": "local", "slots": None, "threads_per_slot": None}, 99, use_gpus=False)
+    assert slots_of({"name": "ray", "slots": None, "gpus": 2}, 99, use_gpus=False) == here
 
 
 def test_the_plan_prints_and_states_its_timeline(
