@@ -81,6 +81,9 @@ def analyse(
     """
     wanted = parse_laws(DEFAULT_LAWS if laws is None else laws, observations.names, fix=fix, bounds=bounds)
     request = Request(wanted, loss, bootstrap, seed, holdout, minimum)
+    lacking = [observations.lacking(names) for _, names in request.laws.values()]
+    if lacking and all(lacking):  # before a word on how the runs differ
+        raise ValueError(lacking[0])
     refuse_mixture(observations)
     noise = seed_noise.measure(observations, LEVEL)
     observations, weighed, weighed_words = seed_noise.apply_errors(observations, errors, noise)

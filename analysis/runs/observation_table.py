@@ -100,6 +100,11 @@ class Observations:
         """
         return {name: self._numbers(name) for name in names}
 
+    def lacking(self, names: Iterable[str]) -> str:
+        """Why a law of these variables cannot be fitted: the message on a quantity that is missing; empty elsewhere."""
+        columns = [COLUMN_OF_SYMBOL.get(name, name) for name in names]
+        return next((self.missing[column] for column in columns if column in self.missing), "")
+
     def _holds(self, column: str) -> bool:
         return column in self.table.columns and bool(self.table[column].notna().any())
 

@@ -58,3 +58,13 @@ def test_words_coded_as_numbers_are_refused_and_numbers_are_warned_about(tmp_pat
         analyse(observe(table.assign(architecture=coded), tmp_path), bootstrap=0)
     found = analyse(observe(table.drop(columns="architecture").assign(n_experts=1 + 7 * coded), tmp_path), bootstrap=0)
     assert any("column 'n_experts' explains" in line and "--by 'n_experts'" in line for line in found["warnings"])
+
+
+def test_a_size_that_is_missing_is_told_before_the_words_that_stand_for_it(tmp_path: Path) -> None:
+    table = mixed(0.0)
+    named = table.assign(model=[f"GPT-{size:.0f}" for size in table["params"]]).drop(columns=["params", "architecture"])
+    observed = observe(named, tmp_path)
+    with pytest.raises(ValueError, match=r"has no params column .*--params COLUMN.*--law power:D"):
+        analyse(observed, bootstrap=0)
+    with pytest.raises(ValueError, match="column 'model' explains"):
+        analyse(observed, laws=["chinchilla", "power:D"], bootstrap=0)
