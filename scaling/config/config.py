@@ -124,12 +124,20 @@ def in_words(error: Exception, overrides: Sequence[str] = ()) -> str:
 def _names(where: str, overrides: Sequence[str]) -> list[str]:
     """Names of the settings below a key, under those of the overrides that pick config groups."""
     groups = [part for part in overrides if "." not in part.partition("=")[0] and "{" not in part and "," not in part]
+    cfg = _composed(groups)
+    if cfg is None:  # one of them is wrong, too
+        cfg = _composed([part for part in groups if _composed([part]) is not None])
+    found = None if cfg is None else OmegaConf.select(cfg, where)
+    return [str(name) for name in found] if isinstance(found, DictConfig) else []
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig | None:
+    """The configuration under these overrides; None where they do not fit."""
     try:
         with hydra_here():
-            found = OmegaConf.select(hydra_compose("config", overrides=groups, return_hydra_config=True), where)
+            return hydra_compose("config", overrides=[*user_search_path(), *overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException):
-        return []
-    return [str(name) for name in found] if isinstance(found, DictConfig) else []
+        return None
 
 
 def typed(cfg: DictConfig, settings: type[T]) -> T:

@@ -1,5 +1,6 @@
 """From command-line overrides to runs, and what is said when they make no sense."""
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -253,3 +254,14 @@ def test_planning_imports_no_torch() -> None:
 def test_a_negative_number_of_retries_is_refused() -> None:
     with pytest.raises(ValueError, match="retries=-1: must be 0 or above"):
         to_run(compose(["data=synthetic", "retries=-1"]))
+
+
+def test_settings_are_listed_under_the_groups_asked_for_whatever_else_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    shutil.copy(CONF_DIR / "data" / "tokens.yaml", tmp_path / "conf" / "data" / "mine.yaml")
+    for group in ("tokens", "mine"):
+        with pytest.raises(ValueError, match=r"data.source 'paths': choose from dtype, kind, train, val$"):
+            compose([f"data={group}", "data.source.paths=[a]", "vocab_size=300"])
