@@ -115,9 +115,10 @@ def _missing(found: Mapping[str, str], table: pd.DataFrame, choices: Choices, so
         raise ValueError(_no_column("params", table, source, "; or name one with --params COLUMN"))
     if len(absent) < 2:
         return {}
+    by_step = ", or --tokens-per-step T, and tokens = step x T" if find_names(table, "step") else ""
     remedies = {
         "params": "; or name one with --params COLUMN, or a table of the runs with --runs FILE",
-        "tokens": "; or name one with --tokens COLUMN, or give flops, and tokens = C / 6N",
+        "tokens": f"; or name one with --tokens COLUMN{by_step}, or give flops, and tokens = C / 6N",
         "flops": "; or name one with --flops COLUMN",
     }
     (only,) = {"params", "tokens", "flops"} - set(absent)

@@ -9,7 +9,10 @@ from scaling.analysis.runs.number_text import read_numbers
 from scaling.analysis.runs.reading import Exclusion
 
 LISTED = 1_000  # rows excluded for one reason; a longer list is summarised
-SMALLEST = {"params": 1e3, "tokens": 1e3, "flops": 1e6}  # less looks like a count in millions, or in PF-days
+# Less looks like a count in larger units. Tokens come last, as they may have been completed from flops.
+SMALLEST = {"params": 1e3, "flops": 1e6, "tokens": 1e3}
+LARGER_UNITS = {"params": ("millions or billions", "M"), "tokens": ("millions or billions", "M")}
+LARGER_UNITS |= {"flops": ("units of 1e18, or PF-days", "1e18")}
 TOKENS_PER_PARAM = (1e-3, 1e6)  # further out, one of the two is in thousands or millions
 LARGEST = {"params": 1e16, "tokens": 1e19, "flops": 1e33}  # more than was ever trained, by far
 LARGEST_LOSS_NATS = 20.0  # the logarithm of a vocabulary of 485 million
@@ -137,9 +140,10 @@ class RowChecks:
         """
         for name, least in SMALLEST.items():
             values = self.table[name]  # NaN, which no comparison suspects, where the source lacks the quantity
+            units, example = LARGER_UNITS[name]
             told = (
-                f"{name} = {{value:g}} looks like millions or billions; raw counts are needed, or a unit: "
-                f"--rename 'COLUMN={name} (M)'"
+                f"{name} = {{value:g}} looks like {units}; raw counts are needed, or a unit: "
+                f"--rename 'COLUMN={name} ({example})'"
             )
             self._suspect(values < least, values, told)
             values = self.table[name]

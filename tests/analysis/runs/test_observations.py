@@ -50,6 +50,7 @@ def test_columns_are_found_under_their_usual_names(tmp_path: Path) -> None:
     assert "no flops" not in " ".join(found.notes)
 
 
+ROWS = [(1e8, 1e10, 3.0), (2e8, 1e10, 2.9), (4e8, 2e10, 2.7)]
 UNIT = "raw counts are needed, or a unit: "
 
 
@@ -183,6 +184,21 @@ def test_rows_of_a_cluster_share_a_number_and_gaps_are_refused(tmp_path: Path) -
     gap = csv(tmp_path, "params,tokens,loss,site\n1e8,1e10,3,a\n2e8,1e10,2.9,\n")
     with pytest.raises(ValueError, match="has no value in rows 2"):
         load(gap, cluster="site")
+
+
+def test_flops_in_larger_units_are_read_once_the_unit_is_named(tmp_path: Path) -> None:
+    flops = [6e-18 * n * d for n, d, _ in ROWS]
+    path = csv(tmp_path, "params,C,loss\n" + "".join(f"{r[0]},{c},{r[2]}\n" for r, c in zip(ROWS, flops, strict=True)))
+    with pytest.raises(ValueError, match=r"flops = 6 looks like units of 1e18, or PF-days; .*'COLUMN=flops \(1e18\)'"):
+        load(path)
+    assert load(path, rename={"C": "flops (1e18)"}).column("tokens") == pytest.approx([d for _, d, _ in ROWS])
+
+
+def test_a_table_of_steps_without_tokens_is_told_of_tokens_per_step(tmp_path: Path) -> None:
+    path = csv(tmp_path, "params,step,loss\n1e8,100,3\n2e8,100,2.9\n")
+    with pytest.raises(ValueError, match=r"has no tokens column .*, or --tokens-per-step T, and tokens = step x T"):
+        load(path).variables(["D"])
+    assert load(path, tokens_per_step=1e6).column("tokens").tolist() == [1e8, 1e8]
 
 
 def test_checkpoints_of_a_run_are_one_cluster_and_one_curve(tmp_path: Path) -> None:
