@@ -43,6 +43,7 @@ def grid(sizes: int, *budgets: str) -> list[str]:
 # Arguments that make a command small, by words of the command; a command with all words of a row gets its arguments.
 SMALL: dict[str, list[str]] = {
     "scaling plan": LIMITS,
+    "scaling plan +sweep=smoke --write": [*SHORT, *grid(2, "1e8")],
     "scaling train": [*SHORT, *HERE, *LIMITS, "runtime.eval_fractions=[]"],
     "scaling train +sweep=quickstart": [*grid(3, "1e8", "2e8", "4e8"), "hydra.sweeper.axes={seed: [0]}"],
     "scaling train +sweep=objectives": grid(1, "2e8"),
