@@ -12,7 +12,7 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -44,7 +44,7 @@ from scaling.spec.run_spec import DataSpec, RunSpec
 from scaling.spec.runtime import Runtime, check_study
 
 T = TypeVar("T")
-
+NO_SETTINGS = ("hydra", "_target_")  # Hydra's own keys beside settings
 ConfigStore.instance().store(name="settings", node=Config)
 
 
@@ -103,15 +103,20 @@ def refuse_folder(name: str, value: str) -> None:
 
 
 def in_words(error: Exception, overrides: Sequence[str] = ()) -> str:
-    """An error of Hydra or OmegaConf in one line, with the settings that exist where one does not."""
-    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    first = str(error).strip().partition("\n")[0].rstrip(".")
+    """An error of Hydra or OmegaConf in one line, with the settings or files that exist where one does not."""
+    if isinstance(error, MissingConfigException) and (wrong := _no_file(error)):
+        return wrong
+    chain = (error.__cause__, error, error.__context__)
+    cause = next((one for one in chain if isinstance(one, OmegaConfBaseException)), error)
+    first = re.sub(r": \w+ raised while composing config:$", "", str(error).strip().partition("\n")[0].rstrip("."))
     key, kind = getattr(cause, "full_key", None), getattr(cause, "object_type", None)
     if not key:
         return " ".join(str(error).split())
     if not isinstance(cause, ConfigKeyError | ConfigAttributeError):
         reason = str(cause).strip().partition("\n")[0]
         return f"{first}: {reason}" if cause is not error else f"{key}: {reason}"
+    if key == "sweep":
+        return f"{first}: its settings lie below 'sweep', where nothing reads them; begin it with # @package _global_"
     where, _, name = key.rpartition(".")
     names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else _names(where, overrides)
     try:
@@ -119,6 +124,18 @@ def in_words(error: Exception, overrides: Sequence[str] = ()) -> str:
     except ValueError as unknown:
         return f"{first}: {unknown}" if overrides else str(unknown)
     return first
+
+
+def _no_file(error: MissingConfigException) -> str:
+    """The words on a config group that lacks the file asked for; empty where the file is there, and lacks another."""
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    with hydra_here():
+        there = GlobalHydra.instance().config_loader().get_group_options(group)
+    try:
+        choose(group, dict.fromkeys(there), name)
+    except ValueError as unknown:
+        return str(unknown) if there else ""
+    return ""
 
 
 def _names(where: str, overrides: Sequence[str]) -> list[str]:
@@ -143,6 +160,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig | None:
 def typed(cfg: DictConfig, settings: type[T]) -> T:
     """The settings that a dataclass names, checked and as plain values; ValueError names the remedy."""
     names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
+    refuse_unread(cfg, names)
     if OmegaConf.get_type(cfg) is not settings:  # composition typed no other class than Config
         try:
             merged = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.masked_copy(cfg, names))
@@ -151,6 +169,14 @@ def typed(cfg: DictConfig, settings: type[T]) -> T:
         assert isinstance(merged, DictConfig)
         cfg = merged
     return settings(**{name: plain(cfg, name) for name in names})
+
+
+def refuse_unread(cfg: DictConfig, names: Sequence[str]) -> None:
+    """ValueError for a setting added with + that is none of the names and that no other setting refers to."""
+    for key in map(str, cfg):
+        if key in names or key in NO_SETTINGS or re.search(rf"\$\{{\.*{re.escape(key)}\b", OmegaConf.to_yaml(cfg)):
+            continue
+        choose("setting", dict.fromkeys([*names, "+sweep"]), key)
 
 
 def plain(cfg: DictConfig, name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from scaling.config.config import in_words, plain, typed
+from scaling.config.config import in_words, plain, refuse_unread, typed
 from scaling.config.settings import Config
 from scaling.registry import choose
 
@@ -60,6 +60,7 @@ class Sections:
     """The sections of a configuration, each kept for the values that it was read with."""
 
     def __init__(self, cfg: DictConfig) -> None:
+        refuse_unread(cfg, NAMES)
         self._cfg = cfg.copy()
         with open_dict(self._cfg):
             self._cfg.pop("hydra", None)  # most of a configuration, and no part of a run

@@ -73,4 +73,4 @@ def test_settings_without_a_tracker_are_refused(where: int, capsys: pytest.Captu
 
 def test_an_unknown_tracker_is_refused_before_the_analysis(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "runs.csv", "--tracker", "wandbb"]) == 2
-    assert "tracker/wandbb" in capsys.readouterr().err
+    assert "unknown tracker 'wandbb': did you mean 'wandb'?" in capsys.readouterr().err

@@ -28,6 +28,15 @@ SWEEPER = "unknown setting of hydra.sweeper"
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["+bugdets=[1e9]"], "unknown setting 'bugdets': did you mean 'budget'? choose from +sweep, budget"),
+        (["+sweeps=smoke"], "unknown setting 'sweeps': did you mean '+sweep'?"),
+        (["+sweep=smok"], "unknown sweep 'smok': did you mean 'smoke'? choose from"),
+        (["hydra/launcher=slrum"], "unknown hydra/launcher 'slrum': did you mean 'slurm'? choose from"),
+        (
+            ["+sweep=low"],
+            "In 'sweep/low': its settings lie below 'sweep', where nothing reads them; begin it with",
+        ),
+        (["+sweep=slip"], "In 'sweep/slip': unknown setting 'bugdet': did you mean 'budget'?"),
         (["bugdets=[1e9]"], "unknown setting 'bugdets': did you mean 'budget'?"),
         (["hydra.sweeper.bugdets=[1e9]"], f"{SWEEPER} 'bugdets': did you mean 'budgets'?"),
         (["+hydra.sweeper.bugdets=[1e9]"], f"{SWEEPER} 'bugdets': did you mean 'budgets'?"),
@@ -65,8 +74,11 @@ def test_odd_settings_are_refused_with_the_choices(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "conf" / "sweep").mkdir(parents=True)
-    sweep = "# @package _global_\nhydra: {sweeper: {bugdets: [1e9]}}\n"
-    (tmp_path / "conf" / "sweep" / "mine.yaml").write_text(sweep)
+    top = "# @package _global_\n"
+    sweeps = {"mine": f"{top}hydra: {{sweeper: {{bugdets: [1e9]}}}}", "slip": f"{top}bugdet: {{flops: 1}}"}
+    sweeps["low"] = "seed: 3"
+    for name, text in sweeps.items():
+        (tmp_path / "conf" / "sweep" / f"{name}.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     assert main(["plan", *TINY, *overrides]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -80,6 +92,7 @@ def test_odd_settings_are_refused_with_the_choices(
     [
         (["model.n_heads=7"], "model.n_heads=7 does not divide"),
         (["modle.n_heads=7"], "unknown setting 'modle': did you mean 'model'?"),
+        (["+modle.n_heads=7"], "unknown setting 'modle': did you mean 'model'?"),
         (["seed=1", "seed=2"], "seed is given twice"),
         (["study=../x"], "study=../x: its folder would not lie inside runs_dir"),
         (["hydra.run.dir=elsewhere"], "hydra.run.dir=elsewhere: the runs of a study lie in runs_dir/study"),

@@ -265,3 +265,9 @@ def test_settings_are_listed_under_the_groups_asked_for_whatever_else_is_wrong(
     for group in ("tokens", "mine"):
         with pytest.raises(ValueError, match=r"data.source 'paths': choose from dtype, kind, train, val$"):
             compose([f"data={group}", "data.source.paths=[a]", "vocab_size=300"])
+
+
+def test_an_added_setting_that_others_refer_to_is_no_mistake() -> None:
+    assert to_run(compose([*SYNTHETIC, "+width=32", "model.d_model=${width}"])).spec.model.d_model == 32
+    with pytest.raises(ValueError, match="unknown setting 'width': choose from"):
+        to_run(compose([*SYNTHETIC, "+width=32", "seed=1"]))
