@@ -116,6 +116,7 @@ def launch(options: Any) -> int:
     import sys
 
     from scaling.config.config import compose
+    from scaling.config.grid import launcher_settings
     from scaling.launch.rendering import RENDERERS, Workers
     from scaling.launch.slurm_script import SlurmSettings
     from scaling.machine.nodes import check_nodes
@@ -125,7 +126,7 @@ def launch(options: Any) -> int:
 
     if others := [one for one in options.settings if not one.startswith("hydra.launcher.")]:
         raise ValueError(f"{others[0]}: launch takes no setting but those of workers, hydra.launcher.NAME=VALUE")
-    values = dict(compose(["hydra/launcher=slurm", *options.settings]).hydra.launcher)
+    values = launcher_settings(compose(["hydra/launcher=slurm", *options.settings]))
     settings = SlurmSettings(**{name: value for name, value in values.items() if name not in ("_target_", "name")})
     work = read_work(options.study.resolve())
     check_nodes(work.fewest_nodes, settings.nodes, f"with hydra.launcher.nodes={settings.nodes}")
@@ -175,6 +176,7 @@ def status(options: Any) -> int:
 def bench(options: Any) -> int:
     """Time training steps on this machine."""
     from scaling.config.config import compose
+    from scaling.config.grid import launcher_settings
     from scaling.machine.speed import fit_speed, remember, speed
     from scaling.profiling.bench import (
         CASES,
@@ -195,7 +197,7 @@ def bench(options: Any) -> int:
     if not options.seconds > 0:
         raise ValueError(f"--seconds {options.seconds:g}: must be above 0")
     guess, _ = speed(options.cache, device, precision)
-    alone, sweep = bench_launchers(dict(compose(options.overrides).hydra.launcher), device)
+    alone, sweep = bench_launchers(launcher_settings(compose(options.overrides)), device)
     console = terminal(stderr=True)
     ways = len(ways_to_time(device, CASES[device], alone, sweep))
     console.print(f"{ways} timings: {until(ways * (options.seconds + START_S))}", soft_wrap=True)
