@@ -129,8 +129,8 @@ def in_words(error: Exception, overrides: Sequence[str] = ()) -> str:
 def _no_file(error: MissingConfigException) -> str:
     """The words on a config group that lacks the file asked for; empty where the file is there, and lacks another."""
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    with hydra_here():
-        there = GlobalHydra.instance().config_loader().get_group_options(group)
+    with hydra_here():  # Hydra states the files of a group, but not where several of them are asked for
+        there = error.options or GlobalHydra.instance().config_loader().get_group_options(group)
     try:
         choose(group, dict.fromkeys(there), name)
     except ValueError as unknown:

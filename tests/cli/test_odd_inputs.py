@@ -31,6 +31,7 @@ SWEEPER = "unknown setting of hydra.sweeper"
         (["+bugdets=[1e9]"], "unknown setting 'bugdets': did you mean 'budget'? choose from +sweep, budget"),
         (["+sweeps=smoke"], "unknown setting 'sweeps': did you mean '+sweep'?"),
         (["+sweep=smok"], "unknown sweep 'smok': did you mean 'smoke'? choose from"),
+        (["+sweep=slp"], "unknown sweep 'slp': did you mean 'slip'? choose from"),  # a file of one's own
         (["hydra/launcher=slrum"], "unknown hydra/launcher 'slrum': did you mean 'slurm'? choose from"),
         (
             ["+sweep=low"],
