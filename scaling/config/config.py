@@ -116,7 +116,8 @@ def in_words(error: Exception, overrides: Sequence[str] = ()) -> str:
         reason = str(cause).strip().partition("\n")[0]
         return f"{first}: {reason}" if cause is not error else f"{key}: {reason}"
     if key == "sweep":
-        return f"{first}: its settings lie below 'sweep', where nothing reads them; begin it with # @package _global_"
+        remedy = "let the file begin with # @package _global_"
+        return f"{first}: its settings lie below 'sweep', where nothing reads them; {remedy}"
     where, _, name = key.rpartition(".")
     names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else _names(where, overrides)
     try:

@@ -35,7 +35,7 @@ SWEEPER = "unknown setting of hydra.sweeper"
         (["hydra/launcher=slrum"], "unknown hydra/launcher 'slrum': did you mean 'slurm'? choose from"),
         (
             ["+sweep=low"],
-            "In 'sweep/low': its settings lie below 'sweep', where nothing reads them; begin it with",
+            "In 'sweep/low': its settings lie below 'sweep', where nothing reads them; let the file begin with #",
         ),
         (
             ["+hydra.launcher.slotz=3"],
