@@ -6,6 +6,7 @@ from typing import Any
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Budget
 from scaling.spec.parallel import AUTO, CHOICES, FSDP, HSDP
+from scaling.spec.ranges import check_range
 from scaling.spec.recipe import RecipeRules
 from scaling.trackers import check_settings
 
@@ -74,8 +75,9 @@ class RuntimeSettings:
             )
         if self.parallel not in CHOICES:
             raise ValueError(f"runtime.parallel={self.parallel!r}: choose from {', '.join(CHOICES)}")
-        if not self.rank_timeout_s > 0:
-            raise ValueError(f"runtime.rank_timeout_s={self.rank_timeout_s:g}: must be above 0 seconds")
+        check_range("runtime.rank_timeout_s", self.rank_timeout_s, above=0)
+        check_range("runtime.checkpoint_every_s", self.checkpoint_every_s, least=0)
+        check_range("runtime.threads", self.threads, least=1)
         if self.micro_batch_sequences is not None and self.micro_batch_sequences < 1:
             raise ValueError(
                 f"runtime.micro_batch_sequences={self.micro_batch_sequences}: must be at least 1, or null for as many "
@@ -124,6 +126,9 @@ class Config:
     tracker: TrackerSettings
 
     def __post_init__(self) -> None:
+        check_range("seed", self.seed, least=0)
+        check_range("val_tokens", self.val_tokens, least=1)
+        check_range("stack", self.stack, least=1)
         if self.retries < 0:
             raise ValueError(f"retries={self.retries}: must be 0 or above; 0 tries no failed run again")
         if self.stack > 1 and self.runtime.parallel in (FSDP, HSDP):

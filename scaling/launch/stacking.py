@@ -15,11 +15,8 @@ def stacks(jobs: Sequence[Sequence[str]], largest: int, study_dir: Path, gpu: bo
     """Stacks of at most `largest` jobs, as job numbers, ordered by their first jobs.
 
     The study's plan decides which runs stack. A job outside the plan is a stack of its own; so is a job of
-    several devices and, on the CPU, a job whose batch is too large to gain from stacking. Raises ValueError for
-    `largest` below 1.
+    several devices and, on the CPU, a job whose batch is too large to gain from stacking.
     """
-    if largest < 1:
-        raise ValueError(f"stack={largest}: must be at least 1, each run by itself")
     plan = {line["run_id"]: line for line in read_plan(study_dir)} if largest > 1 else {}
     in_order: list[list[int]] = []
     filling: dict[str, list[int]] = {}

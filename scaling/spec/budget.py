@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from scaling.shapes import flops
 from scaling.shapes.matmuls import Shape, parameter_counts
+from scaling.spec.ranges import check_range
 
 # The plan warns of a run whose realised compute is further than this from the requested.
 TOLERANCE = 0.01
@@ -126,7 +127,8 @@ def allocate(
     tokens = budget.tokens if budget.tokens is not None else (budget.flops or 0.0) / flops_per_token
     at = tokens if reference_flops is None else reference_flops / flops_per_token
     scale = Scale(parameter_counts(shape)["non_embedding"], at, at * flops_per_token)
-    batch_sequences = max(1, round(batch_tokens(scale) / shape.sequence_tokens))
+    check_range("recipe.batch_tokens", batch := batch_tokens(scale), above=0)
+    batch_sequences = max(1, round(batch / shape.sequence_tokens))
     step_tokens = batch_sequences * shape.sequence_tokens
     if budget.flops is not None:
         tokens = budget.flops / (flops_per_token + optimizer_flops / step_tokens)

@@ -9,6 +9,7 @@ from scaling.shapes.flops import OPTIMIZER_FLOPS
 from scaling.shapes.shape import TransformerShape
 from scaling.spec.budget import Allocation, Scale
 from scaling.spec.parametrization import PARAMETRIZATIONS, Base, parametrize
+from scaling.spec.ranges import check_range
 from scaling.spec.run_spec import OptimizerSpec, RecipeSpec, ScheduleSpec, check_precision
 
 SCHEDULES = {"wsd": ("linear", "1-sqrt"), "cosine": ("cosine",)}  # kind -> its cooldown shapes
@@ -77,6 +78,8 @@ class Length:
             raise ValueError("tokens=null, fraction=null, params=null: a length takes at least one of the three")
         if self.fraction is not None and not 0 <= self.fraction <= 1:
             raise ValueError(f"fraction={self.fraction}: must be between 0 and 1")
+        check_range("tokens", self.tokens, least=0)
+        check_range("params", self.params, least=0)
 
     def steps(self, allocation: Allocation) -> int:
         """The length in whole steps, at most all steps of the run."""
@@ -154,6 +157,12 @@ class RecipeRules:
             setattr(self, name, law_of(f"recipe.{name}", getattr(self, name)))
         if self.reference_flops is not None and not 0 < self.reference_flops < float("inf"):
             raise ValueError(f"recipe.reference_flops={self.reference_flops}: must be positive and finite")
+        for name in ("beta1", "beta2"):
+            check_range(f"recipe.{name}", getattr(self, name), least=0, below=1)
+        check_range("recipe.beta2_half_life_tokens", self.beta2_half_life_tokens, above=0)
+        check_range("recipe.eps", self.eps, least=0)
+        check_range("recipe.clip_norm", self.clip_norm, above=0)
+        check_range("recipe.schedule.final_fraction", self.schedule.final_fraction, least=0)
         choose("recipe.optimizer", OPTIMIZER_FLOPS, self.optimizer)
         choose("recipe.parametrization", PARAMETRIZATIONS, self.parametrization)
         if self.optimizer != "adamw" and self.parametrization != "standard":
@@ -190,13 +199,16 @@ def resolve(rules: RecipeRules, shape: TransformerShape, allocation: Allocation)
             f"recipe.schedule: {warmup_steps} warm-up and {cooldown_steps} cooldown steps do not fit into a run of "
             f"{allocation.steps}; shorten one of them, or give them as fractions"
         )
+    learning_rate, weight_decay = rules.learning_rate(allocation.scale), rules.weight_decay(allocation.scale)
+    check_range("recipe.learning_rate", learning_rate, above=0)
+    check_range("recipe.weight_decay", weight_decay, least=0)
     optimizer = OptimizerSpec(
         kind=rules.optimizer,
-        learning_rate=rules.learning_rate(allocation.scale),
+        learning_rate=learning_rate,
         beta1=rules.beta1,
         beta2=beta2,
         eps=rules.eps,
-        weight_decay=rules.weight_decay(allocation.scale),
+        weight_decay=weight_decay,
         clip_norm=rules.clip_norm,
     )
     base = Base(rules.base_d_model, rules.base_n_layers, rules.base_head_width)

@@ -1,5 +1,6 @@
 """From command-line overrides to runs, and what is said when they make no sense."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -271,3 +272,34 @@ def test_an_added_setting_that_others_refer_to_is_no_mistake() -> None:
     assert to_run(compose([*SYNTHETIC, "+width=32", "model.d_model=${width}"])).spec.model.d_model == 32
     with pytest.raises(ValueError, match="unknown setting 'width': choose from"):
         to_run(compose([*SYNTHETIC, "+width=32", "seed=1"]))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        *(("seed=-1", "at least 0"), ("val_tokens=0", "at least 1"), ("stack=0", "at least 1")),
+        *(("runtime.threads=0", "at least 1"), ("runtime.checkpoint_every_s=-1", "at least 0")),
+        *(("runtime.rank_timeout_s=0", "above 0"), ("recipe.eps=-1", "at least 0")),
+        *(("recipe.learning_rate=0", "above 0"), ("recipe.learning_rate=-1", "above 0")),
+        *(("recipe.learning_rate=nan", "above 0 and finite"), ("recipe.learning_rate=inf", "above 0 and finite")),
+        *(("recipe.weight_decay=-1", "at least 0"), ("recipe.batch_tokens=0", "above 0")),
+        *(("recipe.beta1=-0.1", "at least 0 and below 1"), ("recipe.beta1=1", "at least 0 and below 1")),
+        *(("recipe.beta2=2", "at least 0 and below 1"), ("recipe.clip_norm=0", "above 0")),
+        *(("recipe.schedule.final_fraction=-1", "at least 0"),),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused_with_the_range(setting: str, words: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(setting)}: must be {words}$"):
+        to_run(compose([*SYNTHETIC, setting]))
+
+
+def test_numbers_at_the_ends_of_their_ranges_are_taken() -> None:
+    ends = ["seed=0", "val_tokens=1", "stack=1", "runtime.threads=1", "runtime.checkpoint_every_s=0", "recipe.eps=0"]
+    more = ["recipe.weight_decay=0", "recipe.beta1=0", "recipe.beta2=0", "recipe.clip_norm=null"]
+    assert to_run(compose([*SYNTHETIC, *ends, *more, "recipe.schedule.final_fraction=0"])).spec.seed == 0
+
+
+@pytest.mark.parametrize(("name", "given"), [("tokens", -5), ("params", -1), ("fraction", 1.5)])
+def test_a_length_of_a_schedule_is_no_less_than_nothing(name: str, given: float) -> None:
+    with pytest.raises(ValueError, match=rf"{name}={given}: must be"):
+        to_run(compose([*SYNTHETIC, f"recipe.schedule.warmup.{name}={given}"]))
