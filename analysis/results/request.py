@@ -33,6 +33,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.bootstrap < 0:
             raise ValueError(f"bootstrap must be 0 (no resamples) or more, got {self.bootstrap}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
         if self.holdout is not None and self.holdout not in get_args(Holdout):
             choices = ", ".join(get_args(Holdout))
             raise ValueError(f"unknown holdout {self.holdout!r}; choose from {choices}, or leave it out")

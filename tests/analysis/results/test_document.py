@@ -316,6 +316,7 @@ def test_data_that_determine_nothing_are_refused_in_one_line(tmp_path: Path, tex
         ({"laws": ("power:width",)}, "the data have no column 'width'"),
         ({"holdout": "runs"}, "unknown holdout 'runs'; choose from budget"),
         ({"bootstrap": -1}, "bootstrap must be 0"),
+        ({"seed": -1}, "seed must be 0 or more, got -1"),
     ],
 )
 def test_unknown_options_name_the_choices(tmp_path: Path, options: dict[str, Any], message: str) -> None:
