@@ -219,15 +219,16 @@ def _curves_in_table(curves: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     Rows may be millions: `curves` is emptied, column by column, so that memory holds no second copy of it.
     """
     params = table.drop_duplicates("run_id").set_index("run_id")["params"]
-    run_ids = curves["run_id"].astype("category").cat
+    curves["run_id"] = curves["run_id"].astype("category")
+    run_ids = curves["run_id"].cat
     in_table = np.append(run_ids.categories.isin(params.index), False)  # False, last, for the code -1 of no run id
     known = in_table[run_ids.codes]
     params_of = np.append(params.reindex(run_ids.categories).to_numpy(float), np.nan)
     kept: dict[str, ArrayLike] = {"params": params_of[run_ids.codes][known]}
-    curves["run_id"] = curves["run_id"].astype("category")
+    whole = known.all()
     for name in list(curves.columns):
         column = curves.pop(name).array
-        kept[str(name)] = column if known.all() else column[known]
+        kept[str(name)] = column if whole else column[known]
     return pd.DataFrame(kept, copy=False)
 
 

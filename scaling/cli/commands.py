@@ -116,7 +116,7 @@ def launch(options: Any) -> int:
     import sys
 
     from scaling.config.config import compose
-    from scaling.config.grid import launcher_settings
+    from scaling.config.launcher import launcher_settings
     from scaling.launch.rendering import RENDERERS, Workers
     from scaling.launch.slurm_script import SlurmSettings
     from scaling.machine.nodes import check_nodes
@@ -176,7 +176,7 @@ def status(options: Any) -> int:
 def bench(options: Any) -> int:
     """Time training steps on this machine."""
     from scaling.config.config import compose
-    from scaling.config.grid import launcher_settings
+    from scaling.config.launcher import launcher_settings
     from scaling.machine.speed import fit_speed, remember, speed
     from scaling.profiling.bench import (
         CASES,

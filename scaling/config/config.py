@@ -158,10 +158,13 @@ def _composed(overrides: Sequence[str]) -> DictConfig | None:
         return None
 
 
-def typed(cfg: DictConfig, settings: type[T]) -> T:
-    """The settings that a dataclass names, checked and as plain values; ValueError names the remedy."""
+def typed(cfg: DictConfig, settings: type[T], where: str = "") -> T:
+    """The settings that a dataclass names, checked and as plain values; ValueError names the remedy.
+
+    They lie at `where` in the whole configuration.
+    """
     names = [f.name for f in dataclasses.fields(settings)]  # type: ignore[arg-type]
-    refuse_unread(cfg, names)
+    refuse_unread(cfg, names, where)
     if OmegaConf.get_type(cfg) is not settings:  # composition typed no other class than Config
         try:
             merged = OmegaConf.merge(OmegaConf.structured(settings), OmegaConf.masked_copy(cfg, names))
@@ -172,12 +175,14 @@ def typed(cfg: DictConfig, settings: type[T]) -> T:
     return settings(**{name: plain(cfg, name) for name in names})
 
 
-def refuse_unread(cfg: DictConfig, names: Sequence[str]) -> None:
+def refuse_unread(cfg: DictConfig, names: Sequence[str], where: str = "") -> None:
     """ValueError for a setting added with + that is none of the names and that no other setting refers to."""
     for key in map(str, cfg):
         if key in names or key in NO_SETTINGS or re.search(rf"\$\{{\.*{re.escape(key)}\b", OmegaConf.to_yaml(cfg)):
             continue
-        choose("setting", dict.fromkeys([*names, "+sweep"]), key)
+        choose(
+            f"setting of {where}" if where else "setting", dict.fromkeys(names if where else [*names, "+sweep"]), key
+        )
 
 
 def plain(cfg: DictConfig, name: str) -> Any:

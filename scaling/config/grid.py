@@ -9,57 +9,27 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 
 from scaling.config.config import Known, asked_objective, compose, model_shape, run_of, typed
-from scaling.config.presets import CONF_DIR
 from scaling.config.sections import Rows
 from scaling.config.settings import Grid, ModelSettings
 from scaling.plan.branches import reference_flops
 from scaling.plan.run import Run
-from scaling.registry import choose
 from scaling.shapes.matmuls import parameter_counts
 
-WHOLE = ("slots", "threads_per_slot", "gpus", "cpus", "nodes", "array_parallel")  # settings of launchers
-KINDS = {int: "a whole number", bool: "true or false", ListConfig: "a list, as [a,b]"}
 MOST_CELLS = 100_000  # planned in minutes; a larger grid is more often a slip than a wish
 
 
 def grid_of(cfg: DictConfig) -> Grid:
     """The sweeper's settings, validated; ValueError when another sweeper is configured."""
-    launcher_settings(cfg)
     names = [f.name for f in dataclasses.fields(Grid)]
     if not set(names) <= set(cfg.hydra.sweeper):
         raise ValueError(f"hydra/sweeper={cfg.hydra.sweeper._target_} has no plan to show; use hydra/sweeper=isoflop")
-    for name in cfg.hydra.sweeper:
-        choose("setting of hydra.sweeper", dict.fromkeys([*names, "_target_"]), str(name))
-    grid = typed(cfg.hydra.sweeper, Grid)
+    grid = typed(cfg.hydra.sweeper, Grid, "hydra.sweeper")
     if cfg.init_from is not None and (grid.shapes or any(name.startswith("model") for name in grid.axes)):
         raise ValueError(f"init_from={cfg.init_from}: every run has its parent's model; leave the sweep's shapes out")
     return grid
-
-
-def launcher_settings(cfg: DictConfig) -> dict[str, Any]:
-    """The launcher's settings; ValueError for one that its own file does not have, or has of another type.
-
-    Those of a launcher of Hydra's are left to Hydra.
-    """
-    if "name" not in cfg.hydra.launcher:
-        return {"_target_": cfg.hydra.launcher.get("_target_")}
-    settings = {str(name): value for name, value in cfg.hydra.launcher.items()}
-    file = CONF_DIR / "hydra" / "launcher" / f"{settings['name']}.yaml"
-    if not file.is_file():  # a user's own
-        return settings
-    known = dict(OmegaConf.load(file))
-    for name, value in settings.items():
-        default = choose("setting of hydra.launcher", known, name)
-        if value is None and default is None:
-            continue
-        kind = int if name in WHOLE else type(default)
-        if kind in KINDS and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-            null = ", or null" if default is None else ""
-            raise ValueError(f"hydra.launcher.{name}={value}: must be {KINDS[kind]}{null}")
-    return settings
 
 
 def split_axes(overrides: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:

@@ -60,8 +60,7 @@ class RuntimeSettings:
     progress: bool
 
     def __post_init__(self) -> None:
-        if self.log_points < 1:
-            raise ValueError(f"runtime.log_points={self.log_points}: must be at least 1")
+        check_range("runtime.log_points", self.log_points, least=1)
         by_plan = self.devices_per_run == AUTO
         if not by_plan and not (type(self.devices_per_run) is int and self.devices_per_run >= 1):
             raise ValueError(

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from scaling.config.config import compose, typed
+from scaling.config.launcher import launcher_settings
 from scaling.config.presets import CONF_DIR
 from scaling.config.settings import TrackerSettings
 from scaling.finetune.tasks import TASKS, Task
 from scaling.registry import choose
+from scaling.spec.ranges import check_range
 from scaling.spec.run_spec import OptimizerSpec, ParametrizationSpec, RecipeSpec, ScheduleSpec
 
 
@@ -33,12 +35,15 @@ class FinetuneRecipe:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_examples", "evaluations"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"recipe.{name}={getattr(self, name)}: must be at least 1")
+            check_range(f"recipe.{name}", getattr(self, name), least=1)
+        for name in ("beta1", "beta2"):
+            check_range(f"recipe.{name}", getattr(self, name), least=0, below=1)
+        check_range("recipe.eps", self.eps, least=0)
+        check_range("recipe.clip_norm", self.clip_norm, above=0)
+        check_range("recipe.weight_decay", self.weight_decay, least=0)
         if self.evaluations > self.steps:
             raise ValueError(f"recipe.evaluations={self.evaluations}: at most recipe.steps={self.steps}")
-        if not self.epochs >= 0:
-            raise ValueError(f"recipe.epochs={self.epochs}: must be at least 0")
+        check_range("recipe.epochs", self.epochs, least=0)
         if not 0 <= self.warmup < 1 or not self.learning_rate > 0:
             raise ValueError(
                 f"recipe.warmup={self.warmup}, recipe.learning_rate={self.learning_rate}: a share of the steps below "
@@ -119,9 +124,8 @@ def read_settings(overrides: Sequence[str]) -> tuple[FinetuneConfig, Task, dict[
             _check_known(override.partition("=")[0].split("."), named)
     cfg = compose(overrides, "finetune")
     config = typed(cfg, FinetuneConfig)
-    task = typed(cfg.task, choose("task.kind", TASKS, str(config.task.get("kind"))))
+    task = typed(cfg.task, choose("task.kind", TASKS, str(config.task.get("kind"))), "task")
     if not config.seeds:
         raise ValueError("seeds is empty; give at least one, e.g. seeds=[0]")
-    launcher = {str(name): value for name, value in cfg.hydra.launcher.items()}
     own = {"slots": config.slots, "threads_per_slot": config.threads_per_slot}
-    return config, task, launcher | {name: value for name, value in own.items() if value is not None}
+    return config, task, launcher_settings(cfg) | {name: value for name, value in own.items() if value is not None}

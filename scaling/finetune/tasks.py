@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from scaling.finetune.stdlib_text import functions, module_snippets
 from scaling.finetune.tables import read_rows
+from scaling.spec.ranges import check_range
 
 TRAIN, STOP, VAL = "train", "stop", "val"
 STOP_SHARE = 1 / 3  # share of the held-out documents
@@ -75,8 +76,7 @@ class Task:
         if not self.examples:
             raise ValueError("task.examples is empty; name sizes of the fine-tuning set, e.g. task.examples=[100,400]")
         for name in ("stop_examples", "val_examples", "generated", "source_tokens", "target_tokens"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"task.{name}={value}: must be at least 1")
+            check_range(f"task.{name}", getattr(self, name), least=1)
         if not 0 < self.held_out < 1:
             raise ValueError(f"task.held_out={self.held_out}: must lie between 0 and 1")
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from scaling.config.config import check_folders
 from scaling.config.grid import cell_runs, cells, grid_of, split_axes
+from scaling.config.launcher import launcher_settings
 from scaling.config.sections import Rows
 from scaling.data.prepare import prepare
 from scaling.launch.jobs import JobEndedError
@@ -41,6 +42,7 @@ def expand(
     seeds. Raises ValueError for a setting that both the command line and every cell set.
     """
     check_folders(cfg.hydra, cfg.runs_dir, cfg.study)
+    launcher_settings(cfg)
     grid, held = grid_of(cfg), {override.partition("=")[0].lstrip("+") for override in fixed}
     for name in sorted({*held, *axes}):
         if where := grid.sets(name):

@@ -34,8 +34,7 @@ class Budget:
     def __post_init__(self) -> None:
         if not self.tolerance >= 0:
             raise ValueError(f"budget.tolerance={self.tolerance}: must be 0 or above, as 0.1 for 10%")
-        if self.least_steps < 1:
-            raise ValueError(f"budget.least_steps={self.least_steps}: must be at least 1")
+        check_range("budget.least_steps", self.least_steps, least=1)
         for name in ("flops", "tokens", "total_flops", "gpu_hours", "usd", "run_hours"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from scaling.spec.ranges import check_range
+
 # Names of added tokens in published vocabularies (Devlin et al. 2019; Raffel et al. 2020).
 PUBLISHED_NAMES = {"<mask>": "[MASK]", "<cls>": "[CLS]", "<sep>": "[SEP]"}
 PUBLISHED_SENTINEL = "<extra_id_{}>"
@@ -142,8 +144,7 @@ class Denoising(Objective):
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
-        if not self.mean_span >= 1:
-            raise ValueError(f"objective.mean_span={self.mean_span}: must be at least 1")
+        check_range("objective.mean_span", self.mean_span, least=1)
 
     def cut(self, context: int) -> tuple[int, int]:
         """Tokens that are cut out of a sequence, and their spans, for the longest text that fits.
@@ -189,8 +190,7 @@ class Infilling(Objective):
 
     def __post_init__(self) -> None:
         _check_rate(self.rate)
-        if self.sentences < 1:
-            raise ValueError(f"objective.sentences={self.sentences}: must be at least 1")
+        check_range("objective.sentences", self.sentences, least=1)
 
     def cut(self, context: int) -> int:
         """Tokens that are cut out of a sequence, at most."""
